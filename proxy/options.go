@@ -1,0 +1,85 @@
+package proxy
+
+import (
+	"time"
+
+	"go.uber.org/zap"
+
+	"pgpoold/backend"
+)
+
+// Mode says for how long a session keeps a server.
+type Mode uint8
+
+// The pool modes, as PgBouncer's pool_mode.
+const (
+	ModeTransaction Mode = iota
+	ModeSession
+	ModeStatement
+)
+
+func (m Mode) String() string {
+	switch m {
+	case ModeSession:
+		return "session"
+	case ModeStatement:
+		return "statement"
+	default:
+		return "transaction"
+	}
+}
+
+// Options configure a Server. They are read once, by New.
+type Options struct {
+	MaxClientConn      int           // max_client_conn
+	MaxLoginConn       int           // most clients that are not logged in yet
+	ClientLoginTimeout time.Duration // client_login_timeout: from accept to ReadyForQuery, waiting for the first server excluded
+	ClientGone         ClientGone
+	CancelWaitTimeout  time.Duration // cancel_wait_timeout
+	RecoverTimeout     time.Duration // how long a server left by its client may take to come clean
+	Keepalive          backend.Keepalive
+	UnixSocketMode     uint32
+
+	Auth AuthOptions
+	TLS  *ClientTLS // nil: TLS is refused
+
+	// Databases by the name that clients use; "*" answers for all others.
+	Databases map[string]*Database
+	// Users' own settings, by name.
+	Users map[string]UserOptions
+
+	// Console serves a client of the database "pgbouncer" or "pgpoold" after
+	// its login, until it returns. Nil: there is no console.
+	Console func(c *ConsoleClient)
+	// AdminUsers and StatsUsers may enter the console.
+	AdminUsers []string
+	StatsUsers []string
+
+	Log *zap.Logger
+}
+
+// ClientGone says what becomes of a query whose client vanished.
+type ClientGone uint8
+
+// GoneCancel cancels it; GoneFinish lets it end, as PostgreSQL does.
+const (
+	GoneCancel ClientGone = iota
+	GoneFinish
+)
+
+// UserOptions are settings of one client user. Zero values mean "not set".
+type UserOptions struct {
+	Mode *Mode
+	Size *int
+}
+
+// Database is one entry of the configuration's databases.
+type Database struct {
+	Name string
+	Mode Mode
+	// Users who may enter; nil: all that can log in.
+	Users []string
+	// Pool is the template of its pools. Credentials.User "" means that each
+	// client's own identity is used.
+	Pool backend.PoolOptions
+}

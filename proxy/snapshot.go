@@ -1,0 +1,121 @@
+package proxy
+
+import "time"
+
+// Snapshot is the state of the whole proxy at one moment. Its parts are each
+// consistent in themselves, but taken one after the other.
+type Snapshot struct {
+	Started  time.Time
+	Draining bool
+	Clients  []ClientSnapshot
+	Servers  []ServerSnapshot
+	Pools    []PoolSnapshot
+	Totals   Totals
+}
+
+// Totals are counters since the start, over all pools.
+type Totals struct {
+	ClientsAccepted   uint64
+	ClientsRefused    uint64 // by max_client_conn or the cap on logins under way
+	LoginsFailed      uint64
+	CancelRequests    uint64 // CancelRequests that named a session of ours
+	CancelsForwarded  uint64
+	AcceptPauses      uint64 // times accepting paused for want of descriptors
+	LoginsUnderWay    int
+	ClientsConnected  int
+	ServersConnected  int
+	ServerCloses      map[string]uint64 // by reason, see backend.CloseReason
+	PinsByReason      map[string]int    // pinned sessions now
+	PinsTotal         map[string]uint64
+	ErrorsBySQLState  map[string]uint64 // errors that pgpoold itself made, by SQLSTATE
+	StatementsKept    int               // interned statements
+	StatementsBytes   int64
+}
+
+// ClientSnapshot describes one logged-in client. State is PgBouncer's word:
+// active, waiting, idle, active_cancel_req, waiting_cancel_req.
+type ClientSnapshot struct {
+	ID                 uint64
+	User, Database     string
+	Replication        string // "none", "logical", "physical"
+	State              string
+	Addr               string // "unix" or an IP
+	Port               int
+	LocalAddr          string
+	LocalPort          int
+	ConnectTime        time.Time
+	RequestTime        time.Time // begin of the current or last transaction; zero: none yet
+	Wait               time.Duration
+	CloseNeeded        bool
+	ServerID           uint64 // attached server; 0: none
+	PID                uint32 // the backend PID the client was told
+	TLS                string // "TLSv1.3/TLS_AES_128_GCM_SHA256", or ""
+	ApplicationName    string
+	PreparedStatements int
+	Pin                string // reason; "" when not pinned
+	PinnedSince        time.Time
+	BytesIn, BytesOut  uint64
+}
+
+// ServerSnapshot describes one server connection. State is PgBouncer's word:
+// active, idle, used, tested, login, active_cancel, being_canceled.
+type ServerSnapshot struct {
+	ID                 uint64
+	User, Database     string // the pool's
+	Replication        string
+	State              string
+	Addr               string
+	Port               int
+	LocalAddr          string
+	LocalPort          int
+	ConnectTime        time.Time
+	RequestTime        time.Time
+	CloseNeeded        bool
+	ClientID           uint64 // attached client; 0: none
+	PID                uint32
+	TLS                string
+	ApplicationName    string
+	PreparedStatements int
+	Pin                string
+}
+
+// PoolSnapshot describes one pool: the servers of one (database, user).
+type PoolSnapshot struct {
+	Database, User     string
+	Mode               string
+	Size, MinSize      int
+	ClActive           int // attached or idle clients
+	ClWaiting          int
+	ClActiveCancelReq  int
+	ClWaitingCancelReq int
+	SvActive           int
+	SvActiveCancel     int
+	SvBeingCanceled    int
+	SvIdle             int
+	SvUsed             int
+	SvTested           int
+	SvLogin            int
+	MaxWait            time.Duration // age of the oldest waiter
+	LastError          string        // why the last dial failed; "" after a success
+	Ready              bool          // a server is connected, or the last dial succeeded
+	Stats              PoolStats
+}
+
+// PoolStats are counters since the pool was made.
+type PoolStats struct {
+	ServerAssignments uint64
+	Xacts             uint64
+	Queries           uint64
+	BytesReceived     uint64 // from clients
+	BytesSent         uint64 // to clients
+	XactTime          time.Duration
+	QueryTime         time.Duration
+	WaitTime          time.Duration
+	ClientParses      uint64
+	ServerParses      uint64
+	Binds             uint64
+	ClientLogins      uint64
+	Switches          uint64 // attaches to another server than the session's last
+	Dials             uint64
+	DialErrors        uint64
+}
