@@ -1,0 +1,53 @@
+package wire
+
+// ring is a growing queue of entries. It keeps a small array when it shrinks.
+type ring struct {
+	buf  []Entry // length is a power of two
+	head int
+	n    int
+}
+
+// ringKeep is the most entries that an empty ring keeps room for.
+const ringKeep = 64
+
+func (r *ring) len() int { return r.n }
+
+// at is the i-th entry from the head.
+func (r *ring) at(i int) *Entry { return &r.buf[(r.head+i)&(len(r.buf)-1)] }
+
+func (r *ring) push(e Entry) {
+	if r.n == len(r.buf) {
+		grown := make([]Entry, max(8, 2*len(r.buf)))
+		for i := range r.n {
+			grown[i] = *r.at(i)
+		}
+		r.buf, r.head = grown, 0
+	}
+	r.n++
+	*r.at(r.n - 1) = e
+}
+
+func (r *ring) pop() Entry {
+	e := *r.at(0)
+	*r.at(0) = Entry{}
+	r.head = (r.head + 1) & (len(r.buf) - 1)
+	r.n--
+	if r.n == 0 && len(r.buf) > ringKeep {
+		r.buf, r.head = nil, 0
+	}
+	return e
+}
+
+// remove takes the i-th entry out.
+func (r *ring) remove(i int) Entry {
+	if i == 0 {
+		return r.pop()
+	}
+	e := *r.at(i)
+	for ; i < r.n-1; i++ {
+		*r.at(i) = *r.at(i + 1)
+	}
+	*r.at(r.n - 1) = Entry{}
+	r.n--
+	return e
+}

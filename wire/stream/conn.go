@@ -1,0 +1,323 @@
+package stream
+
+import (
+	"crypto/tls"
+	"errors"
+	"net"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// yieldAfter is how many bytes a pump handles in one turn before it lets
+// others run.
+const yieldAfter = 256 << 10
+
+// maxQueue bounds the bytes that wait for a slow peer without anybody
+// blocking; a writer that finds more waits.
+const maxQueue = 4 * BufferSize
+
+// longAgo is a deadline that has passed.
+var longAgo = time.Unix(1, 0)
+
+// Conn is one pumped connection.
+type Conn struct {
+	// Immutable after New.
+	sock    *Socket
+	tls     *tls.Conn // nil: plain
+	readFn  func(uintptr) bool
+	writeFn func(uintptr) bool
+
+	// Owned by the pump.
+	ready func() bool // set by Pump
+	ended bool
+	turn  int // bytes since the last yield
+
+	// unconfirmed is set when the pump parked after a short read: bytes that
+	// were followed by FIN before the poller looked are one edge, so an end of
+	// file may be hiding. Peek finds it.
+	unconfirmed atomic.Bool
+
+	wmu      sync.Mutex // orders writes; held across a blocking write
+	flushed  *sync.Cond // signalled when flushing ends; made under wmu when first needed
+	queue    []byte     // guarded by wmu: unsent bytes, behind which later ones go
+	flushing bool       // guarded by wmu: the flush goroutine runs and owns the socket's write side
+	werr     error      // guarded by wmu: first write error
+	wbuf     []byte     // guarded by wmu, or by the flush goroutine while flushing: what writeFn sends
+	wblock   bool       // as wbuf: writeFn may park
+	wcall    error      // as wbuf: writeFn's error
+}
+
+// New starts the second life of a connection: sock, or the TLS connection
+// that runs over it. Nobody else may use either afterwards.
+func New(sock *Socket, over *tls.Conn) (*Conn, error) {
+	if err := sock.Conn.SetDeadline(time.Time{}); err != nil {
+		return nil, err
+	}
+	sock.pumped = true
+	c := &Conn{sock: sock, tls: over}
+	c.readFn = c.onReadable
+	c.writeFn = c.onWritable
+	return c, nil
+}
+
+// TLS is the connection's TLS layer, or nil.
+func (c *Conn) TLS() *tls.Conn { return c.tls }
+
+// LocalAddr and RemoteAddr are the socket's.
+func (c *Conn) LocalAddr() net.Addr { return c.sock.Conn.LocalAddr() }
+
+// RemoteAddr is the peer's address.
+func (c *Conn) RemoteAddr() net.Addr { return c.sock.Conn.RemoteAddr() }
+
+// Pump runs until ready or woken returns false, or the connection is closed.
+// It calls ready whenever there may be something to read, which must then
+// TryRead until ErrWouldBlock or a short read; and woken after each Wake or
+// Interrupt. Both run on the caller's goroutine.
+func (c *Conn) Pump(ready, woken func() bool) error {
+	c.ready = ready
+	for {
+		err := c.sock.rc.Read(c.readFn)
+		if c.ended {
+			return nil
+		}
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return err
+		}
+		// The deadline first, the reason second: a Wake that comes in between
+		// is seen by woken or by the next round.
+		if err := c.sock.Conn.SetReadDeadline(time.Time{}); err != nil {
+			return err
+		}
+		if !woken() {
+			return nil
+		}
+	}
+}
+
+func (c *Conn) onReadable(fd uintptr) bool {
+	c.sock.fd = int(fd)
+	c.turn = 0
+	c.unconfirmed.Store(false)
+	if !c.ready() {
+		c.ended = true
+		return true
+	}
+	return false
+}
+
+// TryRead reads what is there. Only the pump's ready handler may call it.
+// drained tells that the socket had no more, so that the handler can return.
+func (c *Conn) TryRead(p []byte) (n int, drained bool, err error) {
+	if c.tls != nil {
+		n, err = c.tls.Read(p)
+		if err != nil && errors.Is(err, ErrWouldBlock) {
+			err = ErrWouldBlock
+		}
+		if c.sock.hasCiphertext() {
+			// TLS answered something by itself.
+			if werr := c.Write(nil, false); werr != nil && err == nil {
+				err = werr
+			}
+		}
+	} else {
+		n, err = c.sock.Read(p)
+		drained = n < len(p)
+		if drained && err == nil {
+			c.unconfirmed.Store(true)
+		}
+	}
+	if err == ErrWouldBlock {
+		drained = true
+		c.unconfirmed.Store(c.tls != nil)
+	}
+	c.turn += n
+	if c.turn >= yieldAfter {
+		c.turn = 0
+		runtime.Gosched()
+	}
+	return n, drained, err
+}
+
+// Wake makes the pump call woken soon. It may be called by anybody, holding
+// any lock, also before the pump has parked or when it is no longer running.
+func (c *Conn) Wake() { _ = c.sock.Conn.SetReadDeadline(longAgo) }
+
+// Interrupt wakes the pump and fails every write, under way or to come. What
+// was being written is lost, so the connection can only be closed afterwards.
+func (c *Conn) Interrupt() { _ = c.sock.Conn.SetDeadline(longAgo) }
+
+// Write sends p. If block is false it never waits: what the socket does not
+// take is queued and a goroutine of the connection's own flushes it; only
+// where much is queued already it waits all the same. If block is true it
+// returns when p has been handed to the system. Writes are sent whole and in
+// order of arrival. An error is permanent.
+func (c *Conn) Write(p []byte, block bool) error {
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	for c.flushing && (block || len(c.queue) > maxQueue) {
+		c.awaitFlush()
+	}
+	if c.werr != nil {
+		return c.werr
+	}
+	if c.tls != nil {
+		if len(p) > 0 {
+			if _, err := c.tls.Write(p); err != nil {
+				c.werr = err
+				return err
+			}
+		}
+		p = c.sock.takeCiphertext()
+	}
+	if c.flushing {
+		c.queue = append(c.queue, p...)
+		return nil
+	}
+	if len(p) == 0 {
+		return nil
+	}
+	rest, err := c.send(p, block)
+	if err != nil {
+		c.werr = err
+		return err
+	}
+	if len(rest) > 0 {
+		c.queue = append(c.queue[:0], rest...)
+		c.flushing = true
+		go c.flush()
+	}
+	return nil
+}
+
+// Flushed waits until nothing is queued.
+func (c *Conn) Flushed() error {
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	for c.flushing {
+		c.awaitFlush()
+	}
+	return c.werr
+}
+
+// Queued reports whether bytes wait for the peer.
+func (c *Conn) Queued() bool {
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	return c.flushing
+}
+
+func (c *Conn) awaitFlush() {
+	if c.flushed == nil {
+		c.flushed = sync.NewCond(&c.wmu)
+	}
+	c.flushed.Wait()
+}
+
+// flush sends the queue, blocking, until it is empty or the socket fails. It
+// ends soon after Interrupt.
+func (c *Conn) flush() {
+	var chunk []byte
+	c.wmu.Lock()
+	for len(c.queue) > 0 && c.werr == nil {
+		chunk, c.queue = c.queue, chunk[:0]
+		c.wmu.Unlock()
+		_, err := c.send(chunk, true)
+		c.wmu.Lock()
+		if err != nil {
+			c.werr = err
+		}
+	}
+	c.queue = nil
+	c.flushing = false
+	if c.flushed != nil {
+		c.flushed.Broadcast()
+	}
+	c.wmu.Unlock()
+}
+
+// send writes p to the socket; without block it stops where the socket is
+// full and returns the rest. The caller owns the socket's write side.
+func (c *Conn) send(p []byte, block bool) (rest []byte, err error) {
+	c.wbuf, c.wblock, c.wcall = p, block, nil
+	err = c.sock.rc.Write(c.writeFn)
+	rest, c.wbuf = c.wbuf, nil
+	if c.wcall != nil {
+		err = c.wcall
+	}
+	return rest, err
+}
+
+func (c *Conn) onWritable(fd uintptr) bool {
+	for len(c.wbuf) > 0 {
+		n, errno := sysWrite(int(fd), c.wbuf)
+		switch {
+		case errno == syscall.EINTR:
+		case errno == syscall.EAGAIN:
+			return !c.wblock
+		case errno != 0:
+			c.wcall = os.NewSyscallError("write", errno)
+			return true
+		default:
+			c.wbuf = c.wbuf[n:]
+		}
+	}
+	return true
+}
+
+// Unconfirmed reports whether an end of file may be hiding behind the last
+// short read.
+func (c *Conn) Unconfirmed() bool { return c.unconfirmed.Load() }
+
+// Peek looks whether the peer has closed or reset a connection whose pump is
+// parked, and if so wakes the pump, which will read the end of file. It never
+// blocks and may be called by anybody.
+func (c *Conn) Peek() (gone bool) {
+	_ = c.sock.rc.Control(func(fd uintptr) {
+		var b [1]byte
+		n, _, err := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		gone = err == nil && n == 0 || err != nil && err != unix.EAGAIN && err != unix.EINTR
+	})
+	if gone {
+		c.Wake()
+	} else {
+		c.unconfirmed.Store(false)
+	}
+	return gone
+}
+
+// Close closes the socket. Only the pump's goroutine may call it, after Pump
+// has returned; then no callback of the connection runs any more but the
+// flush goroutine's, which Close ends. linger, if positive, is how long it
+// may go on sending what is queued.
+func (c *Conn) Close(linger time.Duration) {
+	if linger > 0 {
+		_ = c.sock.Conn.SetWriteDeadline(time.Now().Add(linger))
+		if c.Flushed() == nil && c.tls != nil {
+			_ = c.tls.CloseWrite()
+			_ = c.Write(nil, false)
+			_ = c.Flushed()
+		}
+	}
+	_ = c.sock.Conn.SetWriteDeadline(longAgo)
+	_ = c.Flushed()
+	_ = c.sock.Conn.Close()
+}
+
+// Reset closes the socket so that the peer sees a reset where the system
+// allows it. Same rules as Close.
+func (c *Conn) Reset() {
+	if tc, ok := c.sock.Conn.(*net.TCPConn); ok {
+		_ = tc.SetLinger(0)
+	}
+	c.Close(0)
+}
+
+// Unacked is the number of bytes sent that the peer's system has not
+// acknowledged; ok is false where the system does not tell.
+func (c *Conn) Unacked() (bytes int, ok bool) { return c.unacked() }

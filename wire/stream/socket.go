@@ -1,0 +1,127 @@
+package stream
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// ErrWouldBlock is TryRead's answer when there is nothing to read.
+var ErrWouldBlock error = wouldBlock{}
+
+// wouldBlock is a temporary net.Error, the only kind after which crypto/tls
+// keeps a connection usable.
+type wouldBlock struct{}
+
+func (wouldBlock) Error() string   { return "nothing to read" }
+func (wouldBlock) Timeout() bool   { return false }
+func (wouldBlock) Temporary() bool { return true }
+
+// Socket is the transport below a Conn. Until it is pumped it is a plain
+// net.Conn, fit to be dialled, handed to crypto/tls and to a login library.
+// Afterwards Read returns ErrWouldBlock instead of blocking and Write queues
+// what TLS produced, because a TLS stream does not survive a failed write.
+type Socket struct {
+	net.Conn // *net.TCPConn or *net.UnixConn
+	rc       syscall.RawConn
+	pumped   bool // set once, before the pump starts and before any other goroutine has the Conn
+	fd       int  // valid inside RawConn.Read's callback; owned by the pump
+
+	encMu sync.Mutex
+	enc   []byte // guarded by encMu: ciphertext that waits for the socket
+}
+
+// NewSocket wraps an accepted or dialled connection.
+func NewSocket(nc net.Conn) (*Socket, error) {
+	sc, ok := nc.(syscall.Conn)
+	if !ok {
+		return nil, errors.New("connection has no descriptor")
+	}
+	rc, err := sc.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	return &Socket{Conn: nc, rc: rc}, nil
+}
+
+// Read is net.Conn's until the socket is pumped; then it may only be called
+// by the pump, and does not block.
+func (s *Socket) Read(p []byte) (int, error) {
+	if !s.pumped {
+		return s.Conn.Read(p)
+	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	for {
+		n, errno := sysRead(s.fd, p)
+		switch {
+		case errno == syscall.EINTR:
+		case errno == syscall.EAGAIN:
+			return 0, ErrWouldBlock
+		case errno != 0:
+			return 0, os.NewSyscallError("read", errno)
+		case n == 0:
+			return 0, io.EOF
+		default:
+			return n, nil
+		}
+	}
+}
+
+// Write is net.Conn's until the socket is pumped; then it queues.
+func (s *Socket) Write(p []byte) (int, error) {
+	if !s.pumped {
+		return s.Conn.Write(p)
+	}
+	s.encMu.Lock()
+	s.enc = append(s.enc, p...)
+	s.encMu.Unlock()
+	return len(p), nil
+}
+
+// SetDeadline is ignored once the socket is pumped: deadlines are the pump's
+// way of being woken, and crypto/tls sets one when it closes.
+func (s *Socket) SetDeadline(t time.Time) error {
+	if s.pumped {
+		return nil
+	}
+	return s.Conn.SetDeadline(t)
+}
+
+// SetReadDeadline is ignored once the socket is pumped.
+func (s *Socket) SetReadDeadline(t time.Time) error {
+	if s.pumped {
+		return nil
+	}
+	return s.Conn.SetReadDeadline(t)
+}
+
+// SetWriteDeadline is ignored once the socket is pumped.
+func (s *Socket) SetWriteDeadline(t time.Time) error {
+	if s.pumped {
+		return nil
+	}
+	return s.Conn.SetWriteDeadline(t)
+}
+
+// takeCiphertext empties the queue of what TLS wrote.
+func (s *Socket) takeCiphertext() []byte {
+	s.encMu.Lock()
+	b := s.enc
+	s.enc = nil
+	s.encMu.Unlock()
+	return b
+}
+
+// hasCiphertext reports whether TLS wrote something of its own, such as the
+// answer to a key update, while it read.
+func (s *Socket) hasCiphertext() bool {
+	s.encMu.Lock()
+	defer s.encMu.Unlock()
+	return len(s.enc) > 0
+}
