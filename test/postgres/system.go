@@ -1,0 +1,105 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// manager is a system's package manager: what it runs for us and what it
+// would be for a person.
+type manager struct {
+	program string
+	steps   [][]string
+	hint    string
+	// debian: the packages make and start a cluster unless told not to.
+	debian bool
+}
+
+var managers = []manager{
+	{
+		program: "apt-get",
+		steps: [][]string{
+			{"apt-get", "-qq", "update"},
+			{"apt-get", "-qq", "install", "-y", "--no-install-recommends", "postgresql"},
+		},
+		hint:   "apt-get install postgresql",
+		debian: true,
+	},
+	{
+		program: "dnf",
+		steps:   [][]string{{"dnf", "-q", "-y", "install", "postgresql-server", "postgresql"}},
+		hint:    "dnf install postgresql-server",
+	},
+	{
+		program: "apk",
+		steps:   [][]string{{"apk", "add", "-q", "postgresql", "postgresql-client"}},
+		hint:    "apk add postgresql",
+	},
+}
+
+// installSystem installs the server with the first package manager there is.
+func installSystem(ctx context.Context, logf func(string, ...any)) error {
+	if os.Geteuid() != 0 {
+		return errors.New("only root may install packages")
+	}
+	for _, m := range managers {
+		if _, err := exec.LookPath(m.program); err != nil {
+			continue
+		}
+		if m.debian {
+			undo, err := refuseCluster("/etc/postgresql-common")
+			if err != nil {
+				return err
+			}
+			defer undo()
+		}
+		for _, step := range m.steps {
+			logf("%s", strings.Join(step, " "))
+			cmd := exec.CommandContext(ctx, step[0], step[1:]...)
+			cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C")
+			if out, err := cmd.CombinedOutput(); err != nil {
+				return fmt.Errorf("%s: %w: %s", strings.Join(step, " "), err, lastLine(out))
+			}
+		}
+		return nil
+	}
+	return errors.New("no package manager that this program knows")
+}
+
+// refuseCluster keeps Debian's packages from making a cluster, which would
+// take port 5432 and start with the machine. A file that is there already is
+// its owner's and stays; one that we wrote goes again.
+func refuseCluster(dir string) (undo func(), err error) {
+	path := filepath.Join(dir, "createcluster.conf")
+	if _, err := os.Stat(path); err == nil {
+		return func() {}, nil
+	}
+	_, statErr := os.Stat(dir)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	const text = "create_main_cluster = false\nstart_conf = manual\n"
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		return nil, err
+	}
+	return func() {
+		// The package brings its own file only where there is none, and then
+		// asks; ours is recognised by its text.
+		if now, err := os.ReadFile(path); err == nil && string(now) == text {
+			os.Remove(path)
+		}
+		if statErr != nil {
+			os.Remove(dir) // fails, as it should, once the package filled it
+		}
+	}, nil
+}
+
+func lastLine(out []byte) string {
+	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	return lines[len(lines)-1]
+}
