@@ -1,0 +1,186 @@
+package main
+
+import (
+	"math"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pgpoold/test/measure/process"
+)
+
+func TestSpread(t *testing.T) {
+	tests := []struct {
+		in   []float64
+		want spread
+	}{
+		{[]float64{3, 1, 2}, spread{2, 1, 3}},
+		{[]float64{4, 1, 2, 3}, spread{2.5, 1, 4}},
+		{[]float64{7}, spread{7, 7, 7}},
+	}
+	for _, tt := range tests {
+		if got := spreadOf(tt.in); got != tt.want {
+			t.Errorf("spreadOf(%v) = %v, want %v", tt.in, got, tt.want)
+		}
+	}
+	if spreadOf(nil).valid() {
+		t.Error("the spread of nothing is valid")
+	}
+}
+
+func TestRatiosPairRounds(t *testing.T) {
+	a := []result{{CPU: 10}, {CPU: 40}}
+	b := []result{{CPU: 20}, {CPU: 40}, {CPU: 1}}
+	if got, want := ratios(a, b, cpuOf), (spread{0.75, 0.5, 1}); got != want {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	if ratios(nil, b, cpuOf).valid() {
+		t.Error("ratios without rounds are valid")
+	}
+}
+
+func TestPercentile(t *testing.T) {
+	hundred := make([]int64, 100)
+	for i := range hundred {
+		hundred[i] = int64(i + 1)
+	}
+	tests := []struct {
+		in   []int64
+		p    float64
+		want int64
+	}{
+		{hundred, 50, 50}, {hundred, 99, 99}, {hundred, 99.9, 100}, {hundred, 100, 100},
+		{[]int64{5}, 50, 5}, {[]int64{5}, 99.9, 5}, {nil, 50, 0},
+	}
+	for _, tt := range tests {
+		if got := percentile(tt.in, tt.p); got != tt.want {
+			t.Errorf("percentile of %d values, %v = %d, want %d", len(tt.in), tt.p, got, tt.want)
+		}
+	}
+}
+
+func TestParseLogLine(t *testing.T) {
+	got, err := parseLogLine("3 17 250 0 1700000000 000123")
+	if err != nil || got != (transaction{end: 1700000000000123, latency: 250}) {
+		t.Errorf("got %v, %v", got, err)
+	}
+	for _, bad := range []string{"", "1 2 3", "0 1 failed 0 1 2"} {
+		if _, err := parseLogLine(bad); err == nil {
+			t.Errorf("%q was read", bad)
+		}
+	}
+}
+
+// TestEvaluate: ten transactions, 100 ms apart; samples of processor time at
+// uneven moments, so that a wrong bound changes the counts.
+func TestEvaluate(t *testing.T) {
+	var txns []transaction
+	for i := range 10 {
+		txns = append(txns, transaction{end: 1_000_000 + int64(9-i)*100_000, latency: int64(i + 1)})
+	}
+	at := func(us int64, cpu time.Duration) sample {
+		return sample{at: us, cpu: process.CPU{Total: cpu, User: cpu / 4, System: cpu - cpu/4}}
+	}
+	samples := []sample{at(900_000, 0), at(1_250_000, 10*time.Millisecond), at(1_650_000, 18*time.Millisecond), at(2_000_000, time.Hour)}
+	r, err := evaluate(txns, samples, 200*time.Millisecond, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Between 1.25 s and 1.65 s end the transactions at 1.3, 1.4, 1.5 and 1.6 s.
+	if r.Transactions != 4 || math.Abs(r.TPS-10) > 1e-9 || math.Abs(r.CPU-2000) > 1e-9 || r.UserShare != 0.25 {
+		t.Errorf("got %+v", r)
+	}
+	r, err = evaluate(txns, nil, 200*time.Millisecond, 0.5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Transactions != 14 || r.CPU != 0 || r.P99 != 7 {
+		t.Errorf("direct, half of them logged: got %+v", r)
+	}
+	if _, err := evaluate(nil, nil, 0, 1); err == nil {
+		t.Error("a run without transactions has a result")
+	}
+	if _, err := evaluate(txns, samples[:1], 0, 1); err == nil {
+		t.Error("a run without samples has a cost")
+	}
+}
+
+func TestMark(t *testing.T) {
+	aa := spread{1, 0.9, 1.05}
+	tests := []struct {
+		median float64
+		aa     spread
+		want   string
+	}{
+		{0.99, aa, ""}, {1.004, aa, ""}, {1.05, aa, " ✗~"}, {1.11, aa, " ✗~"}, {1.12, aa, " **✗**"}, {1.2, aa, " **✗**"},
+		{1.01, spreadOf(nil), " **✗**"}, {math.NaN(), aa, ""},
+	}
+	for _, tt := range tests {
+		if got := mark(spread{Median: tt.median}, tt.aa); got != tt.want {
+			t.Errorf("mark(%v, %v) = %q, want %q", tt.median, tt.aa, got, tt.want)
+		}
+	}
+}
+
+func TestParseVersion(t *testing.T) {
+	tests := []struct {
+		in       string
+		want     pgbouncerVersion
+		prepares bool
+	}{
+		{"PgBouncer 1.18.0\nlibevent 2.1", pgbouncerVersion{1, 18, 0}, false},
+		{"PgBouncer 1.21.0", pgbouncerVersion{1, 21, 0}, true},
+		{"PgBouncer 1.25.2dev", pgbouncerVersion{1, 25, 2}, true},
+		{"PgBouncer 2.0", pgbouncerVersion{2, 0, 0}, true},
+	}
+	for _, tt := range tests {
+		got, err := parseVersion(tt.in)
+		if err != nil || got != tt.want || got.preparesStatements() != tt.prepares {
+			t.Errorf("parseVersion(%q) = %v, %v", tt.in, got, err)
+		}
+	}
+	if _, err := parseVersion("Odyssey"); err == nil {
+		t.Error("another program's version was read")
+	}
+}
+
+func TestPlan(t *testing.T) {
+	all, err := plan("", "", false)
+	if err != nil || len(all) != 15 {
+		t.Errorf("the whole table has %d points, %v", len(all), err)
+	}
+	quick, err := plan("", "", true)
+	if err != nil || len(quick) >= len(all) {
+		t.Errorf("the quick table has %d points, %v", len(quick), err)
+	}
+	for _, p := range quick {
+		if !slices.Contains(all, p) {
+			t.Errorf("%s is not in the whole table", p)
+		}
+	}
+	some, err := plan("prepared", "8,32", true)
+	if err != nil || !slices.Equal(some, []point{{"prepared", 8}, {"prepared", 32}}) {
+		t.Errorf("got %v, %v", some, err)
+	}
+	for _, bad := range [][2]string{{"binary", ""}, {"", "0"}, {"", "x"}} {
+		if _, err := plan(bad[0], bad[1], false); err == nil {
+			t.Errorf("plan(%q) was accepted", bad)
+		}
+	}
+}
+
+func TestReplaceSection(t *testing.T) {
+	doc := replaceSection("", "full", "one")
+	doc = replaceSection(doc, "quick", "two")
+	doc = replaceSection(doc, "full", "three")
+	if strings.Contains(doc, "one") || !strings.Contains(doc, "two") || !strings.Contains(doc, "three") {
+		t.Errorf("got %q", doc)
+	}
+	if strings.Index(doc, "three") > strings.Index(doc, "two") || !strings.HasPrefix(doc, "# Benchmarks") {
+		t.Errorf("the order changed: %q", doc)
+	}
+	if again := replaceSection(doc, "quick", "two"); again != doc {
+		t.Errorf("writing the same twice changes the document:\n%q\n%q", doc, again)
+	}
+}

@@ -1,0 +1,200 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"pgpoold/test/guard"
+	"pgpoold/test/measure/process"
+)
+
+// Names of the targets, in the order of the first round.
+const (
+	nameDirect     = "direct"
+	namePgpoold    = "pgpoold"
+	namePgbouncer  = "pgbouncer"
+	namePgbouncerB = "pgbouncer-b" // the second half of the A/A pair
+)
+
+// poolSize is both proxies' number of servers.
+const poolSize = 20
+
+// target is something that pgbench can be pointed at.
+type target struct {
+	name string
+	addr string
+	// admin is pgpoold's admin address.
+	admin string
+	pid   int            // 0: PostgreSQL itself
+	proc  *guard.Process // nil: PostgreSQL itself
+}
+
+func (t *target) stop() {
+	if t.proc != nil {
+		t.proc.End(syscall.SIGTERM, 10*time.Second)
+	}
+}
+
+// programs are the binaries under measurement and where they reach PostgreSQL.
+type programs struct {
+	guard      *guard.Guard
+	pgpoold    string // "" where it is not measured
+	pgbouncer  string // "" where there is none
+	version    pgbouncerVersion
+	dir        string // readable by the proxies' user
+	upstream   process.Upstream
+	clients    int // the most clients of any point
+	credential *syscall.Credential
+	log        *os.File
+}
+
+// start runs the named target, fresh.
+func (p *programs) start(ctx context.Context, name string) (*target, error) {
+	if name == nameDirect {
+		return &target{name: name, addr: fmt.Sprintf("%s:%d", p.upstream.Host, p.upstream.Port)}, nil
+	}
+	port, err := process.FreePort()
+	if err != nil {
+		return nil, err
+	}
+	t := &target{name: name, addr: fmt.Sprintf("127.0.0.1:%d", port)}
+	opts := process.Options{Credential: p.credential, Log: p.log}
+	if name == namePgpoold {
+		opts.Path = p.pgpoold
+		opts.Args, t.admin, err = p.pgpooldArgs(port)
+	} else {
+		opts.Path = p.pgbouncer
+		opts.Args, err = p.pgbouncerArgs(name, port)
+	}
+	if err != nil {
+		return nil, err
+	}
+	wait, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	if t.proc, err = process.Start(wait, p.guard, opts, t.addr); err != nil {
+		return nil, err
+	}
+	t.pid = t.proc.PID()
+	return t, nil
+}
+
+func (p *programs) pgpooldConfig(port, admin int) process.Pgpoold {
+	return process.Pgpoold{
+		Port: port, AdminPort: admin, Upstream: p.upstream,
+		PoolSize: poolSize, MaxClientConn: p.clients + 100,
+	}
+}
+
+// pgpooldArgs writes the configuration; admin is the admin port's address.
+func (p *programs) pgpooldArgs(port int) (args []string, admin string, err error) {
+	adminPort, err := process.FreePort()
+	if err != nil {
+		return nil, "", err
+	}
+	cfg := p.pgpooldConfig(port, adminPort)
+	file := filepath.Join(p.dir, "pgpoold.yaml")
+	return []string{"--config", file}, cfg.AdminAddr(), cfg.WriteConfig(file)
+}
+
+func (p *programs) pgbouncerArgs(name string, port int) ([]string, error) {
+	users := filepath.Join(p.dir, "userlist.txt")
+	if err := os.WriteFile(users, fmt.Appendf(nil, "%q \"\"\n", p.upstream.User), 0o644); err != nil {
+		return nil, err
+	}
+	file := filepath.Join(p.dir, name+".ini")
+	if err := os.WriteFile(file, []byte(p.pgbouncerIni(port, users)), 0o644); err != nil {
+		return nil, err
+	}
+	return []string{"-q", file}, nil
+}
+
+func (p *programs) pgbouncerIni(port int, users string) string {
+	u := p.upstream
+	var b strings.Builder
+	fmt.Fprintf(&b, `[databases]
+%s = host=%s port=%d dbname=%s user=%s
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = %d
+unix_socket_dir =
+auth_type = trust
+auth_file = %s
+pool_mode = transaction
+default_pool_size = %d
+max_client_conn = %d
+client_tls_sslmode = disable
+server_tls_sslmode = disable
+log_connections = 0
+log_disconnections = 0
+log_pooler_errors = 0
+log_stats = 0
+`, u.Database, u.Host, u.Port, u.Database, u.User, port, users, poolSize, p.clients+100)
+	if p.version.preparesStatements() {
+		b.WriteString("max_prepared_statements = 200\n")
+	}
+	return b.String()
+}
+
+// pgbouncerVersion is what PgBouncer says it is.
+type pgbouncerVersion struct{ Major, Minor, Patch int }
+
+func (v pgbouncerVersion) String() string {
+	return fmt.Sprintf("%d.%d.%d", v.Major, v.Minor, v.Patch)
+}
+
+// preparesStatements: since 1.21 protocol-level prepared statements work in
+// transaction mode.
+func (v pgbouncerVersion) preparesStatements() bool {
+	return v.Major > 1 || v.Major == 1 && v.Minor >= 21
+}
+
+var versionPattern = regexp.MustCompile(`PgBouncer (\d+)\.(\d+)(?:\.(\d+))?`)
+
+func parseVersion(out string) (pgbouncerVersion, error) {
+	m := versionPattern.FindStringSubmatch(out)
+	if m == nil {
+		return pgbouncerVersion{}, fmt.Errorf("no version in %q", out)
+	}
+	var n [3]int
+	for i, s := range m[1:] {
+		if s == "" {
+			continue
+		}
+		v, err := strconv.Atoi(s)
+		if err != nil {
+			return pgbouncerVersion{}, err
+		}
+		n[i] = v
+	}
+	return pgbouncerVersion{n[0], n[1], n[2]}, nil
+}
+
+// findPgbouncer takes $PGBOUNCER, else the installed one.
+func findPgbouncer(ctx context.Context) (string, pgbouncerVersion, error) {
+	path := os.Getenv("PGBOUNCER")
+	if path == "" {
+		for _, name := range []string{"pgbouncer", "/usr/sbin/pgbouncer", "/usr/local/sbin/pgbouncer"} {
+			if found, err := exec.LookPath(name); err == nil {
+				path = found
+				break
+			}
+		}
+	}
+	if path == "" {
+		return "", pgbouncerVersion{}, fmt.Errorf("no pgbouncer is installed; install one, or name it with PGBOUNCER=/path")
+	}
+	out, err := exec.CommandContext(ctx, path, "--version").CombinedOutput()
+	if err != nil {
+		return "", pgbouncerVersion{}, fmt.Errorf("%s --version: %w", path, err)
+	}
+	v, err := parseVersion(string(out))
+	return path, v, err
+}

@@ -1,0 +1,157 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+)
+
+// measurements are all rounds of all targets at one point.
+type measurements struct {
+	Point  point
+	Rounds map[string][]result // by target
+	Note   string              // why a target is missing
+}
+
+// report is one run of the benchmark, ready to be written.
+type report struct {
+	Title    string
+	Date     string
+	Machine  machine
+	Versions []string
+	Commands []string
+	Configs  map[string]string
+	Rounds   int
+	Points   []measurements
+}
+
+func cpuOf(r result) float64  { return r.CPU }
+func tpsOf(r result) float64  { return r.TPS }
+func p50Of(r result) float64  { return r.P50 }
+func p99Of(r result) float64  { return r.P99 }
+func p999Of(r result) float64 { return r.P999 }
+func rssOf(r result) float64  { return r.RSS }
+
+// markdown is the whole section.
+func (r *report) markdown() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "## %s\n\n%s. ", r.Title, r.Date)
+	fmt.Fprintf(&b, "Machine: %s, memory %s, Linux %s, load average before the run %s.\n\n", r.Machine.CPU, r.Machine.Memory, r.Machine.Kernel, r.Machine.Load)
+	for _, v := range r.Versions {
+		fmt.Fprintf(&b, "- %s\n", v)
+	}
+	r.ratioTable(&b)
+	r.absoluteTable(&b)
+	fmt.Fprintf(&b, "\n### How it was run\n\n%d rounds, the targets one after the other within each round, in turning order. Every point begins with fresh proxies and an unmeasured run of 20 transactions per client.\n\n```\n%s\n```\n", r.Rounds, strings.Join(r.Commands, "\n"))
+	for _, name := range []string{namePgpoold, namePgbouncer} {
+		if c, ok := r.Configs[name]; ok {
+			fmt.Fprintf(&b, "\n%s's configuration:\n\n```\n%s```\n", name, c)
+		}
+	}
+	return b.String()
+}
+
+func (r *report) ratioTable(b *strings.Builder) {
+	fmt.Fprintf(b, `
+### pgpoold / PgBouncer
+
+Each cell is the median of the rounds' ratios, with the smallest and the largest. Below 1 pgpoold is cheaper (CPU, latency, memory) or slower (tps).
+The A/A columns are PgBouncer against a second PgBouncer: what the machine does to two equal programs.
+Aim: CPU per transaction and p99 at most 1.00. **✗** misses it; ✗~ misses it, but by no more than the A/A pair differed in some round.
+
+| protocol | clients | CPU/transaction | A/A | p99 | A/A | p50 | p99.9 | tps | memory |
+|---|---|---|---|---|---|---|---|---|---|
+`)
+	for _, m := range r.Points {
+		po, pg, pgB := m.Rounds[namePgpoold], m.Rounds[namePgbouncer], m.Rounds[namePgbouncerB]
+		cpu, cpuAA := ratios(po, pg, cpuOf), ratios(pgB, pg, cpuOf)
+		p99, p99AA := ratios(po, pg, p99Of), ratios(pgB, pg, p99Of)
+		fmt.Fprintf(b, "| %s | %d | %s | %s | %s | %s | %s | %s | %s | %s |\n", m.Point.Protocol, m.Point.Clients,
+			ratioCell(cpu)+mark(cpu, cpuAA), ratioCell(cpuAA), ratioCell(p99)+mark(p99, p99AA), ratioCell(p99AA),
+			ratioCell(ratios(po, pg, p50Of)), ratioCell(ratios(po, pg, p999Of)), ratioCell(ratios(po, pg, tpsOf)), ratioCell(ratios(po, pg, rssOf)))
+	}
+	for _, m := range r.Points {
+		if m.Note != "" {
+			fmt.Fprintf(b, "\n%s: %s.\n", m.Point, m.Note)
+		}
+	}
+}
+
+func ratioCell(s spread) string {
+	if !s.valid() {
+		return "n/a"
+	}
+	return fmt.Sprintf("%.2f (%.2f-%.2f)", s.Median, s.Min, s.Max)
+}
+
+// mark says that an aim of at most 1 was missed, and whether by more than two
+// equal programs differed.
+func mark(s, aa spread) string {
+	switch {
+	case !s.valid() || s.Median < 1.005: // the table shows two digits
+		return ""
+	case aa.valid() && s.Median-1 <= max(aa.Max-1, 1/aa.Min-1):
+		return " ✗~"
+	default:
+		return " **✗**"
+	}
+}
+
+func (r *report) absoluteTable(b *strings.Builder) {
+	fmt.Fprint(b, `
+### Absolute numbers
+
+Medians over the rounds; for CPU and tps with the smallest and the largest. CPU is the proxy process's user and system time per transaction, from /proc (all
+threads), the share of user time in brackets; latencies are pgbench's, per transaction; memory is resident at the end of a run.
+
+| protocol | clients | target | tps | p50 µs | p99 µs | p99.9 µs | CPU µs/transaction | memory MiB | transactions/round |
+|---|---|---|---|---|---|---|---|---|---|
+`)
+	for _, m := range r.Points {
+		for _, name := range []string{nameDirect, namePgpoold, namePgbouncer, namePgbouncerB} {
+			rs := m.Rounds[name]
+			if len(rs) == 0 {
+				continue
+			}
+			cpu, mem := "-", "-"
+			if name != nameDirect {
+				c, user := over(rs, cpuOf), over(rs, func(r result) float64 { return r.UserShare })
+				cpu = fmt.Sprintf("%.1f (%.1f-%.1f) [%.0f %%]", c.Median, c.Min, c.Max, 100*user.Median)
+				mem = fmt.Sprintf("%.1f", over(rs, rssOf).Median/(1<<20))
+			}
+			tps := over(rs, tpsOf)
+			fmt.Fprintf(b, "| %s | %d | %s | %.0f (%.0f-%.0f) | %.0f | %.0f | %.0f | %s | %s | %.0f |\n", m.Point.Protocol, m.Point.Clients, name,
+				tps.Median, tps.Min, tps.Max, over(rs, p50Of).Median, over(rs, p99Of).Median, over(rs, p999Of).Median, cpu, mem,
+				over(rs, func(r result) float64 { return float64(r.Transactions) }).Median)
+		}
+	}
+}
+
+// docHead opens the generated document.
+const docHead = `# Benchmarks
+
+Written by ` + "`make bench`" + ` (the whole table) and ` + "`make bench QUICK=1`" + ` (a subset within three minutes); each replaces its own section.
+` + "`PGBOUNCER=/path`" + ` chooses the PgBouncer to compare with, else the installed one is taken.
+`
+
+func sectionMarks(name string) (begin, end string) {
+	return "<!-- begin " + name + " -->\n", "<!-- end " + name + " -->\n"
+}
+
+// replaceSection puts text into doc in the place of the section of that name,
+// or behind everything where there is none yet.
+func replaceSection(doc, name, text string) string {
+	begin, end := sectionMarks(name)
+	if doc == "" {
+		doc = docHead
+	}
+	section := begin + "\n" + text + "\n" + end
+	before, rest, ok := strings.Cut(doc, begin)
+	if !ok {
+		return strings.TrimRight(doc, "\n") + "\n\n" + section
+	}
+	_, after, ok := strings.Cut(rest, end)
+	if !ok {
+		after = ""
+	}
+	return before + section + after
+}

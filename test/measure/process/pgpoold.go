@@ -1,0 +1,95 @@
+package process
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// ModuleRoot is the directory of this module's go.mod.
+func ModuleRoot(ctx context.Context) (string, error) {
+	out, err := exec.CommandContext(ctx, "go", "env", "GOMOD").Output()
+	if err != nil {
+		return "", fmt.Errorf("go env GOMOD: %w", err)
+	}
+	mod := strings.TrimSpace(string(out))
+	if mod == "" || mod == os.DevNull {
+		return "", fmt.Errorf("not inside a Go module")
+	}
+	return filepath.Dir(mod), nil
+}
+
+// BuildPgpoold builds the daemon into dir and returns the binary's path. With
+// PGPOOLD set, that binary is taken instead.
+func BuildPgpoold(ctx context.Context, dir string) (string, error) {
+	if path := os.Getenv("PGPOOLD"); path != "" {
+		return path, nil
+	}
+	root, err := ModuleRoot(ctx)
+	if err != nil {
+		return "", err
+	}
+	bin := filepath.Join(dir, "pgpoold")
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", bin, "./cmd/pgpoold")
+	cmd.Dir = root
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("building pgpoold: %w\n%s", err, out.String())
+	}
+	return bin, nil
+}
+
+// Upstream is where the proxies under measurement find PostgreSQL.
+type Upstream struct {
+	Host     string
+	Port     int
+	Database string
+	User     string // PostgreSQL trusts it
+}
+
+// Pgpoold is how the daemon is configured for a measurement: one database,
+// clients and PostgreSQL without passwords, plain TCP, no log below warn.
+type Pgpoold struct {
+	Port, AdminPort int
+	Upstream        Upstream
+	PoolSize        int
+	MaxClientConn   int
+}
+
+// Addr is where clients connect.
+func (p Pgpoold) Addr() string { return fmt.Sprintf("127.0.0.1:%d", p.Port) }
+
+// AdminAddr is the admin port's address.
+func (p Pgpoold) AdminAddr() string { return fmt.Sprintf("127.0.0.1:%d", p.AdminPort) }
+
+// YAML is the configuration file. The upstream's user is also admin.
+func (p Pgpoold) YAML() string {
+	u := p.Upstream
+	return fmt.Sprintf(`listen:
+  addr: 127.0.0.1:%d
+  max_client_conn: %d
+  tls: {mode: disable}
+admin:
+  addr: 127.0.0.1:%d
+  users: [%s]
+auth:
+  type: trust
+  users: {%s: ""}
+pool:
+  size: %d
+databases:
+  %s: {dsn: "postgres://%s@%s:%d/%s?sslmode=disable"}
+log: {level: warn}
+`, p.Port, p.MaxClientConn, p.AdminPort, u.User, u.User, p.PoolSize,
+		u.Database, u.User, u.Host, u.Port, u.Database)
+}
+
+// WriteConfig puts the configuration into a file that any user can read.
+func (p Pgpoold) WriteConfig(path string) error {
+	return os.WriteFile(path, []byte(p.YAML()), 0o644)
+}
