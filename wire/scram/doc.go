@@ -4,7 +4,7 @@
 //
 // It does no I/O and keeps no state beyond one exchange. Server is the side
 // that knows a Verifier and, when the exchange has succeeded, also the
-// client's ClientKey; Client is the side that logs in with such a ClientKey
+// client's Keys; Client is the side that logs in with such keys
 // instead of a password.
 //
 // Limits and error texts are those of PostgreSQL's auth-scram.c. Comparisons

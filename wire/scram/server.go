@@ -13,7 +13,7 @@ import (
 const nonceLen = 18
 
 // Server is the server's side of one exchange: First, then Final, then, when
-// both succeeded, ClientKey. After an error the exchange is over. It is not
+// both succeeded, Keys. After an error the exchange is over. It is not
 // safe for concurrent use.
 type Server struct {
 	verifier Verifier
@@ -136,7 +136,7 @@ func (s *Server) Final(clientFinal []byte) ([]byte, error) {
 	if decodeKey(&proof, proofText) != nil {
 		return nil, malformed("Malformed proof in client-final-message.")
 	}
-	if attrs.rest != "" || strings.HasSuffix(msg, ",") {
+	if attrs.rest != "" {
 		return nil, malformed("Garbage found at the end of client-final-message.")
 	}
 	if subtle.ConstantTimeCompare([]byte(nonce), []byte(s.fullNonce)) != 1 {
