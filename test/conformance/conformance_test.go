@@ -1,0 +1,132 @@
+// Package conformance runs the wire scripts of test/scripts against PostgreSQL
+// and through pgpoold, and compares.
+package conformance
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"pgpoold/test/wirescript"
+)
+
+var update = flag.Bool("update", false, "write the table of cells into docs/protocol.md")
+
+// setup is the connection beside the scripts: setup, cleanup and await, always
+// at PostgreSQL itself.
+type setup struct {
+	mu   sync.Mutex
+	conn *pgconn.PgConn // guarded by mu
+}
+
+func newSetup(tb testing.TB, t wirescript.Target) *setup {
+	tb.Helper()
+	cfg, err := pgconn.ParseConfig("sslmode=disable")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	host, port := splitAddr(tb, t.Addr)
+	cfg.Host, cfg.Port, cfg.User, cfg.Database = host, port, t.User, t.Database
+	cfg.Fallbacks = nil
+	cfg.RuntimeParams = map[string]string{"application_name": "wirescript setup"}
+	conn, err := pgconn.ConnectConfig(context.Background(), cfg)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { conn.Close(context.Background()) })
+	return &setup{conn: conn}
+}
+
+func (s *setup) Exec(ctx context.Context, sql string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, err := s.conn.Exec(ctx, sql).ReadAll()
+	return err
+}
+
+func (s *setup) True(ctx context.Context, sql string) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	res, err := s.conn.Exec(ctx, sql).ReadAll()
+	if err != nil || len(res) == 0 {
+		return false, err
+	}
+	last := res[len(res)-1]
+	return len(last.Rows) == 1 && string(last.Rows[0][0]) == "t", nil
+}
+
+func loadScripts(tb testing.TB) []*wirescript.Script {
+	tb.Helper()
+	scripts, err := wirescript.Load(os.DirFS(".."), "scripts")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if len(scripts) == 0 {
+		tb.Fatal("no scripts")
+	}
+	return scripts
+}
+
+// TestDirect runs every script twice against PostgreSQL. The two must agree:
+// what differs here is an accident of the script, or belongs on the list of
+// normalisations. It also proves each script's own assertions against the
+// oracle, and that no cell of the table is empty.
+func TestDirect(t *testing.T) {
+	target := direct(t)
+	r := &wirescript.Runner{Target: target, Setup: newSetup(t, target)}
+	cells := wirescript.Cells{}
+	for _, s := range loadScripts(t) {
+		t.Run(s.Name, func(t *testing.T) {
+			if s.Only == wirescript.OnlyPooler {
+				t.Skip("for pgpoold only")
+			}
+			first, err := r.Run(t.Context(), s)
+			if err != nil {
+				t.Fatalf("%v\n%s", err, tail(first.Transcript))
+			}
+			if *show {
+				t.Logf("%s\n%s", s.About, transcript(first.Transcript))
+			}
+			if *fill {
+				fillIn(t, s.Name, first.Transcript)
+			}
+			second, err := r.Run(t.Context(), s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := wirescript.Diff(first.Transcript, second.Transcript); d != "" {
+				t.Fatalf("two direct runs differ:\n%s", d)
+			}
+			cells.Add(s.Name, first.Cells)
+		})
+	}
+	if t.Failed() {
+		return
+	}
+	if testing.Verbose() {
+		t.Logf("%d cells empty", len(cells.Empty()))
+	}
+	for _, c := range cells.Empty() {
+		t.Errorf("no script sends %s in the state %q", c.Row, c.Col)
+	}
+	checkTable(t, cells)
+}
+
+func transcript(entries []wirescript.Entry) string {
+	var s strings.Builder
+	for _, e := range entries {
+		fmt.Fprintf(&s, "    %3d  %s\n", e.Line, e)
+	}
+	return s.String()
+}
+
+// tail shows the end of a transcript.
+func tail(entries []wirescript.Entry) string {
+	return transcript(entries[max(0, len(entries)-12):])
+}

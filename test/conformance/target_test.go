@@ -1,0 +1,32 @@
+package conformance
+
+import (
+	"net"
+	"os"
+	"strconv"
+	"testing"
+
+	"pgpoold/test/postgres"
+	"pgpoold/test/wirescript"
+)
+
+func TestMain(m *testing.M) { os.Exit(postgres.Main(m)) }
+
+// direct is the oracle: PostgreSQL itself.
+func direct(tb testing.TB) wirescript.Target {
+	tb.Helper()
+	return wirescript.Target{Name: "direct", Network: "tcp", Addr: postgres.ForTest(tb).Addr(), User: postgres.Superuser, Database: "postgres"}
+}
+
+func splitAddr(tb testing.TB, addr string) (string, uint16) {
+	tb.Helper()
+	host, p, err := net.SplitHostPort(addr)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	port, err := strconv.ParseUint(p, 10, 16)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return host, uint16(port)
+}

@@ -1,0 +1,177 @@
+package wirescript
+
+import "slices"
+
+// tracker follows one connection from the client's side: what it sent, what
+// that is owed, and in which state the session was when each message left.
+// It belongs to the runner's goroutine.
+type tracker struct {
+	status  byte // of the last ReadyForQuery that was read
+	queue   []sent
+	copying Column // ColCopy or ColCopyExt while a COPY IN is open
+	open    bool   // an extended message was sent since the last Sync
+	flushed bool   // and a Flush behind it
+	failed  bool   // and an ErrorResponse to it was read
+	cells   []Cell
+}
+
+// sent is a message whose replies have not all been read.
+type sent struct {
+	typ byte
+	row Row
+}
+
+// endsBatch says that the message is answered with ReadyForQuery.
+func (s sent) endsBatch() bool { return s.typ == 'Q' || s.typ == 'F' || s.typ == 'S' }
+
+// silent messages are never answered.
+func (s sent) silent() bool {
+	switch s.typ {
+	case 'H', 'd', 'c', 'f', 'X':
+		return true
+	}
+	return false
+}
+
+func (t *tracker) extended(typ byte) bool {
+	switch typ {
+	case 'P', 'B', 'D', 'E', 'C', 'H':
+		return true
+	}
+	return false
+}
+
+// send is called for each message before it is written.
+func (t *tracker) send(f frontend) {
+	s := sent{f.typ, f.row}
+	if f.row != "" && t.status != 0 {
+		t.cells = append(t.cells, Cell{f.row, t.column()})
+	}
+	if t.copying != "" {
+		switch f.typ {
+		case 'c', 'f':
+			t.copying = ""
+		case 'd', 'S', 'H': // PostgreSQL does not answer a Sync here
+		default:
+			t.queue = append(t.queue, s)
+		}
+		return
+	}
+	if t.extended(f.typ) {
+		t.open = true
+		t.flushed = t.flushed || f.typ == 'H'
+	}
+	if t.failed && f.typ != 'S' {
+		return // skipped: nothing is owed
+	}
+	if f.typ == 'S' {
+		t.open, t.flushed, t.failed = false, false, false
+	}
+	if f.typ != 0 {
+		t.queue = append(t.queue, s)
+	}
+}
+
+func (t *tracker) column() Column {
+	switch {
+	case t.copying != "":
+		return t.copying
+	case t.failed:
+		return ColSkipped
+	case slices.ContainsFunc(t.queue, sent.endsBatch):
+		return ColPipelined
+	case t.open && t.flushed:
+		return ColFlushed
+	case t.status == 'T':
+		return ColInTx
+	case t.status == 'E':
+		return ColFailed
+	}
+	return ColIdle
+}
+
+// dropSilent takes messages off the head that nobody will answer.
+func (t *tracker) dropSilent() {
+	for len(t.queue) > 0 && t.queue[0].silent() {
+		t.queue = t.queue[1:]
+	}
+}
+
+// recv is called for each message that is read.
+func (t *tracker) recv(m Message) {
+	t.dropSilent()
+	var head byte
+	if len(t.queue) > 0 {
+		head = t.queue[0].typ
+	}
+	pop := func(types string) {
+		for i := range types {
+			if head == types[i] {
+				t.queue = t.queue[1:]
+				return
+			}
+		}
+	}
+	switch m.Type {
+	case '1':
+		pop("P")
+	case '2':
+		pop("B")
+	case '3':
+		pop("C")
+	case 'T', 'n':
+		pop("D")
+	case 'C', 's', 'I':
+		pop("E")
+	case 'G':
+		t.copyIn(head)
+	case 'E':
+		t.failure(head)
+	case 'Z':
+		t.status = m.Body[0]
+		pop("QFS")
+	}
+}
+
+// copyIn opens the COPY: Syncs that stand behind it, up to its end, are never
+// answered.
+func (t *tracker) copyIn(head byte) {
+	ended := false
+	kept := t.queue[:min(1, len(t.queue))]
+	for i, s := range t.queue {
+		if i == 0 {
+			continue
+		}
+		ended = ended || s.typ == 'c' || s.typ == 'f'
+		if s.typ != 'S' || ended {
+			kept = append(kept, s)
+		}
+	}
+	t.queue = kept
+	switch {
+	case ended: // it was sent whole before the reply was read
+	case head == 'Q':
+		t.copying = ColCopy
+	default:
+		t.copying = ColCopyExt
+		t.open, t.flushed = true, false
+	}
+}
+
+func copyMessage(typ byte) bool { return typ == 'd' || typ == 'c' || typ == 'f' }
+
+// failure strikes the rest of an extended batch.
+func (t *tracker) failure(head byte) {
+	t.copying = ""
+	if !t.extended(head) {
+		return
+	}
+	for len(t.queue) > 0 && t.queue[0].typ != 'S' {
+		if s := t.queue[0]; s.row != "" && s.typ != head && !copyMessage(s.typ) {
+			t.cells = append(t.cells, Cell{s.row, ColSkipped})
+		}
+		head = 0
+		t.queue = t.queue[1:]
+	}
+	t.failed = len(t.queue) == 0
+}
