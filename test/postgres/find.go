@@ -36,6 +36,7 @@ type Install struct {
 	Bin   string // the folder that holds initdb and postgres
 	Major int    // 15
 	Full  string // "15.18"
+	root  string // what belongs together, where that is more than Bin's parent
 }
 
 // ErrNotFound is what Find returns, with a line saying what to install, when
@@ -170,11 +171,14 @@ func probe(ctx context.Context, bin string) (*Install, error) {
 			return nil, fmt.Errorf("%s holds no %s", bin, name)
 		}
 	}
-	cmd := exec.CommandContext(ctx, filepath.Join(bin, "postgres"), "--version")
-	cmd.Env = serverEnv()
-	out, err := cmd.Output()
-	if err != nil {
-		return nil, fmt.Errorf("%s/postgres --version: %w", bin, err)
+	var out []byte
+	for _, name := range []string{"initdb", "postgres"} { // each has libraries of its own to miss
+		cmd := exec.CommandContext(ctx, filepath.Join(bin, name), "--version")
+		cmd.Env = serverEnv()
+		var err error
+		if out, err = cmd.Output(); err != nil {
+			return nil, fmt.Errorf("%s/%s --version: %w", bin, name, err)
+		}
 	}
 	m := versionLine.FindStringSubmatch(string(out))
 	if m == nil {

@@ -57,7 +57,7 @@ func (s *Server) prepare(ctx context.Context, in *Install) (run Install, dir, te
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	run = *in
-	if run.Bin, err = s.reachableBin(in.Bin); err != nil {
+	if run.Bin, err = s.reachableBin(in); err != nil {
 		return run, "", "", err
 	}
 	if template, err = s.template(ctx, run.Bin); err != nil {
@@ -70,7 +70,11 @@ func (s *Server) prepare(ctx context.Context, in *Install) (run Install, dir, te
 
 // reachableBin copies an installation that lies where the account cannot go,
 // such as below root's home. It is called with s.mu held.
-func (s *Server) reachableBin(bin string) (string, error) {
+func (s *Server) reachableBin(in *Install) (string, error) {
+	bin, root := in.Bin, in.root
+	if root == "" {
+		root = filepath.Dir(bin)
+	}
 	if s.user == nil || guard.Reachable(bin) {
 		return bin, nil
 	}
@@ -78,10 +82,14 @@ func (s *Server) reachableBin(bin string) (string, error) {
 		return done, nil
 	}
 	to := filepath.Join(s.guard.Dir(), "install"+strconv.Itoa(len(s.copies)))
-	if err := copyTree(filepath.Dir(bin), to, nil); err != nil {
+	rel, err := filepath.Rel(root, bin)
+	if err != nil {
+		return "", err
+	}
+	if err := copyTree(root, to, nil); err != nil {
 		return "", fmt.Errorf("copy PostgreSQL: %w", err)
 	}
-	s.copies[bin] = filepath.Join(to, filepath.Base(bin))
+	s.copies[bin] = filepath.Join(to, rel)
 	return s.copies[bin], nil
 }
 
