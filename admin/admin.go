@@ -1,0 +1,80 @@
+// Package admin is what operators see of a running pgpoold: the console on
+// the client port, which speaks PgBouncer's commands, and the HTTP port with
+// health, metrics, a page and a small API. Both only read: everything they
+// show comes from one proxy.Snapshot, taken when it is asked for.
+package admin
+
+import (
+	"time"
+
+	"go.uber.org/zap"
+
+	"pgpoold/proxy"
+)
+
+// Source is where everything shown comes from. *proxy.Server is one.
+type Source interface {
+	Snapshot() proxy.Snapshot
+	// Ready says whether clients are served; if not, why not, in one line.
+	Ready() (bool, string)
+}
+
+// LogLevel is the logger's level, which operators may change.
+type LogLevel interface {
+	Level() string
+	SetLevel(string) error
+}
+
+// Options configure the console and the HTTP port alike. They never change.
+type Options struct {
+	Source  Source
+	Version string // pgpoold's own
+
+	// Token is the HTTP bearer token; it opens everything. "" is none.
+	Token string
+	// AdminUsers may do everything, StatsUsers only look. CheckPassword says
+	// whether an HTTP client that names one of them is that user; nil: no
+	// user can log in over HTTP.
+	AdminUsers, StatsUsers []string
+	CheckPassword          func(user, password string) bool
+
+	Databases []Database
+	Users     int       // users known to the configuration, for SHOW LISTS
+	Settings  []Setting // for SHOW CONFIG
+	Level     LogLevel
+
+	// StatsPeriod is how long the averages of SHOW STATS reach back; 0 is a
+	// minute.
+	StatsPeriod time.Duration
+	Log         *zap.Logger
+}
+
+// Setting is a row of SHOW CONFIG. Values are shown as they are: secrets have
+// no place here.
+type Setting struct {
+	Key, Value, Default string
+	Changeable          bool
+}
+
+// Database is what SHOW DATABASES tells of a configured database beyond what
+// the snapshot holds.
+type Database struct {
+	Name           string
+	Host           string // several joined by a comma; "" for none
+	Port           int
+	DBName         string
+	ForceUser      string // "" where clients are themselves on the server
+	PoolSize       int
+	MinPoolSize    int
+	ServerLifetime time.Duration
+	Mode           string
+}
+
+// consoleDatabase is the name under which the console counts itself, as in
+// PgBouncer.
+const consoleDatabase = "pgbouncer"
+
+// IsConsole reports whether a database name means the console.
+func IsConsole(database string) bool {
+	return database == consoleDatabase || database == "pgpoold"
+}

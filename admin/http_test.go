@@ -1,0 +1,300 @@
+package admin
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+
+	"pgpoold/proxy"
+)
+
+// call makes a request and returns its answer; peer is where it comes from.
+type call struct {
+	method, path, peer, host, body string
+	header                         map[string]string
+}
+
+func (c call) do(t *testing.T, h *HTTP) (int, string) {
+	t.Helper()
+	if c.method == "" {
+		c.method = "GET"
+	}
+	r := httptest.NewRequest(c.method, c.path, strings.NewReader(c.body))
+	r.RemoteAddr, r.Host = c.peer, c.host
+	if c.peer == "" {
+		r.RemoteAddr = "127.0.0.1:40000"
+	}
+	if c.host == "" {
+		r.Host = "127.0.0.1:6433"
+	}
+	for k, v := range c.header {
+		r.Header.Set(k, v)
+	}
+	w := httptest.NewRecorder()
+	h.server.Handler.ServeHTTP(w, r)
+	body, err := io.ReadAll(w.Result().Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w.Code, string(body)
+}
+
+func port(opts Options) *HTTP { return NewHTTP(opts, NewConsole(opts)) }
+
+func basic(user, password string) map[string]string {
+	r := httptest.NewRequest("GET", "/", nil)
+	r.SetBasicAuth(user, password)
+	return map[string]string{"Authorization": r.Header.Get("Authorization")}
+}
+
+func bearer(token string) map[string]string {
+	return map[string]string{"Authorization": "Bearer " + token}
+}
+
+func TestWhoMayDoWhat(t *testing.T) {
+	open := options(&source{snap: state()})
+	withToken := open
+	withToken.Token = "s3cret"
+	noPasswords := open
+	noPasswords.CheckPassword = nil
+	const far = "203.0.113.5:1234"
+	level := func(c call) call {
+		c.method, c.path, c.body = "POST", "/api/v1/log_level", `{"level":"debug"}`
+		if c.header == nil {
+			c.header = map[string]string{}
+		}
+		c.header["Content-Type"] = "application/json"
+		return c
+	}
+	for _, tt := range []struct {
+		name string
+		opts Options
+		call call
+		want int
+	}{
+		{"health from afar", open, call{path: "/healthz", peer: far}, 200},
+		{"readiness from afar", withToken, call{path: "/readyz", peer: far}, 200},
+		{"loopback looks", open, call{path: "/metrics"}, 200},
+		{"loopback, IPv6", open, call{path: "/", peer: "[::1]:5", host: "[::1]:6433"}, 200},
+		{"loopback by name", open, call{path: "/", host: "localhost"}, 200},
+		{"another site's name for loopback", open, call{path: "/", host: "evil.example:6433"}, 401},
+		{"loopback through another server", open, call{path: "/", header: map[string]string{"X-Forwarded-For": "203.0.113.5"}}, 401},
+		{"loopback with a token configured", withToken, call{path: "/metrics"}, 401},
+		{"afar", open, call{path: "/metrics", peer: far}, 401},
+		{"afar, the page", open, call{path: "/", peer: far}, 401},
+		{"afar, the API", open, call{path: "/api/v1/snapshot", peer: far}, 401},
+		{"token", withToken, call{path: "/metrics", peer: far, header: bearer("s3cret")}, 200},
+		{"wrong token", withToken, call{path: "/metrics", peer: far, header: bearer("s3cre")}, 401},
+		{"an empty token opens nothing", open, call{path: "/metrics", peer: far, header: bearer("")}, 401},
+		{"wrong token on loopback", open, call{path: "/metrics", header: bearer("x")}, 401},
+		{"stats user", open, call{path: "/metrics", peer: far, header: basic("grafana", "grafana-secret")}, 200},
+		{"admin user", open, call{path: "/", peer: far, header: basic("ops", "ops-secret")}, 200},
+		{"wrong password", open, call{path: "/", peer: far, header: basic("ops", "x")}, 401},
+		{"a user of neither list", open, call{path: "/", peer: far, header: basic("app", "app-secret")}, 401},
+		{"no passwords to check", noPasswords, call{path: "/", peer: far, header: basic("ops", "ops-secret")}, 401},
+		{"change on loopback without login", open, level(call{}), 401},
+		{"change as stats user", open, level(call{header: basic("grafana", "grafana-secret")}), 403},
+		{"change as admin", open, level(call{header: basic("ops", "ops-secret")}), 200},
+		{"change by token", withToken, level(call{peer: far, header: bearer("s3cret")}), 200},
+		{"no such page", open, call{path: "/nothing"}, 404},
+		{"wrong method", open, call{method: "DELETE", path: "/metrics"}, 405},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got, body := tt.call.do(t, port(tt.opts)); got != tt.want {
+				t.Fatalf("%d %s, want %d", got, body, tt.want)
+			}
+		})
+	}
+}
+
+func TestLogLevelOverHTTP(t *testing.T) {
+	opts := options(&source{})
+	h := port(opts)
+	post := func(kind, body string) (int, string) {
+		header := basic("ops", "ops-secret")
+		header["Content-Type"] = kind
+		return call{method: "POST", path: "/api/v1/log_level", body: body, header: header}.do(t, h)
+	}
+	for _, tt := range []struct {
+		kind, body string
+		want       int
+	}{
+		{"text/plain", `{"level":"debug"}`, 415},
+		{"application/json", `level=debug`, 400},
+		{"application/json", `{"level":"loud"}`, 400},
+		{"application/json", `{"level":"` + strings.Repeat("x", 2000) + `"}`, 400},
+	} {
+		if got, body := post(tt.kind, tt.body); got != tt.want || opts.Level.Level() != "info" {
+			t.Errorf("%s %.30s: %d %s, level %s", tt.kind, tt.body, got, body, opts.Level.Level())
+		}
+	}
+	if got, body := post("application/json; charset=utf-8", `{"level":"debug"}`); got != 200 || strings.TrimSpace(body) != `{"level":"debug"}` {
+		t.Errorf("%d %s", got, body)
+	}
+	if _, body := (call{path: "/api/v1/log_level"}).do(t, h); strings.TrimSpace(body) != `{"level":"debug"}` {
+		t.Errorf("level %s", body)
+	}
+}
+
+func TestReadiness(t *testing.T) {
+	src := &source{why: "database search: connection refused"}
+	h := port(options(src))
+	if code, body := (call{path: "/readyz"}).do(t, h); code != 503 || body != "not ready: database search: connection refused\n" {
+		t.Fatalf("%d %q", code, body)
+	}
+	if code, _ := (call{path: "/healthz"}).do(t, h); code != 200 {
+		t.Fatalf("health %d", code)
+	}
+	src.set(func(s *source) { s.why = "" })
+	if code, body := (call{path: "/readyz"}).do(t, h); code != 200 || body != "ready\n" {
+		t.Fatalf("%d %q", code, body)
+	}
+}
+
+func TestThePageEscapes(t *testing.T) {
+	_, body := call{path: "/"}.do(t, port(options(&source{snap: state(), why: "<i>down</i>"})))
+	for _, want := range []string{"<td>search</td>", "&lt;b&gt;app&lt;/b&gt;", "&lt;i&gt;down&lt;/i&gt;", "cl_waiting_cancel_req"} {
+		if !strings.Contains(body, want) {
+			t.Errorf("no %s in the page", want)
+		}
+	}
+	if strings.Contains(body, "<b>app") {
+		t.Error("a user's name is markup")
+	}
+}
+
+func TestThePageIsBounded(t *testing.T) {
+	snap := state()
+	for len(snap.Clients) < maxPageRows+7 {
+		snap.Clients = append(snap.Clients, snap.Clients[0])
+	}
+	_, body := call{path: "/"}.do(t, port(options(&source{snap: snap})))
+	if n := strings.Count(body, "<td>C</td>"); n != maxPageRows {
+		t.Errorf("%d clients on the page", n)
+	}
+	if !strings.Contains(body, "7 more rows") {
+		t.Error("the page does not say that it is cut")
+	}
+}
+
+func TestSnapshotJSON(t *testing.T) {
+	_, body := call{path: "/api/v1/snapshot"}.do(t, port(options(&source{snap: state()})))
+	var got struct {
+		Version string
+		Ready   bool
+		Totals  map[string]any
+		Pools   []map[string]any
+		Clients []map[string]any
+		Servers []map[string]any
+	}
+	if err := json.Unmarshal([]byte(body), &got); err != nil {
+		t.Fatal(err)
+	}
+	for name, pair := range map[string][2]any{
+		"version":     {got.Version, "9.8.7"},
+		"ready":       {got.Ready, true},
+		"closes":      {fmt.Sprint(got.Totals["server_closes"]), "map[idle:4]"},
+		"pool wait":   {got.Pools[0]["max_wait_seconds"], 2.000345},
+		"pool time":   {got.Pools[0]["transaction_seconds"], 4.0},
+		"client":      {got.Clients[0]["server_id"], 3.0},
+		"client pin":  {got.Clients[0]["pin"], "untracked"},
+		"never asked": {got.Clients[1]["request_time"], nil},
+		"server":      {got.Servers[0]["pid"], 991.0},
+	} {
+		if pair[0] != pair[1] {
+			t.Errorf("%s: %v, want %v", name, pair[0], pair[1])
+		}
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	src := &source{snap: state()}
+	h := port(options(src))
+	code, body := call{path: "/metrics"}.do(t, h)
+	if code != 200 {
+		t.Fatalf("%d %s", code, body)
+	}
+	for _, want := range []string{
+		`pgpoold_build_info{goversion="go`,
+		`pgpoold_ready 1`,
+		`pgpoold_clients{database="search",state="waiting",user="owner"} 2`,
+		`pgpoold_servers{database="search",state="login",user="owner"} 11`,
+		`pgpoold_pool_max_wait_seconds{database="search",user="owner"} 2.000345`,
+		`pgpoold_transactions_total{database="search",user="owner"} 4`,
+		`pgpoold_client_wait_seconds_total{database="search",user="owner"} 6`,
+		`pgpoold_server_closes_total{reason="idle"} 4`,
+		`pgpoold_pins{reason="untracked"} 1`,
+		`pgpoold_errors_total{sqlstate="57014"} 3`,
+		`pgpoold_statements_bytes 2222`,
+		"go_goroutines ",
+		"process_open_fds ",
+	} {
+		if !strings.Contains(body, want) {
+			t.Errorf("no %s", want)
+		}
+	}
+	reg := prometheus.NewPedanticRegistry()
+	reg.MustRegister(newCollector(src, "x"))
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	problems, err := promlint.NewWithMetricFamilies(families).Lint()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		t.Errorf("%s: %s", p.Metric, p.Text)
+	}
+}
+
+func TestMetricLabelsAreBounded(t *testing.T) {
+	var snap proxy.Snapshot
+	add := func(n int) {
+		for range n {
+			snap.Pools = append(snap.Pools, proxy.PoolSnapshot{
+				Database: fmt.Sprint("db", len(snap.Pools)), User: "u", Stats: proxy.PoolStats{Xacts: 1},
+			})
+		}
+	}
+	add(maxPoolLabels)
+	src := &source{snap: snap}
+	c := newCollector(src, "x")
+	if n := len(c.pools(src.Snapshot())); n != maxPoolLabels {
+		t.Fatalf("%d pools", n)
+	}
+	add(50)
+	pools := c.pools(snap)
+	if len(pools) != maxPoolLabels+1 {
+		t.Fatalf("%d pools", len(pools))
+	}
+	if n := pools[[2]string{otherLabel, otherLabel}].Stats.Xacts; n != 50 {
+		t.Fatalf("%d transactions of the rest", n)
+	}
+}
+
+func TestShutdownJoinsServe(t *testing.T) {
+	h := port(options(&source{}))
+	l := httptest.NewUnstartedServer(nil).Listener
+	served := make(chan error, 1)
+	go func() { served <- h.Serve(l) }()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Get("http://" + l.Addr().String() + "/healthz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if err := h.Shutdown(timeout(t)); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-served; err != nil {
+		t.Fatal(err)
+	}
+}
