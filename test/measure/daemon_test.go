@@ -154,7 +154,8 @@ func show(t *testing.T, console *pgconn.PgConn, what, column, value string) int 
 				at = i
 			}
 		}
-		if at < 0 {
+		// pgconn tells the columns only with the first row.
+		if at < 0 && len(r.Rows) > 0 {
 			t.Fatalf("SHOW %s has no column %s", what, column)
 		}
 		for _, row := range r.Rows {

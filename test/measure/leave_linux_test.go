@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -62,9 +63,7 @@ func write(c *net.TCPConn, p []byte) error {
 	return err
 }
 
-// load keeps both sides busy until it is stopped: clients that query, and
-// goroutines that burn this machine's processor time, so that the daemon's
-// poller comes late.
+// load is clients that query without a pause until it is stopped.
 type load struct {
 	quit atomic.Bool
 	wg   sync.WaitGroup
@@ -81,9 +80,6 @@ func startLoad(t *testing.T, d *daemon, clients int) *load {
 		t.Cleanup(func() { c.conn.Close() })
 		l.wg.Go(func() { l.query(c) })
 	}
-	for range 2 {
-		l.wg.Go(l.burn)
-	}
 	return l
 }
 
@@ -98,11 +94,6 @@ func (l *load) query(c *rawClient) {
 	}
 }
 
-func (l *load) burn() {
-	for n := 0; !l.quit.Load(); n++ {
-	}
-}
-
 // stop ends the load; the clients stay connected.
 func (l *load) stop(t *testing.T) {
 	t.Helper()
@@ -112,6 +103,23 @@ func (l *load) stop(t *testing.T) {
 	defer l.mu.Unlock()
 	if l.err != nil {
 		t.Errorf("a client of the load: %v", l.err)
+	}
+}
+
+// burn keeps the processors busy until the returned function is called, so
+// that the daemon's poller comes late.
+func burn() (stop func()) {
+	var quit atomic.Bool
+	var wg sync.WaitGroup
+	for range runtime.NumCPU() {
+		wg.Go(func() {
+			for !quit.Load() {
+			}
+		})
+	}
+	return func() {
+		quit.Store(true)
+		wg.Wait()
 	}
 }
 
@@ -183,9 +191,16 @@ func TestLeavingLeavesNothing(t *testing.T) {
 						t.Fatalf("SHOW CLIENTS lists %d clients, %d are there", n, leavers+clients)
 					}
 				}
-				for _, c := range conns {
-					check(t, f.leave(c))
+				stop := func() {}
+				if busy {
+					stop = burn()
 				}
+				for _, c := range conns {
+					if err := f.leave(c); err != nil {
+						t.Error(err)
+					}
+				}
+				stop()
 				defer func() {
 					for _, c := range conns {
 						c.Close()
@@ -229,10 +244,11 @@ func TestServersThatLeave(t *testing.T) {
 		if len(rows) < poolSize {
 			t.Fatalf("%d servers are open, want %d", len(rows), poolSize)
 		}
-		stop := burnUntil()
+		stop := burn()
 		for _, row := range rows {
 			check(t, cluster.Exec(t.Context(), database, "SELECT pg_terminate_backend("+row[0]+")"))
 		}
+		stop()
 		left := ""
 		eventually(t, func() bool {
 			left = ""
@@ -243,22 +259,8 @@ func TestServersThatLeave(t *testing.T) {
 			}
 			return left == ""
 		}, func() string {
-			stop()
 			return fmt.Sprintf("round %d: SHOW SERVERS still lists the server with PID %s", round, left)
 		})
-		stop()
 		exec(t, d.connect(t, database), "SELECT 1")
-	}
-}
-
-// burnUntil keeps the processors busy until the returned function is called.
-func burnUntil() (stop func()) {
-	l := &load{}
-	for range 2 {
-		l.wg.Go(l.burn)
-	}
-	return func() {
-		l.quit.Store(true)
-		l.wg.Wait()
 	}
 }
