@@ -1,0 +1,309 @@
+// Package daemon is a running pgpoold: it turns a configuration into
+// listeners, the proxy, the console and the admin port, starts them in order
+// and stops them in reverse.
+//
+// Files, in reading order: daemon.go (the life), run.go (signals), listen.go,
+// tls.go and limits.go (what the start needs), options.go (from configuration
+// to options).
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"pgpoold/admin"
+	"pgpoold/cmd/pgpoold/logging"
+	"pgpoold/config"
+	"pgpoold/proxy"
+)
+
+// Options are what a Daemon is made of.
+type Options struct {
+	Config  *config.Config
+	Version string
+	// Log is where the log goes.
+	Log io.Writer
+	// Environ looks up an environment variable when the configuration is read
+	// again; nil is os.LookupEnv.
+	Environ func(string) (string, bool)
+	// Adjust, when set, sees the proxy's options before they are used. Tests
+	// use it.
+	Adjust func(*proxy.Options)
+}
+
+// Daemon is one pgpoold. Its methods are for one goroutine, but for those
+// that say otherwise; its fields are set by New and Start and do not change
+// until Shutdown.
+type Daemon struct {
+	opts Options
+	cfg  *config.Config
+	log  *logging.Logger
+
+	listeners     []net.Listener
+	adminListener net.Listener // nil: there is no admin port
+	server        *proxy.Server
+	console       *admin.Console
+	http          *admin.HTTP
+
+	serving sync.WaitGroup // the goroutines below
+	failed  chan error     // the first error of a Serve that nobody asked to end
+	stop    chan struct{}  // closed by Shutdown: ends watch
+	stopped bool
+}
+
+// New makes a Daemon, and its log. It opens nothing else.
+func New(opts Options) (*Daemon, error) {
+	if opts.Environ == nil {
+		opts.Environ = os.LookupEnv
+	}
+	log, err := logging.New(logging.Options{Level: opts.Config.Log.Level, Format: opts.Config.Log.Format, Out: opts.Log})
+	if err != nil {
+		return nil, err
+	}
+	return &Daemon{opts: opts, cfg: opts.Config, log: log, failed: make(chan error, 1), stop: make(chan struct{})}, nil
+}
+
+// Start listens and serves. When it returns an error, nothing is left open.
+func (d *Daemon) Start(ctx context.Context) error {
+	if err := d.start(ctx); err != nil {
+		d.closeListeners()
+		d.log.Close()
+		return err
+	}
+	return nil
+}
+
+func (d *Daemon) start(ctx context.Context) error {
+	for _, w := range d.cfg.Warnings {
+		d.log.Warn(w)
+	}
+	if err := d.listen(); err != nil {
+		return err
+	}
+	own, err := ownAddrsOf(d.listeners)
+	if err != nil {
+		return err
+	}
+	opts := proxyOptions(d.cfg, own.has, d.log.Logger)
+	opts.MaxClientConn = clientLimit(d.cfg, d.log.Logger)
+	if opts.TLS, err = clientTLS(d.cfg.Listen.TLS, d.log.Logger); err != nil {
+		return err
+	}
+	// The console shows the server, so it is made behind it; nothing serves yet.
+	opts.Console = func(c *proxy.ConsoleClient) { d.console.Serve(c) }
+	if d.opts.Adjust != nil {
+		d.opts.Adjust(&opts)
+	}
+	if d.server, err = proxy.New(opts); err != nil {
+		return err
+	}
+	adminOpts := adminOptions(d.cfg, d.opts.Version, d.server, d.log, d.log.Logger)
+	d.console = admin.NewConsole(adminOpts)
+	d.http = admin.NewHTTP(adminOpts, d.console)
+
+	d.console.Start()
+	if d.adminListener != nil {
+		d.serving.Add(1)
+		go d.serve("admin.addr", func() error { return d.http.Serve(d.adminListener) })
+	}
+	d.server.Start(ctx)
+	for _, l := range d.listeners {
+		d.serving.Add(1)
+		go d.serve("listen.addr", func() error { return d.server.Serve(l) })
+	}
+	d.serving.Add(1)
+	go d.watch()
+	return nil
+}
+
+func (d *Daemon) listen() error {
+	mode := os.FileMode(d.cfg.Listen.UnixSocketMode).Perm()
+	for _, addr := range d.cfg.Listen.Addrs {
+		l, err := listen(addr, mode)
+		if err != nil {
+			return err
+		}
+		d.listeners = append(d.listeners, l)
+	}
+	if d.cfg.Admin.Addr == "" {
+		return nil
+	}
+	l, err := net.Listen("tcp", d.cfg.Admin.Addr)
+	if err != nil {
+		return takenError("admin.addr", d.cfg.Admin.Addr, err)
+	}
+	d.adminListener = l
+	return nil
+}
+
+func (d *Daemon) closeListeners() {
+	for _, l := range d.listeners {
+		l.Close()
+	}
+	if d.adminListener != nil {
+		d.adminListener.Close()
+	}
+}
+
+// serve runs one listener until it ends. Shutdown joins it.
+func (d *Daemon) serve(setting string, serve func() error) {
+	defer d.serving.Done()
+	err := serve()
+	select {
+	case <-d.stop: // asked to
+		return
+	default:
+	}
+	if err == nil {
+		err = errors.New("the listener was closed")
+	}
+	select {
+	case d.failed <- fmt.Errorf("%s: %w", setting, err):
+	default: // another one failed first
+	}
+}
+
+// How often watch asks whether clients are served: often until it is so for
+// the first time, for the sake of those who wait for the ready line.
+const (
+	watchStart = 20 * time.Millisecond
+	watchLater = time.Second
+	// patience is how long the first connections may take before a line says
+	// what they wait for.
+	patience = 2 * time.Second
+)
+
+// watch writes the ready line once clients are served, and a line each time
+// that this changes. Shutdown joins it.
+func (d *Daemon) watch() {
+	defer d.serving.Done()
+	started, announced, was := time.Now(), false, false
+	told := ""
+	tick := time.NewTimer(0)
+	defer tick.Stop()
+	for {
+		select {
+		case <-d.stop:
+			return
+		case <-tick.C:
+		}
+		ok, why := d.server.Ready()
+		switch {
+		case ok && !announced:
+			announced = true
+			d.log.Announce("pgpoold ready", d.describe()...)
+		case ok && !was:
+			d.log.Info("ready again")
+		case !ok && was, !ok && why != told && time.Since(started) > patience:
+			told = why
+			d.log.Warn("not ready: "+why, d.describe()...)
+		}
+		was = ok
+		if ok {
+			told = ""
+		}
+		if announced {
+			tick.Reset(watchLater)
+		} else {
+			tick.Reset(watchStart)
+		}
+	}
+}
+
+// describe says where pgpoold listens and what it serves.
+func (d *Daemon) describe() []zap.Field {
+	var addrs []string
+	for _, l := range d.listeners {
+		addrs = append(addrs, l.Addr().String())
+	}
+	var databases []string
+	for _, name := range slices.Sorted(maps.Keys(d.cfg.Databases)) {
+		p := d.cfg.Effective(name, "")
+		if p.Mode != d.cfg.Pool.Mode || p.Size != d.cfg.Pool.Size {
+			name = fmt.Sprintf("%s (mode %s, size %d)", name, p.Mode, p.Size)
+		}
+		databases = append(databases, name)
+	}
+	fields := []zap.Field{
+		zap.Strings("listen", addrs),
+		zap.Strings("databases", databases),
+		zap.String("mode", d.cfg.Pool.Mode),
+		zap.Int("size", d.cfg.Pool.Size),
+		zap.String("version", d.opts.Version),
+	}
+	if d.adminListener != nil {
+		fields = append(fields, zap.String("admin", d.adminListener.Addr().String()))
+	}
+	return fields
+}
+
+// Addrs are the client addresses in force. Any goroutine may ask, once Start
+// has returned.
+func (d *Daemon) Addrs() []net.Addr {
+	addrs := make([]net.Addr, len(d.listeners))
+	for i, l := range d.listeners {
+		addrs[i] = l.Addr()
+	}
+	return addrs
+}
+
+// AdminAddr is the admin port's address, nil for none. Any goroutine may ask,
+// once Start has returned.
+func (d *Daemon) AdminAddr() net.Addr {
+	if d.adminListener == nil {
+		return nil
+	}
+	return d.adminListener.Addr()
+}
+
+// Server is the proxy. Any goroutine may ask, once Start has returned.
+func (d *Daemon) Server() *proxy.Server { return d.server }
+
+// Failed gives the error that ended a listener which nobody closed.
+func (d *Daemon) Failed() <-chan error { return d.failed }
+
+// adminGrace is how long requests of the admin port may take once the proxy
+// has ended.
+const adminGrace = 2 * time.Second
+
+// Shutdown drains: no new clients, idle ones are closed, transactions end
+// until ctx is done; then everything is closed. The admin port answers until
+// the proxy has ended. A second call does nothing.
+func (d *Daemon) Shutdown(ctx context.Context) {
+	if d.stopped {
+		return
+	}
+	d.stopped = true
+	close(d.stop)
+	d.console.Close()
+	if err := d.server.Shutdown(ctx); err != nil {
+		d.log.Warn("the drain was cut short", zap.Error(err))
+	}
+	if d.adminListener != nil {
+		grace, cancel := context.WithTimeout(context.Background(), adminGrace)
+		defer cancel()
+		if err := d.http.Shutdown(grace); err != nil {
+			d.log.Debug("admin requests were cut short", zap.Error(err))
+		}
+	}
+	d.serving.Wait()
+	d.log.Info("pgpoold ended")
+	d.log.Close()
+}
+
+// Close ends everything at once.
+func (d *Daemon) Close() {
+	now, cancel := context.WithCancel(context.Background())
+	cancel()
+	d.Shutdown(now)
+}

@@ -1,0 +1,181 @@
+package daemon
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"pgpoold/admin"
+	"pgpoold/backend"
+	"pgpoold/config"
+	"pgpoold/proxy"
+	"pgpoold/wire/scram"
+)
+
+// recoverTimeout is how long a server that a client left in the middle of
+// something may take to come clean before it is closed.
+const recoverTimeout = 10 * time.Second
+
+// proxyOptions turns the configuration into what the proxy takes. Listeners,
+// TLS, the console and the client limit are the caller's.
+func proxyOptions(cfg *config.Config, isSelf func(network, addr string) bool, log *zap.Logger) proxy.Options {
+	opts := proxy.Options{
+		MaxClientConn:      cfg.Listen.MaxClientConn,
+		MaxLoginConn:       cfg.Listen.MaxLoginConn,
+		ClientLoginTimeout: cfg.Listen.ClientLoginTimeout,
+		CancelWaitTimeout:  cfg.CancelWaitTimeout,
+		RecoverTimeout:     recoverTimeout,
+		Keepalive:          keepalive(cfg.Listen.Keepalive),
+		UnixSocketMode:     uint32(cfg.Listen.UnixSocketMode),
+		Auth:               proxy.AuthOptions{Type: cfg.Auth.Type, Users: secrets(cfg.Auth.Users)},
+		Databases:          make(map[string]*proxy.Database, len(cfg.Databases)),
+		Users:              make(map[string]proxy.UserOptions, len(cfg.Users)),
+		AdminUsers:         cfg.Admin.Users,
+		StatsUsers:         cfg.Admin.StatsUsers,
+		Log:                log,
+	}
+	if cfg.Pool.ClientGone == "finish" {
+		opts.ClientGone = proxy.GoneFinish
+	}
+	for name, d := range cfg.Databases {
+		pool := cfg.Effective(name, "")
+		opts.Databases[name] = &proxy.Database{
+			Name:  name,
+			Mode:  poolMode(pool.Mode),
+			Users: d.Users,
+			Pool:  poolOptions(d, pool, isSelf, log),
+		}
+	}
+	for name, u := range cfg.Users {
+		own := u.Overrides.Values()
+		var user proxy.UserOptions
+		if u.Overrides.Has("pool_mode") {
+			mode := poolMode(own.Mode)
+			user.Mode = &mode
+		}
+		if u.Overrides.Has("default_pool_size") {
+			user.Size = &own.Size
+		}
+		opts.Users[name] = user
+	}
+	return opts
+}
+
+// poolOptions are the template of a database's pools.
+func poolOptions(d *config.Database, pool config.Pool, isSelf func(network, addr string) bool, log *zap.Logger) backend.PoolOptions {
+	hosts := make([]backend.Host, len(d.Hosts))
+	for i, h := range d.Hosts {
+		hosts[i] = backend.Host{Network: h.Network, Host: h.Host, Port: h.Port}
+	}
+	return backend.PoolOptions{
+		Database:           d.Name,
+		Hosts:              hosts,
+		DBName:             d.DBName,
+		Credentials:        backend.Credentials{User: d.User, Password: string(d.Password)},
+		TLS:                backend.TLSOptions{Mode: backend.TLSMode(d.TLS.Mode), CAFile: d.TLS.CAFile, CertFile: d.TLS.CertFile, KeyFile: d.TLS.KeyFile},
+		RuntimeParams:      maps.Clone(d.RuntimeParams),
+		TargetSessionAttrs: d.TargetSessionAttrs,
+		Size:               pool.Size,
+		MinSize:            pool.MinSize,
+		RoundRobin:         pool.RoundRobin,
+		ConnectTimeout:     pool.ServerConnectTimeout,
+		IdleTimeout:        pool.ServerIdleTimeout,
+		Lifetime:           pool.ServerLifetime,
+		LoginRetry:         pool.ServerLoginRetry,
+		CheckDelay:         pool.ServerCheckDelay,
+		QueryWaitTimeout:   pool.QueryWaitTimeout,
+		Keepalive:          keepalive(d.Keepalive),
+		UpstreamPooler:     d.UpstreamPooler,
+		IsSelf:             isSelf,
+		Log:                log,
+	}
+}
+
+func poolMode(word string) proxy.Mode {
+	switch word {
+	case "session":
+		return proxy.ModeSession
+	case "statement":
+		return proxy.ModeStatement
+	}
+	return proxy.ModeTransaction
+}
+
+func keepalive(k config.Keepalive) backend.Keepalive {
+	return backend.Keepalive{Enable: k.Enable, Idle: k.Idle, Interval: k.Interval, Count: k.Count, UserTimeout: k.UserTimeout}
+}
+
+func secrets(users map[string]config.Secret) map[string]string {
+	plain := make(map[string]string, len(users))
+	for name, s := range users {
+		plain[name] = string(s)
+	}
+	return plain
+}
+
+// adminOptions are for the console and the HTTP port.
+func adminOptions(cfg *config.Config, version string, source admin.Source, level admin.LogLevel, log *zap.Logger) admin.Options {
+	opts := admin.Options{
+		Source:     source,
+		Version:    version,
+		Token:      string(cfg.Admin.Token),
+		AdminUsers: cfg.Admin.Users,
+		StatsUsers: cfg.Admin.StatsUsers,
+		CheckPassword: func(user, password string) bool {
+			secret, ok := cfg.Auth.Users[user]
+			return ok && checkPassword(string(secret), user, password)
+		},
+		Users: len(cfg.Auth.Users),
+		Level: level,
+		Log:   log,
+	}
+	for _, r := range cfg.Rows() {
+		opts.Settings = append(opts.Settings, admin.Setting(r))
+	}
+	for _, name := range slices.Sorted(maps.Keys(cfg.Databases)) {
+		d, pool := cfg.Databases[name], cfg.Effective(name, "")
+		row := admin.Database{
+			Name: name, DBName: d.DBName, ForceUser: d.User,
+			PoolSize: pool.Size, MinPoolSize: pool.MinSize, ServerLifetime: pool.ServerLifetime,
+		}
+		if d.Overrides.Has("pool_mode") {
+			row.Mode = pool.Mode
+		}
+		hosts := make([]string, len(d.Hosts))
+		for i, h := range d.Hosts {
+			hosts[i] = h.Host
+			row.Port = int(d.Hosts[0].Port)
+		}
+		row.Host = strings.Join(hosts, ",")
+		opts.Databases = append(opts.Databases, row)
+	}
+	return opts
+}
+
+// isPlain reports whether a secret is a password, and not made of one.
+func isPlain(secret string) bool {
+	return secret != "" && !scram.HasVerifierPrefix(secret) && !scram.IsMD5Secret(secret)
+}
+
+// checkPassword compares a password with a user's secret of any kind. An
+// empty secret admits nobody.
+func checkPassword(secret, user, password string) bool {
+	if secret == "" {
+		return false
+	}
+	if scram.HasVerifierPrefix(secret) {
+		v, err := scram.ParseVerifier(secret)
+		return err == nil && v.CheckPassword(password)
+	}
+	given := password
+	if scram.IsMD5Secret(secret) {
+		given = scram.MD5Secret(password, user)
+	}
+	a, b := sha256.Sum256([]byte(given)), sha256.Sum256([]byte(secret))
+	return subtle.ConstantTimeCompare(a[:], b[:]) == 1
+}
