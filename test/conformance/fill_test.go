@@ -30,9 +30,13 @@ func fillIn(t *testing.T, name string, entries []wirescript.Entry) {
 		came[e.Line] = append(came[e.Line], e.Msg)
 	}
 	lines := strings.Split(string(text), "\n")
+	repeated := false
 	for i, l := range lines {
+		if strings.HasPrefix(l, "repeat ") || l == "end" {
+			repeated = l != "end"
+		}
 		head, rest, ok := strings.Cut(l, "< ")
-		if !ok || !strings.HasPrefix(rest, "...") || strings.ContainsAny(head, " #") || len(came[i+1]) > most {
+		if !ok || repeated || !strings.HasPrefix(rest, "...") || strings.ContainsAny(head, " #") || len(came[i+1]) > most {
 			continue
 		}
 		words := make([]string, len(came[i+1]))

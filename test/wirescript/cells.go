@@ -86,6 +86,22 @@ type Cell struct {
 	Col Column
 }
 
+// columnSlug is the column in the names of scripts.
+func columnSlug(c Column) string {
+	return map[Column]string{
+		ColIdle: "idle", ColInTx: "tx", ColFailed: "failed", ColPipelined: "pipelined", ColFlushed: "flush",
+		ColCopy: "copy", ColCopyExt: "copy-ext", ColSkipped: "skipped",
+	}[c]
+}
+
+// Script is the name of the script that is written for the cell.
+func (c Cell) Script() string {
+	row := strings.NewReplacer(" (named)", "-named", " (unnamed)", "-unnamed", " (empty)", "-empty", " (statement)", "-statement",
+		" (portal)", "-portal", " ", "-").Replace(string(c.Row))
+	row = strings.NewReplacer("FunctionCall", "function-call", "CopyData", "copy-data", "CopyDone", "copy-done", "CopyFail", "copy-fail").Replace(row)
+	return "cells/" + strings.ToLower(row) + "-" + columnSlug(c.Col)
+}
+
 // Cells maps each cell to the scripts that reached it.
 type Cells map[Cell][]string
 
@@ -112,7 +128,7 @@ func (c Cells) Empty() []Cell {
 }
 
 // WriteTable writes the table as Markdown: in each cell the number of scripts
-// that reach it and the first of them by name.
+// that reach it, with a link to the one that was written for it.
 func (c Cells) WriteTable(w io.Writer) error {
 	var s strings.Builder
 	s.WriteString("| message |")
@@ -123,21 +139,19 @@ func (c Cells) WriteTable(w io.Writer) error {
 	for _, r := range Rows() {
 		fmt.Fprintf(&s, "| %s |", r)
 		for _, col := range Columns() {
-			names := slices.Sorted(slices.Values(c[Cell{r, col}]))
-			if len(names) == 0 {
+			cell := Cell{r, col}
+			names := c[cell]
+			switch own := cell.Script(); {
+			case len(names) == 0:
 				s.WriteString(" **none** |")
-				continue
+			case slices.Contains(names, own):
+				fmt.Fprintf(&s, " [%d](../test/scripts/%s.wire) |", len(names), own)
+			default:
+				fmt.Fprintf(&s, " [%d](../test/scripts/%s.wire) |", len(names), slices.Min(names))
 			}
-			// The script that was written for the cell stands first.
-			if i := slices.IndexFunc(names, func(n string) bool { return strings.HasPrefix(n, "cells/") }); i > 0 {
-				names[0] = names[i]
-			}
-			fmt.Fprintf(&s, " %d: [%s](../test/scripts/%s.wire) |", len(names), short(names[0]), names[0])
 		}
 		s.WriteByte('\n')
 	}
 	_, err := io.WriteString(w, s.String())
 	return err
 }
-
-func short(name string) string { return name[strings.LastIndexByte(name, '/')+1:] }

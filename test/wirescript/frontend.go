@@ -261,7 +261,11 @@ func parseFrontend(text string) (frontend, error) {
 }
 
 func parseParse(rest string) (frontend, error) {
-	name, rest, _ := strings.Cut(rest, " ")
+	name, sql, _ := strings.Cut(rest, " ")
+	if q, err := strconv.QuotedPrefix(rest); err == nil {
+		name, sql = q, rest[len(q):]
+	}
+	rest = sql
 	w, err := splitWords(name)
 	if err != nil || len(w) != 1 {
 		return frontend{}, fmt.Errorf("Parse: want a name, or - for the unnamed statement")

@@ -126,7 +126,7 @@ func PatternFor(m Message) string {
 			return "byte[" + m.Brief() + "]"
 		}
 		return "close"
-	case 'R', 'K', 'G', 'H', 'W':
+	case 'R', 'K', 'G', 'H', 'W', 't':
 		return string(m.Type)
 	}
 	brief := m.Brief()
