@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"math"
 	"slices"
 	"strings"
@@ -83,7 +84,7 @@ func TestEvaluate(t *testing.T) {
 		return sample{at: us, cpu: process.CPU{Total: cpu, User: cpu / 4, System: cpu - cpu/4}}
 	}
 	samples := []sample{at(900_000, 0), at(1_250_000, 10*time.Millisecond), at(1_650_000, 18*time.Millisecond), at(2_000_000, time.Hour)}
-	r, err := evaluate(txns, samples, 200*time.Millisecond, 1)
+	r, err := evaluate(txns, samples, 200*time.Millisecond, time.Second, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,17 +92,23 @@ func TestEvaluate(t *testing.T) {
 	if r.Transactions != 4 || math.Abs(r.TPS-10) > 1e-9 || math.Abs(r.CPU-2000) > 1e-9 || r.UserShare != 0.25 {
 		t.Errorf("got %+v", r)
 	}
-	r, err = evaluate(txns, nil, 200*time.Millisecond, 0.5)
+	r, err = evaluate(txns, nil, 200*time.Millisecond, time.Second, 0.5)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if r.Transactions != 14 || r.CPU != 0 || r.P99 != 7 {
 		t.Errorf("direct, half of them logged: got %+v", r)
 	}
-	if _, err := evaluate(nil, nil, 0, 1); err == nil {
-		t.Error("a run without transactions has a result")
+	if _, err := evaluate(nil, nil, 0, time.Second, 1); !errors.Is(err, errTooShort) {
+		t.Errorf("a run without transactions: %v", err)
 	}
-	if _, err := evaluate(txns, samples[:1], 0, 1); err == nil {
+	if _, err := evaluate(txns, nil, 0, 2*time.Second, 1); !errors.Is(err, errTooShort) {
+		t.Errorf("a run of 0.9 s instead of 2 s: %v", err)
+	}
+	if r, err := evaluate(txns, nil, 0, 500*time.Millisecond, 1); err != nil || r.Transactions != 5 {
+		t.Errorf("a run that went on for too long: %+v, %v", r, err)
+	}
+	if _, err := evaluate(txns, samples[:1], 0, time.Second, 1); err == nil {
 		t.Error("a run without samples has a cost")
 	}
 }

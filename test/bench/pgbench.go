@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -57,11 +58,41 @@ func (r *runner) args(p point) []string {
 	return []string{"-n", "-S", "-M", p.Protocol, "-c", strconv.Itoa(p.Clients), "-j", jobs}
 }
 
-// warm opens the proxy's servers and fills its caches; nothing is measured.
+// warm opens the proxy's servers and fills its caches. Of what it shows only
+// the time that connecting took is kept: pgbench's -T begins before it
+// connects, so the runs that count are made longer by that.
 func (r *runner) warm(ctx context.Context, t *target, p point) error {
-	args := append(r.args(p), "-t", "20")
-	_, err := r.exec(ctx, t, args)
+	out, err := r.exec(ctx, t, append(r.args(p), "-t", "20"))
+	if err != nil {
+		return err
+	}
+	t.connecting, err = connectionTime(out)
 	return err
+}
+
+var connectionPattern = regexp.MustCompile(`initial connection time = ([0-9.]+) ms`)
+
+func connectionTime(out string) (time.Duration, error) {
+	m := connectionPattern.FindStringSubmatch(out)
+	if m == nil {
+		return 0, fmt.Errorf("pgbench tells no connection time:\n%s", tail(out, 2000))
+	}
+	return time.ParseDuration(m[1] + "ms")
+}
+
+// errTooShort: pgbench spent its time on connecting.
+var errTooShort = errors.New("less than half of the run was left after connecting")
+
+// measure runs pgbench and takes the numbers of its steady part. A run that
+// connected for longer than was allowed for is repeated with more time.
+func (r *runner) measure(ctx context.Context, t *target, p point) (result, error) {
+	for attempt := 1; ; attempt++ {
+		res, err := r.measureOnce(ctx, t, p)
+		if !errors.Is(err, errTooShort) || attempt == 4 {
+			return res, err
+		}
+		t.connecting = 2*t.connecting + time.Second
+	}
 }
 
 func (r *runner) exec(ctx context.Context, t *target, args []string) (string, error) {
@@ -89,10 +120,10 @@ func tail(s string, n int) string {
 	return s
 }
 
-// measure runs pgbench once and takes the numbers of its steady part.
-func (r *runner) measure(ctx context.Context, t *target, p point) (result, error) {
+func (r *runner) measureOnce(ctx context.Context, t *target, p point) (result, error) {
 	prefix := filepath.Join(r.dir, "log")
-	args := append(r.args(p), "-T", strconv.Itoa(int(r.duration/time.Second)), "-l", "--log-prefix="+prefix)
+	length := r.duration + (t.connecting + t.connecting/4).Round(time.Second)
+	args := append(r.args(p), "-T", strconv.Itoa(int(length/time.Second)), "-l", "--log-prefix="+prefix)
 	if r.sampling < 1 {
 		args = append(args, "--sampling-rate="+strconv.FormatFloat(r.sampling, 'f', -1, 64))
 	}
@@ -118,7 +149,7 @@ func (r *runner) measure(ctx context.Context, t *target, p point) (result, error
 			return result{}, err
 		}
 	}
-	res, err := evaluate(txns, samples, r.warmup, r.sampling)
+	res, err := evaluate(txns, samples, r.warmup, r.duration, r.sampling)
 	if err != nil {
 		return result{}, fmt.Errorf("%s, %s: %w", t.name, p, err)
 	}
@@ -173,15 +204,19 @@ func parseLogLine(line string) (transaction, error) {
 }
 
 // evaluate counts the transactions between two samples of the proxy's
-// processor time: the first after the warm-up, and the last before the last
-// transaction. Without samples (a direct run) the warm-up alone bounds them.
-func evaluate(txns []transaction, samples []sample, warmup time.Duration, sampling float64) (result, error) {
+// processor time: the first after the warm-up, and the last within the
+// duration, both counted from the first transaction. Without samples (a direct
+// run) the warm-up and the duration alone are the bounds.
+func evaluate(txns []transaction, samples []sample, warmup, duration time.Duration, sampling float64) (result, error) {
 	if len(txns) == 0 {
-		return result{}, errors.New("pgbench logged no transaction")
+		return result{}, errTooShort
 	}
 	slices.SortFunc(txns, func(a, b transaction) int { return int(a.end - b.end) })
-	begin := txns[0].end + warmup.Microseconds()
-	end := txns[len(txns)-1].end
+	first, last := txns[0].end, txns[len(txns)-1].end
+	begin, end := first+warmup.Microseconds(), min(last, first+duration.Microseconds())
+	if end-begin < (duration-warmup).Microseconds()/2 {
+		return result{}, errTooShort
+	}
 	var cpu process.CPU
 	if samples != nil {
 		var inside []sample

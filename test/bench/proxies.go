@@ -35,6 +35,8 @@ type target struct {
 	admin string
 	pid   int            // 0: PostgreSQL itself
 	proc  *guard.Process // nil: PostgreSQL itself
+	// connecting is how long pgbench took to connect all clients of the point.
+	connecting time.Duration
 }
 
 func (t *target) stop() {
