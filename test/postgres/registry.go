@@ -95,6 +95,11 @@ func fromRegistry(ctx context.Context, o Options) (*Install, error) {
 	if in := cached(ctx, o.CacheDir); in != nil {
 		return in, nil
 	}
+	// What a killed download left is nobody's: the lock is ours.
+	stale, _ := filepath.Glob(filepath.Join(o.CacheDir, "download-*"))
+	for _, dir := range stale {
+		os.RemoveAll(dir)
+	}
 	var failed error
 	for _, src := range sources {
 		err := src.fetch(ctx, o)

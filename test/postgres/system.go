@@ -16,20 +16,12 @@ type manager struct {
 	program string
 	steps   [][]string
 	hint    string
-	// debian: the packages make and start a cluster unless told not to.
+	// debian: InstallDebian in place of steps.
 	debian bool
 }
 
 var managers = []manager{
-	{
-		program: "apt-get",
-		steps: [][]string{
-			{"apt-get", "-qq", "update"},
-			{"apt-get", "-qq", "install", "-y", "--no-install-recommends", "postgresql"},
-		},
-		hint:   "apt-get install postgresql",
-		debian: true,
-	},
+	{program: "apt-get", hint: "apt-get install postgresql", debian: true},
 	{
 		program: "dnf",
 		steps:   [][]string{{"dnf", "-q", "-y", "install", "postgresql-server", "postgresql"}},
@@ -52,23 +44,63 @@ func installSystem(ctx context.Context, logf func(string, ...any)) error {
 			continue
 		}
 		if m.debian {
-			undo, err := refuseCluster("/etc/postgresql-common")
-			if err != nil {
-				return err
-			}
-			defer undo()
+			return InstallDebian(ctx, logf, "postgresql")
 		}
-		for _, step := range m.steps {
-			logf("%s", strings.Join(step, " "))
-			cmd := exec.CommandContext(ctx, step[0], step[1:]...)
-			cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C")
-			if out, err := cmd.CombinedOutput(); err != nil {
-				return fmt.Errorf("%s: %w: %s", strings.Join(step, " "), err, lastLine(out))
-			}
-		}
-		return nil
+		return runSteps(ctx, logf, m.steps)
 	}
 	return errors.New("no package manager that this program knows")
+}
+
+// InstallDebian installs packages with apt-get, as root, and keeps them from
+// making clusters and from starting services.
+func InstallDebian(ctx context.Context, logf func(string, ...any), packages ...string) error {
+	undo, err := refuseCluster("/etc/postgresql-common")
+	if err != nil {
+		return err
+	}
+	defer undo()
+	undoServices, err := refuseServices("/usr/sbin/policy-rc.d")
+	if err != nil {
+		return err
+	}
+	defer undoServices()
+	return runSteps(ctx, logf, [][]string{
+		{"apt-get", "-qq", "update"},
+		append([]string{"apt-get", "-qq", "install", "-y", "--no-install-recommends"}, packages...),
+	})
+}
+
+func runSteps(ctx context.Context, logf func(string, ...any), steps [][]string) error {
+	for _, step := range steps {
+		logf("%s", strings.Join(step, " "))
+		cmd := exec.CommandContext(ctx, step[0], step[1:]...)
+		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C")
+		// A package manager that is killed leaves its database locked or torn.
+		cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("%s: %w: %s", strings.Join(step, " "), err, lastLine(out))
+		}
+	}
+	return nil
+}
+
+// refuseServices keeps Debian's packages from starting services: they ask the
+// program at path, and 101 means no. One that is there already stays.
+func refuseServices(path string) (undo func(), err error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o755)
+	if errors.Is(err, os.ErrExist) {
+		return func() {}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	undo = func() { os.Remove(path) }
+	_, err = f.WriteString("#!/bin/sh\nexit 101\n")
+	if err = errors.Join(err, f.Close()); err != nil {
+		undo()
+		return nil, err
+	}
+	return undo, nil
 }
 
 // refuseCluster keeps Debian's packages from making a cluster, which would

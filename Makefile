@@ -1,0 +1,44 @@
+# What is more than one command is Go: see the folders run, prove, bench and
+# dist in test/.
+
+GO ?= go
+FUZZTIME ?= 30s
+
+# A test may bring what it needs: packages as root, else into .cache/.
+export INSTALL ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help run demo test test-fast bench dist build fuzz lint need-go
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+need-go:
+	@command -v $(GO) >/dev/null || { echo "pgpoold is built with Go 1.26 or newer: get it at https://go.dev/dl/" >&2; exit 1; }
+
+run: need-go ## start pgpoold on SUPABASE_POSTGRES_DSN, or on a private PostgreSQL
+	@$(GO) build -o bin/run ./test/run && exec bin/run
+
+demo: need-go ## start pgpoold on a private PostgreSQL
+	@$(GO) build -o bin/run ./test/run && exec bin/run -demo
+
+test: need-go ## prove the project, installing what that takes
+	@$(GO) build -o bin/prove ./test/prove && exec bin/prove
+
+test-fast: need-go ## test with Go and PostgreSQL alone, in under two minutes
+	@$(GO) build -o bin/prove ./test/prove && exec bin/prove -fast
+
+bench: need-go ## measure beside PgBouncer, into docs/benchmarks.md
+	@$(GO) build -o bin/bench ./test/bench && exec bin/bench
+
+dist: need-go ## build the tarballs of a release, into dist/
+	@$(GO) run ./test/dist
+
+build: need-go ## build bin/pgpoold
+	$(GO) build -o bin/pgpoold ./cmd/pgpoold
+
+fuzz: need-go ## run every fuzz target for FUZZTIME
+	@$(GO) build -o bin/prove ./test/prove && exec bin/prove -fuzz $(FUZZTIME)
+
+lint: need-go ## gofmt, go vet and staticcheck
+	@$(GO) build -o bin/prove ./test/prove && exec bin/prove -lint
