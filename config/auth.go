@@ -136,6 +136,7 @@ func (l *loader) usersFromDatabases() {
 		path := databasePath(name)
 		dsnPath := join(path, "dsn")
 		if l.told[path] || l.told[dsnPath] || l.told[join(path, "password")] || l.told[join(path, "user")] {
+			l.told["auth.users"] = true // who could log in is not known
 			continue
 		}
 		switch {
@@ -167,6 +168,11 @@ func (l *loader) checkUser(path, name string) {
 		return
 	}
 	text := quoteName(name) + " cannot log in: no such name under auth.users or in auth.file"
+	// Names that come out of a DSN are not proposed.
+	if !l.given("auth.users") && l.cfg.Auth.File == "" {
+		l.blame(path, text)
+		return
+	}
 	if near := nearest.Of(name, slices.Sorted(maps.Keys(l.cfg.Auth.Users))); near != "" {
 		text += ", did you mean " + quoteName(near) + "?"
 	}

@@ -133,7 +133,6 @@ type Database struct {
 	// connectTimeout is the DSN's: nearer than the pool's, not as near as the
 	// database's own server_connect_timeout.
 	connectTimeout *time.Duration
-	entry          databaseEntry
 }
 
 // ServerTLS is TLS to PostgreSQL: libpq's sslmode words and files. CAFile ""
@@ -142,7 +141,8 @@ type ServerTLS struct {
 	Mode, CAFile, CertFile, KeyFile string
 }
 
-// databaseEntry is databases.X as written.
+// databaseEntry is databases.X as written. It is not kept in the Database: fmt
+// prints unexported fields without asking Secret.
 type databaseEntry struct {
 	dsn            Secret
 	user           string

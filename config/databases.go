@@ -53,7 +53,8 @@ func (l *loader) databaseFromEnvironment() {
 		return
 	}
 	l.fromEnv = name
-	d := &Database{entry: databaseEntry{dsn: Secret(text)}}
+	d, entry := &Database{}, &databaseEntry{dsn: Secret(text)}
+	l.entries[d] = entry
 	// The database's name is known once the DSN is read.
 	parsed, err := dsn.Parse(text)
 	if err != nil {
@@ -63,7 +64,7 @@ func (l *loader) databaseFromEnvironment() {
 	d.Name = parsed.DBName
 	if d.Name == "" {
 		d.Name = parsed.User
-		d.entry.dbname = parsed.User
+		entry.dbname = parsed.User
 	}
 	if d.Name == "" || d.Name == "*" || d.Name == "pgbouncer" || d.Name == "pgpoold" {
 		l.mistakes = append(l.mistakes, Mistake{Env: name, Text: "the DSN names no database that clients could ask for: add one behind the port, as in .../postgres"})
@@ -87,9 +88,9 @@ func (l *loader) databaseFromEnvironment() {
 func reasonOf(err error) string { return strings.TrimPrefix(err.Error(), "DSN: ") }
 
 func (l *loader) finishDatabase(d *Database) {
-	path := databasePath(d.Name)
+	entry, path := l.entries[d], databasePath(d.Name)
 	dsnPath := join(path, "dsn")
-	if d.entry.dsn == "" {
+	if entry.dsn == "" {
 		if l.given(dsnPath) {
 			l.mistake(dsnPath, "it is empty")
 		} else {
@@ -97,7 +98,7 @@ func (l *loader) finishDatabase(d *Database) {
 		}
 		return
 	}
-	parsed, err := dsn.Parse(string(d.entry.dsn))
+	parsed, err := dsn.Parse(string(entry.dsn))
 	if err != nil {
 		l.mistake(dsnPath, reasonOf(err))
 		return
@@ -110,9 +111,9 @@ func (l *loader) finishDatabase(d *Database) {
 	d.RuntimeParams = parsed.RuntimeParams
 	d.connectTimeout = parsed.ConnectTimeout
 	d.Keepalive = l.cfg.Listen.Keepalive.under(parsed.Keepalive)
-	d.UpstreamPooler = d.entry.upstreamPooler
+	d.UpstreamPooler = entry.upstreamPooler
 	if l.given(join(path, "users")) {
-		d.Users = d.entry.users
+		d.Users = entry.users
 	}
 	l.finishIdentity(d, parsed, path)
 	l.finishServerTLS(d, parsed, path)
@@ -122,23 +123,24 @@ func (l *loader) finishDatabase(d *Database) {
 }
 
 func (l *loader) finishIdentity(d *Database, parsed *dsn.DSN, path string) {
+	entry := l.entries[d]
 	d.User, d.DBName = parsed.User, parsed.DBName
 	d.Password, d.HasPassword = parsed.Password, parsed.Password != ""
-	if d.entry.user != "" {
-		d.User = d.entry.user
+	if entry.user != "" {
+		d.User = entry.user
 	} else if l.given(join(path, "user")) {
 		d.User, d.Password, d.HasPassword = "", "", false // each client's own
 	}
-	if d.entry.dbname != "" {
-		d.DBName = d.entry.dbname
+	if entry.dbname != "" {
+		d.DBName = entry.dbname
 	}
 	if d.DBName == "" && d.Name != "*" {
 		d.DBName = d.Name
 	}
 	if p := join(path, "password"); l.given(p) {
-		d.Password, d.HasPassword = d.entry.password, true
+		d.Password, d.HasPassword = entry.password, true
 		switch {
-		case d.entry.password == "":
+		case entry.password == "":
 			l.mistake(p, "it is empty; leave it out where PostgreSQL asks for none")
 		case d.User == "":
 			l.mistake(p, "it has no user: name one with user: or in the dsn")
@@ -149,7 +151,7 @@ func (l *loader) finishIdentity(d *Database, parsed *dsn.DSN, path string) {
 // finishServerTLS applies libpq's rules to the DSN's sslmode and the tls
 // section's together.
 func (l *loader) finishServerTLS(d *Database, parsed *dsn.DSN, path string) {
-	t := &d.TLS
+	t, entry := &d.TLS, l.entries[d]
 	*t = ServerTLS{Mode: parsed.SSLMode, CAFile: parsed.SSLRootCert, CertFile: parsed.SSLCert, KeyFile: parsed.SSLKey}
 	if t.CAFile != "system" {
 		t.CAFile = resolvePath(t.CAFile, l.dir)
@@ -157,8 +159,8 @@ func (l *loader) finishServerTLS(d *Database, parsed *dsn.DSN, path string) {
 	t.CertFile, t.KeyFile = resolvePath(t.CertFile, l.dir), resolvePath(t.KeyFile, l.dir)
 	modePath, caPath := join(path, "tls.mode"), join(path, "tls.ca_file")
 	for _, f := range []struct{ to, from *string }{
-		{&t.Mode, &d.entry.tls.Mode}, {&t.CAFile, &d.entry.tls.CAFile},
-		{&t.CertFile, &d.entry.tls.CertFile}, {&t.KeyFile, &d.entry.tls.KeyFile},
+		{&t.Mode, &entry.tls.Mode}, {&t.CAFile, &entry.tls.CAFile},
+		{&t.CertFile, &entry.tls.CertFile}, {&t.KeyFile, &entry.tls.KeyFile},
 	} {
 		if *f.from != "" {
 			*f.to = *f.from
@@ -182,8 +184,12 @@ func (l *loader) finishServerTLS(d *Database, parsed *dsn.DSN, path string) {
 	if t.Mode == "disable" || l.told[modePath] {
 		return
 	}
-	l.checkFiles(t.CAFile, t.CertFile, t.KeyFile, join(path, "tls"), join(path, "dsn"))
-	if strings.HasPrefix(t.Mode, "verify-") || d.UpstreamPooler {
+	verified, ca := strings.HasPrefix(t.Mode, "verify-"), ""
+	if verified {
+		ca = t.CAFile
+	}
+	l.checkFiles(ca, t.CertFile, t.KeyFile, join(path, "tls"), join(path, "dsn"))
+	if verified || d.UpstreamPooler {
 		return
 	}
 	for _, h := range d.Hosts {

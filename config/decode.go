@@ -38,6 +38,7 @@ func (l *loader) decode(data []byte) {
 		return
 	}
 	if err := decoder.Decode(&second); err == nil {
+		l.unreadable = true
 		l.mistakeAt(second.Line, "", "a second YAML document begins here; the file holds one")
 	} else if !errors.Is(err, io.EOF) {
 		l.syntaxMistake(err, string(data))
@@ -196,9 +197,16 @@ func (l *loader) value(f field, path string, node *yaml.Node) {
 	if f.setting.Kind == KindList && node.Kind == yaml.SequenceNode {
 		list := []string{}
 		for _, item := range node.Content {
-			if text, _, ok := l.scalar(follow(item), path); ok {
-				list = append(list, text)
+			item = follow(item)
+			text, _, ok := l.scalar(item, path)
+			if !ok {
+				continue
 			}
+			if reason := textReason(text); reason != "" {
+				l.mistakeAt(item.Line, path, reason)
+				continue
+			}
+			list = append(list, text)
 		}
 		*f.ptr.(*[]string) = list
 		return
@@ -292,9 +300,9 @@ func (l *loader) databases(node *yaml.Node) {
 			l.mistakeAt(m.line, path, "this name belongs to the console")
 			continue
 		}
-		d := &Database{Name: m.key}
-		l.cfg.Databases[m.key] = d
-		l.section(m.value, path, "", databaseFields(d), nil)
+		d, entry := &Database{Name: m.key}, &databaseEntry{}
+		l.cfg.Databases[m.key], l.entries[d] = d, entry
+		l.section(m.value, path, "", databaseFields(d, entry), nil)
 	}
 }
 

@@ -78,6 +78,7 @@ func Load(path string, environ func(string) (string, bool)) (*Config, error) {
 		file:    path,
 		environ: environ,
 		told:    map[string]bool{},
+		entries: map[*Database]*databaseEntry{},
 		cfg: &Config{
 			File:      path,
 			Users:     map[string]*User{},
@@ -120,6 +121,7 @@ type loader struct {
 	environ  func(string) (string, bool)
 	fields   fields
 	shield   shield
+	entries  map[*Database]*databaseEntry
 	mistakes Mistakes
 
 	// told holds the paths whose own value is a mistake: what must fit
@@ -162,10 +164,10 @@ func overrideFields(o *Overrides) fields {
 	return fs
 }
 
-func databaseFields(d *Database) fields {
+func databaseFields(d *Database, entry *databaseEntry) fields {
 	fs := overrideFields(&d.Overrides)
 	for _, s := range databaseSettings() {
-		fs[s.Path] = field{setting: s, ptr: s.database(&d.entry)}
+		fs[s.Path] = field{setting: s, ptr: s.database(entry)}
 	}
 	return fs
 }
@@ -250,7 +252,7 @@ func (l *loader) given(path string) bool {
 // quoter returns how a value appears in a mistake.
 func quoter(written string, hidden bool) func(string) string {
 	return func(text string) string {
-		if hidden || text != written {
+		if hidden || text != written || strings.Contains(text, "://") {
 			return "its value"
 		}
 		if _, err := strconv.ParseFloat(text, 64); err == nil {

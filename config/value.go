@@ -15,8 +15,8 @@ import (
 func (s *Setting) parse(ptr any, text string, quote func(string) string) string {
 	switch s.Kind {
 	case KindString, KindPath:
-		if strings.IndexByte(text, 0) >= 0 {
-			return "holds a zero byte"
+		if reason := textReason(text); reason != "" {
+			return reason
 		}
 		*ptr.(*string) = text
 	case KindSecret:
@@ -57,7 +57,22 @@ func (s *Setting) parse(ptr any, text string, quote func(string) string) string 
 		}
 		*ptr.(*uint32) = uint32(n)
 	case KindList:
+		if reason := textReason(text); reason != "" {
+			return reason
+		}
 		*ptr.(*[]string) = splitList(text)
+	}
+	return ""
+}
+
+// textReason refuses what no name, address or file is. A DSN that stands in
+// the wrong place must not become a part of some later message.
+func textReason(text string) string {
+	switch {
+	case strings.IndexByte(text, 0) >= 0:
+		return "holds a zero byte"
+	case strings.Contains(text, "://"):
+		return "is a URL or a DSN, which does not belong here"
 	}
 	return ""
 }

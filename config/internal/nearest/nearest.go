@@ -4,14 +4,15 @@ package nearest
 import "strings"
 
 // Of returns the candidate closest to word, or "" where none is near: at most
-// one edit for every three letters, and never more than three edits. Of equally
+// one edit for every three letters (but one at least), and never more than
+// three. Of equally
 // near candidates the first is taken.
 func Of(word string, candidates []string) string {
 	if word == "" || len(word) > 64 {
 		return ""
 	}
 	word = strings.ToLower(word)
-	best, bestDistance := "", min(3, 1+len(word)/3)+1
+	best, bestDistance := "", min(3, max(1, len(word)/3))+1
 	for _, c := range candidates {
 		if len(c) > 64 {
 			continue
