@@ -78,3 +78,11 @@ def failure(error: BaseException) -> Any:
     diagnostic = getattr(error, "diag", None)
     message = diagnostic.message_primary if diagnostic is not None else getattr(error, "message", str(error))
     return {"sqlstate": sqlstate, "message": message}
+
+
+STALE = {"sqlstate": "0A000", "message": "cached plan must not change result type"}
+
+
+def either(got: Any, *allowed: Any) -> Any:
+    """"as allowed" where ``got`` is one of several answers that a pooler may rightly give."""
+    return "as allowed" if got in allowed else got
