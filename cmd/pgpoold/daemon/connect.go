@@ -83,25 +83,9 @@ func checkServer(ctx context.Context, opts backend.PoolOptions) (string, error) 
 	}
 	defer pool.Wait()
 	defer pool.Close(errChecked)
-	w := &waiter{got: make(chan *backend.Server, 1), refused: make(chan error, 1)}
-	ticket := &backend.Ticket{W: w}
-	if s := pool.Acquire(ticket); s != nil {
-		w.got <- s
-	}
-	var s *backend.Server
-	select {
-	case s = <-w.got:
-	case err := <-w.refused:
+	s, err := acquire(ctx, pool)
+	if err != nil {
 		return "", err
-	case <-ctx.Done():
-		if pool.Leave(ticket) {
-			return "", ctx.Err()
-		}
-		select {
-		case s = <-w.got:
-		case err := <-w.refused:
-			return "", err
-		}
 	}
 	encrypted := "not encrypted"
 	if s.TLS != "" {
@@ -111,6 +95,29 @@ func checkServer(ctx context.Context, opts backend.PoolOptions) (string, error) 
 		s.RemoteAddr(), opts.Credentials.User, s.Params["server_version"], encrypted)
 	pool.Discard(s, backend.CloseDrain)
 	return line, nil
+}
+
+// acquire waits for the pool's only server.
+func acquire(ctx context.Context, pool *backend.Pool) (*backend.Server, error) {
+	w := &waiter{got: make(chan *backend.Server, 1), refused: make(chan error, 1)}
+	ticket := &backend.Ticket{W: w}
+	if s, err := pool.Acquire(ticket); s != nil || err != nil {
+		return s, err
+	}
+	gone := ctx.Done()
+	for {
+		select {
+		case s := <-w.got:
+			return s, nil
+		case err := <-w.refused:
+			return nil, err
+		case <-gone:
+			if pool.Leave(ticket) {
+				return nil, ctx.Err()
+			}
+			gone = nil // the answer is on its way
+		}
+	}
 }
 
 // waiter is a place in the pool's queue; both channels hold what comes.
