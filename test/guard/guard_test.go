@@ -24,17 +24,32 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// own starts a Guard with two children, one of which ignores signals, says
-// which, and then ends as its role says.
+// own starts a Guard with two children, says which, and then ends as its role
+// says. With a role that begins with "stubborn" the second child ignores all
+// signals that it can.
 func own(role string) {
 	g, err := New()
 	if err != nil {
 		panic(err)
 	}
-	for _, script := range []string{"exec sleep 1000", `trap "" QUIT TERM INT HUP; while :; do sleep 1000; done`} {
+	scripts := []string{"echo; exec sleep 1000", "echo; exec sleep 1000"}
+	role, stubborn := strings.CutPrefix(role, "stubborn ")
+	if stubborn {
+		scripts[1] = `trap "" QUIT TERM INT HUP; echo; while :; do sleep 1000; done`
+	}
+	for _, script := range scripts {
+		r, w, err := os.Pipe()
+		if err != nil {
+			panic(err)
+		}
 		cmd := exec.Command("/bin/sh", "-c", script)
+		cmd.Stdout = w
 		p, err := g.Start(cmd)
 		if err != nil {
+			panic(err)
+		}
+		w.Close()
+		if _, err := r.Read(make([]byte, 1)); err != nil {
 			panic(err)
 		}
 		fmt.Println(p.PID())
@@ -52,7 +67,7 @@ func own(role string) {
 		}
 		fmt.Println("closed")
 	}
-	select {}
+	time.Sleep(time.Hour)
 }
 
 // eventually waits for something that another process does by itself; the
@@ -76,7 +91,8 @@ func TestNothingOutlivesTheOwner(t *testing.T) {
 		{"stay", syscall.SIGKILL},
 		{"stay", syscall.SIGINT},
 		{"stay", syscall.SIGHUP},
-		{"close", syscall.SIGKILL},
+		{"stubborn stay", syscall.SIGKILL},
+		{"stubborn close", syscall.SIGKILL},
 	} {
 		t.Run(fmt.Sprintf("%s %v", tc.role, tc.sig), func(t *testing.T) {
 			t.Parallel()
@@ -111,7 +127,7 @@ func TestNothingOutlivesTheOwner(t *testing.T) {
 				_, err := os.Stat(dir)
 				return os.IsNotExist(err)
 			}
-			if tc.role == "close" {
+			if strings.HasSuffix(tc.role, "close") {
 				if next() != "closed" || !gone() {
 					t.Error("Close left the directory")
 				}
