@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -368,6 +369,7 @@ func TestHostileServer(t *testing.T) {
 		_, err := io.CopyN(io.Discard, r, int64(binary.BigEndian.Uint32(header[1:]))-4)
 		return err
 	}
+	notice := []byte("N\x00\x00\x00\x0cSHI\x00CX\x00\x00")
 	for _, tt := range []struct {
 		name  string
 		cred  Credentials
@@ -375,6 +377,7 @@ func TestHostileServer(t *testing.T) {
 		want  string
 	}{
 		{"ok in the middle", cred, [][]byte{sasl, ok}, "without proving"},
+		{"ok in the middle, behind a notice", cred, [][]byte{slices.Concat(notice, sasl), ok}, "without proving"},
 		{"final before continue", cred, [][]byte{sasl, auth(12, "v=AAAA")}, "before it was complete"},
 		{"continue before SASL", cred, [][]byte{auth(11, "r=x,s=AAAA,i=1")}, "out of turn"},
 		{"final before SASL", cred, [][]byte{auth(12, "v=AAAA")}, "out of turn"},
@@ -392,7 +395,7 @@ func TestHostileServer(t *testing.T) {
 		{"end in a body", cred, [][]byte{sasl[:12]}, "EOF"},
 		{"end in a message that passes", cred, [][]byte{{'N', 0, 0, 0, 99, 'S'}}, "EOF"},
 		{"end", cred, [][]byte{nil}, "EOF"},
-		{"trust, with a notice in front", cred, [][]byte{append([]byte("N\x00\x00\x00\x0cSHI\x00CX\x00\x00"), ok...)}, ""},
+		{"trust, with a notice in front", cred, [][]byte{slices.Concat(notice, ok)}, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			addr := fakeServer(t, func(conn net.Conn, _ *pgproto3.Backend) error {

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -482,12 +483,57 @@ func TestVerifiersAreBounded(t *testing.T) {
 	if n := len(a.shared.verifiers); n != maxVerifiers {
 		t.Errorf("%d verifiers are kept", n)
 	}
-	if again, _ := a.verifierOf("app", s); again.String() != first.String() {
-		t.Error("a second login derives another verifier")
+	if kept, ok := a.shared.remembered(verifierKey{"app", "secret"}); !ok || kept.String() != first.String() {
+		t.Error("a second login derives the verifier again")
 	}
 	changed, err := a.verifierOf("app", storedSecret{kind: secretPlain, text: "other"})
 	if err != nil || changed.StoredKey == first.StoredKey {
 		t.Errorf("a new password keeps the old verifier: %v", err)
+	}
+}
+
+// Of clients that wait for one derivation the second finds it done.
+func TestVerifierIsDerivedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, err := newAuthenticator(AuthOptions{Type: "scram-sha-256"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var releases []func()
+		for range cap(a.shared.derive) {
+			releases = append(releases, a.shared.acquire())
+		}
+		got := make(chan scram.Verifier)
+		go func() {
+			v, _ := a.shared.verifierOf("app", "secret")
+			got <- v
+		}()
+		synctest.Wait()
+		want := scram.Verifier{Iterations: 1, Salt: []byte("salt")}
+		a.shared.mu.Lock()
+		a.shared.verifiers[verifierKey{"app", "secret"}] = want
+		a.shared.mu.Unlock()
+		for _, release := range releases {
+			release()
+		}
+		if v := <-got; v.String() != want.String() {
+			t.Error("a verifier was derived twice")
+		}
+	})
+}
+
+// Who guesses the secret that stands for a name which cannot log in, still
+// cannot log in.
+func TestMadeUpSecretsLetNobodyIn(t *testing.T) {
+	for _, method := range []string{"password", "md5", "scram-sha-256"} {
+		s := newAuthServer(t, AuthOptions{Type: method, Users: map[string]string{"app": "secret"}}, nil)
+		secret, doubt, err := s.auth.secretOf("nobody")
+		if err != nil || doubt == "" || secret.kind != secretPlain {
+			t.Fatalf("%+v, %q, %v", secret, doubt, err)
+		}
+		if r, err := s.login(t, "nobody", secret.text, nil); err == nil || r.err == nil {
+			t.Errorf("%s: nobody is logged in", method)
+		}
 	}
 }
 
