@@ -9,12 +9,9 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
-	"os/exec"
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -376,264 +373,26 @@ func TestAuthenticateReadsNothingAhead(t *testing.T) {
 	}
 }
 
-// TestUnknownNamesLookKnown compares what is sent to known users and to names
-// that do not exist.
-func TestUnknownNamesLookKnown(t *testing.T) {
-	users := map[string]string{}
-	for i := range 20 {
-		users[fmt.Sprint("slow", i)] = mustHash(t, "secret", 77)
-		users[fmt.Sprint("plain", i)] = "secret"
-		users[fmt.Sprint("md5", i)] = scram.MD5Secret("secret", fmt.Sprint("md5", i))
-	}
-	// shape is all that a client can see before its proof, but for the nonces and the salt.
-	shape := func(a *authenticator, user string) (kind, salt string) {
-		c := &scriptedClient{Reader: bytes.NewReader(saslMessage("SCRAM-SHA-256", "n,,n=,r=abc"))}
-		_, err := authenticate(c, user, a, nil)
-		out := c.Buffer.Bytes()
-		if bytes.Contains(out, []byte("SCRAM-SHA-256")) {
-			if !errors.Is(err, io.EOF) {
-				t.Fatalf("%s: %v", user, err)
-			}
-			_, rest, _ := strings.Cut(string(out), ",s=")
-			salt, iterations, _ := strings.Cut(rest, ",i=")
-			return fmt.Sprintf("SCRAM %d bytes, salt of %d, i=%s", len(out), len(salt), iterations), salt
-		}
-		return fmt.Sprintf("%d bytes, kind %d", len(out), out[8]), ""
-	}
+// FuzzAuthenticate sends arbitrary bytes: they are refused, and nothing is
+// read twice or behind its end.
+func FuzzAuthenticate(f *testing.F) {
+	f.Add(passwordMessage("secret\x00"))
+	f.Add(append(saslMessage("SCRAM-SHA-256", "n,,n=,r=abc"), passwordMessage("c=biws,r=abc,p=AAAA")...))
+	f.Add(passwordMessage("SCRAM-SHA-256\x00\xff\xff\xff\xff"))
+	var auths []*authenticator
 	for _, method := range []string{"password", "md5", "scram-sha-256"} {
-		a, err := newAuthenticator(AuthOptions{Type: method, Users: users})
+		a, err := newAuthenticator(AuthOptions{Type: method, Users: map[string]string{"app": "a long secret that is not in the corpus"}})
 		if err != nil {
-			t.Fatal(err)
+			f.Fatal(err)
 		}
-		known, unknown := map[string]int{}, map[string]int{}
-		for user := range users {
-			kind, _ := shape(a, user)
-			known[kind]++
-		}
-		for i := range len(users) {
-			name := fmt.Sprint("nobody", i)
-			kind, salt := shape(a, name)
-			unknown[kind]++
-			if again, saltAgain := shape(a, name); again != kind || saltAgain != salt {
-				t.Errorf("%s: %s looks different the second time", method, name)
+		auths = append(auths, a)
+	}
+	f.Fuzz(func(t *testing.T, sends []byte) {
+		for _, a := range auths {
+			id, err := authenticate(&scriptedClient{Reader: bytes.NewReader(sends)}, "app", a, []byte("hash"))
+			if err == nil || !sameIdentity(id, identity{}) {
+				t.Errorf("method %d: %q logs in", a.method, sends)
 			}
-			b, err := a.reload(AuthOptions{Type: method, Users: users})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if again, saltAgain := shape(b, name); again != kind || saltAgain != salt {
-				t.Errorf("%s: %s looks different after a reload", method, name)
-			}
-		}
-		for kind := range unknown {
-			if known[kind] == 0 {
-				t.Errorf("%s: %q is seen for unknown names only", method, kind)
-			}
-		}
-		// 60 names that would all miss a third of the users' looks: (2/3)^60.
-		for kind := range known {
-			if unknown[kind] == 0 {
-				t.Errorf("%s: %q is seen for known users only", method, kind)
-			}
-		}
-	}
-}
-
-func TestNewAuthenticatorRefuses(t *testing.T) {
-	const key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
-	for _, tt := range []struct {
-		opts AuthOptions
-		want []string
-	}{
-		{AuthOptions{Type: ""}, []string{"auth.type"}},
-		{AuthOptions{Type: "cert"}, []string{"auth.type", "cert", "scram-sha-256"}},
-		{AuthOptions{Type: "md5", Users: map[string]string{"app": "SCRAM-SHA-256$4096:$" + key, "ops": "SCRAM-SHA-256$x", "fine": "x"}},
-			[]string{"auth.users.app", "auth.users.ops"}},
-	} {
-		a, err := newAuthenticator(tt.opts)
-		if err == nil || a != nil {
-			t.Errorf("%+v was taken", tt.opts)
-			continue
-		}
-		for _, want := range tt.want {
-			if !strings.Contains(err.Error(), want) {
-				t.Errorf("%v does not name %s", err, want)
-			}
-		}
-		if strings.Contains(err.Error(), key) || strings.Contains(err.Error(), "auth.users.fine") {
-			t.Errorf("%v says too much", err)
-		}
-	}
-}
-
-// TestVerifiersAreBounded fills the cache with names that do not exist.
-func TestVerifiersAreBounded(t *testing.T) {
-	a, err := newAuthenticator(AuthOptions{Type: "scram-sha-256", Users: map[string]string{"app": "secret"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range maxVerifiers {
-		a.shared.verifiers[verifierKey{user: fmt.Sprint(i)}] = scram.Verifier{}
-	}
-	s := storedSecret{kind: secretPlain, text: "secret"}
-	first, err := a.verifierOf("app", s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if n := len(a.shared.verifiers); n != maxVerifiers {
-		t.Errorf("%d verifiers are kept", n)
-	}
-	if kept, ok := a.shared.remembered(verifierKey{"app", "secret"}); !ok || kept.String() != first.String() {
-		t.Error("a second login derives the verifier again")
-	}
-	changed, err := a.verifierOf("app", storedSecret{kind: secretPlain, text: "other"})
-	if err != nil || changed.StoredKey == first.StoredKey {
-		t.Errorf("a new password keeps the old verifier: %v", err)
-	}
-}
-
-// Of clients that wait for one derivation the second finds it done.
-func TestVerifierIsDerivedOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		a, err := newAuthenticator(AuthOptions{Type: "scram-sha-256"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		var releases []func()
-		for range cap(a.shared.derive) {
-			releases = append(releases, a.shared.acquire())
-		}
-		got := make(chan scram.Verifier)
-		go func() {
-			v, _ := a.shared.verifierOf("app", "secret")
-			got <- v
-		}()
-		synctest.Wait()
-		want := scram.Verifier{Iterations: 1, Salt: []byte("salt")}
-		a.shared.mu.Lock()
-		a.shared.verifiers[verifierKey{"app", "secret"}] = want
-		a.shared.mu.Unlock()
-		for _, release := range releases {
-			release()
-		}
-		if v := <-got; v.String() != want.String() {
-			t.Error("a verifier was derived twice")
 		}
 	})
-}
-
-// Who guesses the secret that stands for a name which cannot log in, still
-// cannot log in.
-func TestMadeUpSecretsLetNobodyIn(t *testing.T) {
-	for _, method := range []string{"password", "md5", "scram-sha-256"} {
-		s := newAuthServer(t, AuthOptions{Type: method, Users: map[string]string{"app": "secret"}}, nil)
-		secret, doubt, err := s.auth.secretOf("nobody")
-		if err != nil || doubt == "" || secret.kind != secretPlain {
-			t.Fatalf("%+v, %q, %v", secret, doubt, err)
-		}
-		if r, err := s.login(t, "nobody", secret.text, nil); err == nil || r.err == nil {
-			t.Errorf("%s: nobody is logged in", method)
-		}
-	}
-}
-
-func TestManyLoginsAtOnce(t *testing.T) {
-	s := newAuthServer(t, AuthOptions{Type: "scram-sha-256", Users: map[string]string{"app": "secret"}}, nil)
-	var wg sync.WaitGroup
-	for i := range 40 {
-		wg.Go(func() {
-			user, password, want := "app", "secret", true
-			switch i % 4 {
-			case 1:
-				password, want = "wrong", false
-			case 2:
-				user, want = fmt.Sprint("nobody", i), false
-			}
-			if _, err := s.login(t, user, password, nil); (err == nil) != want {
-				t.Errorf("%s %s: %v", user, password, err)
-			}
-		})
-	}
-	wg.Wait()
-	if n := len(s.auth.shared.verifiers); n != 11 {
-		t.Errorf("%d verifiers were made for one user and ten unknown names", n)
-	}
-}
-
-// TestPsql logs libpq in: it insists on what it asks for, such as channel
-// binding, and prepares passwords by itself.
-func TestPsql(t *testing.T) {
-	psql, err := exec.LookPath("psql")
-	if err != nil {
-		t.Skip("psql is not installed")
-	}
-	clientTLS, err := NewClientTLS("allow", "", "", "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	users := testUsers(t)
-	users["unicode"] = "I\u00adX \u2168 \u00e9"
-	users["emoji"] = mustHash(t, "\U0001f600", 0)
-	for _, tt := range []struct {
-		method, user, password, options string
-		wantErr                         string
-	}{
-		{"trust", "plain", "", "sslmode=disable", ""},
-		{"any", "nobody", "", "sslmode=require", ""},
-		{"password", "plain", "secret", "sslmode=disable require_auth=password", ""},
-		{"password", "scram", "secret", "sslmode=require require_auth=password", ""},
-		{"password", "plain", "wrong", "sslmode=disable", `password authentication failed for user "plain"`},
-		{"md5", "md5", "secret", "sslmode=disable require_auth=md5", ""},
-		{"md5", "plain", "secret", "sslmode=require require_auth=md5", ""},
-		{"md5", "scram", "secret", "sslmode=disable require_auth=scram-sha-256", ""},
-		{"md5", "md5", "wrong", "sslmode=disable", `password authentication failed for user "md5"`},
-		{"md5", "nobody", "wrong", "sslmode=disable", `password authentication failed for user "nobody"`},
-		{"scram-sha-256", "plain", "secret", "sslmode=disable require_auth=scram-sha-256", ""},
-		{"scram-sha-256", "plain", "secret", "sslmode=require", ""},
-		{"scram-sha-256", "plain", "secret", "sslmode=require channel_binding=disable", ""},
-		{"scram-sha-256", "plain", "secret", "sslmode=require channel_binding=require", ""},
-		{"scram-sha-256", "scram", "secret", "sslmode=require channel_binding=require", ""},
-		{"scram-sha-256", "unicode", "IX IX \u00e9", "sslmode=require", ""},
-		{"scram-sha-256", "unicode", users["unicode"], "sslmode=require", ""},
-		{"scram-sha-256", "emoji", "\U0001f600", "sslmode=require", ""},
-		{"scram-sha-256", "scram", "wrong", "sslmode=require channel_binding=require", `password authentication failed for user "scram"`},
-		{"scram-sha-256", "nobody", "secret", "sslmode=require channel_binding=require", `password authentication failed for user "nobody"`},
-		{"scram-sha-256", "md5", "secret", "sslmode=require", `password authentication failed for user "md5"`},
-	} {
-		t.Run(tt.method+"/"+tt.user+"/"+tt.options, func(t *testing.T) {
-			s := newAuthServer(t, AuthOptions{Type: tt.method, Users: users}, clientTLS)
-			ctx, cancel := context.WithTimeout(t.Context(), authTestTimeout)
-			defer cancel()
-			options := tt.options
-			if out, _ := exec.CommandContext(ctx, psql, "--version").Output(); !psqlKnowsRequireAuth(string(out)) {
-				options, _, _ = strings.Cut(options, " require_auth")
-			}
-			cmd := exec.CommandContext(ctx, psql, "-X", "-w", "-c", `\conninfo`,
-				fmt.Sprintf("host=127.0.0.1 port=%d user=%s dbname=db %s", s.ln.Addr().(*net.TCPAddr).Port, tt.user, options))
-			cmd.Env = append(os.Environ(), "PGPASSWORD="+tt.password, "PGCLIENTENCODING=UTF8", "LC_ALL=C", "HOME="+t.TempDir())
-			if tt.password == "" {
-				cmd.Env = append(cmd.Env, "PGPASSFILE=/dev/null")
-			}
-			out, err := cmd.CombinedOutput()
-			if tt.wantErr == "" {
-				if err != nil {
-					t.Fatalf("%v: %s", err, out)
-				}
-				if strings.Contains(tt.options, "sslmode=require") != strings.Contains(string(out), "SSL connection") {
-					t.Errorf("the wrong encryption: %s", out)
-				}
-				return
-			}
-			if err == nil || !strings.Contains(string(out), tt.wantErr) {
-				t.Errorf("%v: %s", err, out)
-			}
-		})
-	}
-}
-
-// psqlKnowsRequireAuth is true from libpq 16 on.
-func psqlKnowsRequireAuth(version string) bool {
-	var major int
-	_, _ = fmt.Sscanf(version, "psql (PostgreSQL) %d", &major)
-	return major >= 16
 }

@@ -83,3 +83,11 @@ type Database struct {
 	// client's own identity is used.
 	Pool backend.PoolOptions
 }
+
+// farewellTimeout bounds the write of a login's last messages.
+func (o *Options) farewellTimeout() time.Duration {
+	if o.ClientLoginTimeout > 0 {
+		return o.ClientLoginTimeout
+	}
+	return time.Minute
+}

@@ -15,21 +15,21 @@ type Snapshot struct {
 
 // Totals are counters since the start, over all pools.
 type Totals struct {
-	ClientsAccepted   uint64
-	ClientsRefused    uint64 // by max_client_conn or the cap on logins under way
-	LoginsFailed      uint64
-	CancelRequests    uint64 // CancelRequests that named a session of ours
-	CancelsForwarded  uint64
-	AcceptPauses      uint64 // times accepting paused for want of descriptors
-	LoginsUnderWay    int
-	ClientsConnected  int
-	ServersConnected  int
-	ServerCloses      map[string]uint64 // by reason, see backend.CloseReason
-	PinsByReason      map[string]int    // pinned sessions now
-	PinsTotal         map[string]uint64
-	ErrorsBySQLState  map[string]uint64 // errors that pgpoold itself made, by SQLSTATE
-	StatementsKept    int               // interned statements
-	StatementsBytes   int64
+	ClientsAccepted  uint64
+	ClientsRefused   uint64 // by max_client_conn or the cap on logins under way
+	LoginsFailed     uint64
+	CancelRequests   uint64 // CancelRequests that named a session of ours
+	CancelsForwarded uint64
+	AcceptPauses     uint64 // times accepting paused for want of descriptors
+	LoginsUnderWay   int
+	ClientsConnected int
+	ServersConnected int
+	ServerCloses     map[string]uint64 // by reason, see backend.CloseReason
+	PinsByReason     map[string]int    // pinned sessions now
+	PinsTotal        map[string]uint64
+	ErrorsBySQLState map[string]uint64 // errors that pgpoold itself made, by SQLSTATE
+	StatementsKept   int               // interned statements
+	StatementsBytes  int64
 }
 
 // ClientSnapshot describes one logged-in client. State is PgBouncer's word:

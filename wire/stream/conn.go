@@ -18,10 +18,6 @@ import (
 // others run.
 const yieldAfter = 256 << 10
 
-// maxQueue bounds the bytes that wait for a slow peer without anybody
-// blocking; a writer that finds more waits.
-const maxQueue = 4 * BufferSize
-
 // longAgo is a deadline that has passed.
 var longAgo = time.Unix(1, 0)
 
@@ -43,14 +39,14 @@ type Conn struct {
 	// file may be hiding. Peek finds it.
 	unconfirmed atomic.Bool
 
-	wmu      sync.Mutex // orders writes; held across a blocking write
-	flushed  *sync.Cond // signalled when flushing ends; made under wmu when first needed
-	queue    []byte     // guarded by wmu: unsent bytes, behind which later ones go
-	flushing bool       // guarded by wmu: the flush goroutine runs and owns the socket's write side
-	werr     error      // guarded by wmu: first write error
-	wbuf     []byte     // guarded by wmu, or by the flush goroutine while flushing: what writeFn sends
-	wblock   bool       // as wbuf: writeFn may park
-	wcall    error      // as wbuf: writeFn's error
+	wmu      sync.Mutex  // orders writes; held across a blocking write
+	flushed  *sync.Cond  // signalled when flushing ends; made under wmu when first needed
+	queue    []byte      // guarded by wmu: unsent bytes, behind which later ones go
+	flushing atomic.Bool // written under wmu: the flush goroutine runs and owns the socket's write side
+	werr     error       // guarded by wmu: first write error
+	wbuf     []byte      // guarded by wmu, or by the flush goroutine while flushing: what writeFn sends
+	wblock   bool        // as wbuf: writeFn may park
+	wcall    error       // as wbuf: writeFn's error
 }
 
 // New starts the second life of a connection: sock, or the TLS connection
@@ -152,15 +148,16 @@ func (c *Conn) Wake() { _ = c.sock.Conn.SetReadDeadline(longAgo) }
 // was being written is lost, so the connection can only be closed afterwards.
 func (c *Conn) Interrupt() { _ = c.sock.Conn.SetDeadline(longAgo) }
 
-// Write sends p. If block is false it never waits: what the socket does not
-// take is queued and a goroutine of the connection's own flushes it; only
-// where much is queued already it waits all the same. If block is true it
-// returns when p has been handed to the system. Writes are sent whole and in
-// order of arrival. An error is permanent.
+// Write sends p. If block is false it never waits for the peer: what the
+// socket does not take is queued and a goroutine of the connection's own
+// flushes it. The caller bounds the queue, by waiting (Flushed) before it
+// takes in more that would have to be written. If block is true it returns
+// when p has been handed to the system. Writes are sent whole and in order of
+// arrival. An error is permanent.
 func (c *Conn) Write(p []byte, block bool) error {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
-	for c.flushing && (block || len(c.queue) > maxQueue) {
+	for block && c.flushing.Load() {
 		c.awaitFlush()
 	}
 	if c.werr != nil {
@@ -175,7 +172,7 @@ func (c *Conn) Write(p []byte, block bool) error {
 		}
 		p = c.sock.takeCiphertext()
 	}
-	if c.flushing {
+	if c.flushing.Load() {
 		c.queue = append(c.queue, p...)
 		return nil
 	}
@@ -189,7 +186,7 @@ func (c *Conn) Write(p []byte, block bool) error {
 	}
 	if len(rest) > 0 {
 		c.queue = append(c.queue[:0], rest...)
-		c.flushing = true
+		c.flushing.Store(true)
 		go c.flush()
 	}
 	return nil
@@ -199,18 +196,14 @@ func (c *Conn) Write(p []byte, block bool) error {
 func (c *Conn) Flushed() error {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
-	for c.flushing {
+	for c.flushing.Load() {
 		c.awaitFlush()
 	}
 	return c.werr
 }
 
 // Queued reports whether bytes wait for the peer.
-func (c *Conn) Queued() bool {
-	c.wmu.Lock()
-	defer c.wmu.Unlock()
-	return c.flushing
-}
+func (c *Conn) Queued() bool { return c.flushing.Load() }
 
 func (c *Conn) awaitFlush() {
 	if c.flushed == nil {
@@ -234,7 +227,7 @@ func (c *Conn) flush() {
 		}
 	}
 	c.queue = nil
-	c.flushing = false
+	c.flushing.Store(false)
 	if c.flushed != nil {
 		c.flushed.Broadcast()
 	}
@@ -321,3 +314,31 @@ func (c *Conn) Reset() {
 // Unacked is the number of bytes sent that the peer's system has not
 // acknowledged; ok is false where the system does not tell.
 func (c *Conn) Unacked() (bytes int, ok bool) { return c.unacked() }
+
+// Ending reads a connection whose pump has ended to its end, for at most
+// patience, and tells how the peer closed it. reset is true if it closed
+// while bytes that were sent to it had not been read, or had not arrived. ok
+// is false if the end did not come. Only the pump's goroutine may call it,
+// before Close.
+func (c *Conn) Ending(patience time.Duration) (reset, ok bool) {
+	_ = c.sock.Conn.SetReadDeadline(time.Now().Add(patience))
+	var b [512]byte
+	err := c.sock.rc.Read(func(fd uintptr) bool {
+		for {
+			n, errno := sysRead(int(fd), b[:])
+			switch {
+			case errno == syscall.EINTR:
+			case errno == syscall.EAGAIN:
+				return false
+			case errno != 0:
+				reset, ok = errno == syscall.ECONNRESET || errno == syscall.EPIPE, true
+				return true
+			case n == 0:
+				sent, known := c.unacked()
+				reset, ok = known && sent > 0, true
+				return true
+			}
+		}
+	})
+	return reset, ok && err == nil
+}

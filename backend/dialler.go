@@ -1,0 +1,143 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+)
+
+// maxParallelDials bounds how many servers a pool dials at once.
+const maxParallelDials = 8
+
+// ErrWaitTimeout refuses a waiter that has waited for query_wait_timeout.
+var ErrWaitTimeout = errors.New("query_wait_timeout")
+
+// backoff says when a pool may dial again after failures.
+type backoff struct {
+	failures int
+	until    time.Time
+}
+
+// first is the first pause after a failed dial; each further failure doubles it.
+const firstBackoff = 100 * time.Millisecond
+
+// fail notes a failed dial. final failures, which repeating only makes worse
+// (a refused login), pause for the longest time at once.
+func (b *backoff) fail(now time.Time, longest time.Duration, final bool) {
+	if longest <= 0 {
+		longest = firstBackoff
+	}
+	pause := longest
+	if !final && b.failures < 16 {
+		pause = min(longest, firstBackoff<<b.failures)
+	}
+	b.failures++
+	jitter := time.Duration(rand.Int64N(int64(pause)/4 + 1))
+	b.until = now.Add(pause - jitter)
+}
+
+// refuseLocked is the answer to somebody who would wait in vain: there is no
+// server, and none may be dialled before the pause is over.
+func (p *Pool) refuseLocked() error {
+	if p.lastErr != nil && len(p.all) == 0 && p.dialling == 0 && time.Now().Before(p.retry.until) {
+		return p.lastErr
+	}
+	return nil
+}
+
+// dialLocked starts as many dials as waiters and the minimum ask for and the
+// limits allow.
+func (p *Pool) dialLocked() {
+	if p.closed {
+		return
+	}
+	taken := len(p.all) + p.leaving + p.dialling
+	least := p.minSize
+	if p.base == nil {
+		least = max(least, 1) // the first shows whether the server can be reached
+	}
+	want := max(p.waiting.n-p.dialling, least-len(p.all)-p.dialling)
+	want = min(want, p.size-taken, maxParallelDials-p.dialling)
+	if want <= 0 || time.Now().Before(p.retry.until) {
+		return
+	}
+	if p.lastErr != nil {
+		want = 1 // one attempt finds out whether it works again
+		if p.dialling > 0 {
+			return
+		}
+	}
+	for range want {
+		p.dialling++
+		p.pumps.Add(1)
+		go p.dial()
+	}
+}
+
+// dial connects one server and offers it to the pool. Started by dialLocked,
+// joined by Wait; the connect timeout bounds it.
+func (p *Pool) dial() {
+	defer p.pumps.Done()
+	began := time.Now()
+	res, err := p.puddle.Acquire(context.Background())
+	took := time.Since(began)
+	if err != nil {
+		p.dialFailed(err)
+	} else {
+		p.dialSucceeded(res.Value(), func(s *Server) { s.res = res })
+	}
+	if p.cb.Dialled != nil {
+		p.cb.Dialled(p, took, err)
+	}
+}
+
+func (p *Pool) dialFailed(err error) {
+	now := time.Now()
+	var dial *DialError
+	final := errors.As(err, &dial) && dial.Final
+	var refused []*Ticket
+	p.mu.Lock()
+	p.dialling--
+	p.dials++
+	p.dialErrs++
+	p.lastErr = err
+	p.retry.fail(now, p.opts.LoginRetry, final)
+	if len(p.all) == 0 && p.dialling == 0 {
+		refused = p.waiting.takeAll()
+	}
+	p.mu.Unlock()
+	for _, t := range refused {
+		t.W.Refused(err)
+	}
+}
+
+func (p *Pool) dialSucceeded(s *Server, own func(*Server)) {
+	own(s)
+	s.Handler = p.cb.NewHandler(s)
+	now := time.Now()
+	p.mu.Lock()
+	p.dialling--
+	p.dials++
+	p.lastErr = nil
+	p.retry = backoff{}
+	p.base = s
+	p.all[s] = struct{}{}
+	p.pumps.Add(1)
+	var t *Ticket
+	closed := p.closed
+	if closed {
+		p.goneLocked(s)
+	} else {
+		t = p.offerLocked(s, now)
+		p.dialLocked()
+	}
+	p.mu.Unlock()
+	if closed {
+		s.Close(CloseDrain)
+	}
+	go s.run()
+	if t != nil {
+		t.W.Granted(s)
+	}
+}

@@ -1,0 +1,19 @@
+package backend
+
+import "net"
+
+// Apply sets k on an accepted connection; it does nothing for Unix sockets.
+func (k Keepalive) Apply(nc net.Conn) error {
+	tc, ok := nc.(*net.TCPConn)
+	if !ok {
+		return nil
+	}
+	if err := tc.SetKeepAliveConfig(k.config()); err != nil {
+		return err
+	}
+	rc, err := tc.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return k.control("tcp", "", rc)
+}

@@ -1,0 +1,344 @@
+package backend
+
+import (
+	"math"
+	"sync"
+	"time"
+
+	"github.com/jackc/puddle/v2"
+)
+
+// Callbacks are what a pool asks of its consumer. They are called without
+// locks held.
+type Callbacks struct {
+	// NewHandler makes the handler of a server that has just logged in. It
+	// must not use the pool.
+	NewHandler func(*Server) Handler
+	// Closed tells that a server has ended.
+	Closed func(*Server, CloseReason)
+	// Dialled tells the outcome of an attempt to connect.
+	Dialled func(p *Pool, took time.Duration, err error)
+}
+
+// Pool keeps the servers of one (database, server user). puddle creates,
+// counts and destroys them; which session gets which server is decided here:
+// idle servers are taken last in, first out (first in, first out with
+// RoundRobin), those with the session's label first; sessions wait in the
+// order in which they came, and a server that becomes free goes to the first
+// of them directly.
+type Pool struct {
+	// Immutable after NewPool.
+	opts   PoolOptions
+	cb     Callbacks
+	puddle *puddle.Pool[*Server]
+
+	pumps sync.WaitGroup // server pumps and dials
+
+	mu       sync.Mutex
+	idle     []*Server            // guarded by mu: the oldest first
+	all      map[*Server]struct{} // guarded by mu: every server but the gone
+	leaving  int                  // guarded by mu: gone from all, but its pump has not ended
+	dialling int                  // guarded by mu
+	waiting  waiters              // guarded by mu
+	retry    backoff              // guarded by mu
+	lastErr  error                // guarded by mu: of the last dial; nil after a success
+	base     *Server              // guarded by mu: the server that logged in last
+	size     int                  // guarded by mu
+	minSize  int                  // guarded by mu
+	closed   bool                 // guarded by mu
+	closeErr error                // guarded by mu
+	dials    uint64               // guarded by mu
+	dialErrs uint64               // guarded by mu
+	granted  uint64               // guarded by mu: servers handed out
+	waited   time.Duration        // guarded by mu: total time in the queue
+	picker   Picker               // guarded by mu
+}
+
+// Picker, when set with SetPicker, decides instead of the pool. Tests use it
+// to play an adversary. It returns the index of the idle server that goes to
+// a session whose last server was last, or -1 to let the session wait.
+type Picker func(idle []*Server, last *Server) int
+
+// NewPool makes a pool without servers. It dials when somebody waits and when
+// Tick finds it below its minimum.
+func NewPool(opts PoolOptions, cb Callbacks) (*Pool, error) {
+	p := &Pool{opts: opts, cb: cb, all: map[*Server]struct{}{}, size: opts.Size, minSize: opts.MinSize}
+	if p.size <= 0 {
+		p.size = math.MaxInt32
+	}
+	var err error
+	p.puddle, err = puddle.NewPool(&puddle.Config[*Server]{
+		Constructor: p.connect,
+		Destructor:  func(*Server) {}, // the pump has closed the connection
+		MaxSize:     math.MaxInt32,    // the limits are ours
+	})
+	return p, err
+}
+
+// Options are what the pool was made with.
+func (p *Pool) Options() *PoolOptions { return &p.opts }
+
+// SetPicker sets the picker; nil gives the choice back to the pool.
+func (p *Pool) SetPicker(pick Picker) {
+	p.mu.Lock()
+	p.picker = pick
+	p.mu.Unlock()
+}
+
+// Acquire gives t a server, or refuses it, or queues it and returns neither a
+// server nor an error: then t.W hears from the pool later, exactly once,
+// unless Leave takes it out before.
+func (p *Pool) Acquire(t *Ticket) (*Server, error) {
+	p.mu.Lock()
+	if p.closed {
+		defer p.mu.Unlock()
+		return nil, p.closeErr
+	}
+	if p.waiting.first == nil {
+		if s := p.takeIdleLocked(t); s != nil {
+			p.granted++
+			p.mu.Unlock()
+			return s, nil
+		}
+	}
+	if err := p.refuseLocked(); err != nil {
+		p.mu.Unlock()
+		return nil, err
+	}
+	t.since = time.Now()
+	p.waiting.push(t)
+	p.dialLocked()
+	check := p.checkLocked(t.since)
+	p.mu.Unlock()
+	if check != nil {
+		check.Handler.Check()
+	}
+	return nil, nil
+}
+
+// Leave takes t out of the queue. It returns false if t is not in it any
+// more: then its waiter has heard, or hears, from the pool.
+func (p *Pool) Leave(t *Ticket) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !t.queued {
+		return false
+	}
+	p.waiting.remove(t)
+	return true
+}
+
+// takeIdleLocked takes the idle server that suits t best, or nil. Servers
+// that were idle for long are left for checkLocked.
+func (p *Pool) takeIdleLocked(t *Ticket) *Server {
+	if len(p.idle) == 0 {
+		return nil
+	}
+	i := -1
+	switch {
+	case p.picker != nil:
+		i = p.picker(p.idle, t.Last)
+	case p.opts.RoundRobin:
+		i = 0
+	default:
+		for j := len(p.idle) - 1; j >= 0; j-- {
+			if p.idle[j].label == t.Label {
+				i = j
+				break
+			}
+		}
+		if i < 0 {
+			i = len(p.idle) - 1
+		}
+	}
+	if i < 0 {
+		return nil
+	}
+	s := p.idle[i]
+	if p.opts.CheckDelay > 0 && time.Since(s.idleSince) > p.opts.CheckDelay {
+		return nil
+	}
+	p.unidleLocked(i, serverActive)
+	return s
+}
+
+// checkLocked takes an idle server that must show that it lives before it is
+// used, if somebody waits for one.
+func (p *Pool) checkLocked(now time.Time) *Server {
+	if p.waiting.first == nil || p.opts.CheckDelay <= 0 {
+		return nil
+	}
+	for i := len(p.idle) - 1; i >= 0; i-- {
+		if s := p.idle[i]; now.Sub(s.idleSince) > p.opts.CheckDelay {
+			p.unidleLocked(i, serverTested)
+			s.idleSince = now
+			return s
+		}
+	}
+	return nil
+}
+
+func (p *Pool) unidleLocked(i int, state serverState) {
+	s := p.idle[i]
+	copy(p.idle[i:], p.idle[i+1:])
+	p.idle[len(p.idle)-1] = nil
+	p.idle = p.idle[:len(p.idle)-1]
+	s.state = state
+}
+
+// Release gives a clean server back; label is what is in force on it. If
+// somebody waits, the server is theirs at once: Release returns their ticket
+// and the caller must call its W.Granted, without locks held.
+func (p *Pool) Release(s *Server, label any) *Ticket {
+	now := time.Now()
+	p.mu.Lock()
+	s.label = label
+	if s.state == serverGone {
+		p.mu.Unlock()
+		return nil
+	}
+	if p.closed || s.close || !s.expires.IsZero() && now.After(s.expires) {
+		reason := CloseLifetime
+		if p.closed {
+			reason = CloseDrain
+		}
+		p.goneLocked(s)
+		p.mu.Unlock()
+		s.Close(reason)
+		return nil
+	}
+	t := p.offerLocked(s, now)
+	p.mu.Unlock()
+	return t
+}
+
+// offerLocked gives s to the first waiter, or makes it idle.
+func (p *Pool) offerLocked(s *Server, now time.Time) *Ticket {
+	for t := p.waiting.first; t != nil; t = t.next {
+		if p.picker != nil && p.picker([]*Server{s}, t.Last) < 0 {
+			continue
+		}
+		p.waiting.remove(t)
+		s.state = serverActive
+		p.granted++
+		p.waited += now.Sub(t.since)
+		return t
+	}
+	s.state = serverIdle
+	s.idleSince = now
+	p.idle = append(p.idle, s)
+	return nil
+}
+
+// Canceled tells that s is clean but waits for a cancel request to end; it is
+// for the console only.
+func (p *Pool) Canceled(s *Server) {
+	p.mu.Lock()
+	if s.state != serverGone {
+		s.state = serverCanceled
+	}
+	p.mu.Unlock()
+}
+
+// Waiting reports whether somebody waits for a server.
+func (p *Pool) Waiting() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.waiting.first != nil
+}
+
+// Newest returns the server that logged in last, which may have ended since,
+// or nil if none ever has. What it reported at login is what the next will.
+func (p *Pool) Newest() *Server {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.base
+}
+
+// Ready reports whether a server is connected, or the last attempt to connect
+// one succeeded; err is why not.
+func (p *Pool) Ready() (ok bool, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.all) > 0 || p.base != nil && p.lastErr == nil, p.lastErr
+}
+
+// goneLocked takes s out of the pool's account of usable servers.
+func (p *Pool) goneLocked(s *Server) {
+	if s.state == serverGone {
+		return
+	}
+	if s.state == serverIdle {
+		for i, o := range p.idle {
+			if o == s {
+				p.unidleLocked(i, serverGone)
+				break
+			}
+		}
+	}
+	s.state = serverGone
+	delete(p.all, s)
+	p.leaving++
+}
+
+// remove is the pump's: s has ended.
+func (p *Pool) remove(s *Server) {
+	p.mu.Lock()
+	p.goneLocked(s)
+	p.mu.Unlock()
+}
+
+// removed is the pump's: the place of a server that has ended is free.
+func (p *Pool) removed() {
+	p.mu.Lock()
+	p.leaving--
+	p.dialLocked()
+	p.mu.Unlock()
+}
+
+// Discard closes a server that its session cannot give back.
+func (p *Pool) Discard(s *Server, reason CloseReason) {
+	p.mu.Lock()
+	p.goneLocked(s)
+	p.mu.Unlock()
+	s.Close(reason)
+}
+
+// Close refuses all waiters with err, closes idle servers, and those in use
+// when they are released. Wait joins them.
+func (p *Pool) Close(err error) {
+	p.mu.Lock()
+	p.closed, p.closeErr = true, err
+	idle := append([]*Server(nil), p.idle...)
+	for _, s := range idle {
+		p.goneLocked(s)
+	}
+	refused := p.waiting.takeAll()
+	p.mu.Unlock()
+	for _, s := range idle {
+		s.Close(CloseDrain)
+	}
+	for _, t := range refused {
+		t.W.Refused(err)
+	}
+}
+
+// Kill closes every server now, in use or not. The pool must be closed.
+func (p *Pool) Kill() {
+	p.mu.Lock()
+	all := make([]*Server, 0, len(p.all))
+	for s := range p.all {
+		all = append(all, s)
+	}
+	p.mu.Unlock()
+	for _, s := range all {
+		s.Close(CloseDrain)
+		s.Conn.Interrupt()
+	}
+}
+
+// Wait returns when every server and every dial of a closed pool has ended.
+func (p *Pool) Wait() {
+	p.pumps.Wait()
+	p.puddle.Close()
+}

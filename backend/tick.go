@@ -1,0 +1,57 @@
+package backend
+
+import "time"
+
+// checkTimeout is how long an idle server may take to show that it lives.
+const checkTimeout = 5 * time.Second
+
+// Tick does what time brings: it refuses those who have waited too long,
+// closes servers that are idle for too long, too old, or did not answer a
+// check, looks for hidden ends of file, and dials towards the minimum. One
+// goroutine calls it about every second.
+func (p *Pool) Tick(now time.Time) {
+	var late []*Ticket
+	closing := map[*Server]CloseReason{}
+	p.mu.Lock()
+	if p.opts.QueryWaitTimeout > 0 {
+		for t := p.waiting.first; t != nil && now.Sub(t.since) >= p.opts.QueryWaitTimeout; t = p.waiting.first {
+			p.waiting.remove(t)
+			late = append(late, t)
+		}
+	}
+	spare := len(p.all) - p.minSize
+	for _, s := range append([]*Server(nil), p.idle...) {
+		switch {
+		case s.close:
+			closing[s] = CloseReconnect
+		case !s.expires.IsZero() && now.After(s.expires):
+			closing[s] = CloseLifetime
+		case p.opts.IdleTimeout > 0 && spare > 0 && now.Sub(s.idleSince) > p.opts.IdleTimeout:
+			closing[s] = CloseIdle
+			spare--
+		default:
+			continue
+		}
+		p.goneLocked(s)
+	}
+	var peek []*Server
+	for s := range p.all {
+		if s.state == serverTested && now.Sub(s.idleSince) > checkTimeout {
+			closing[s] = CloseIO
+			p.goneLocked(s)
+		} else if s.Conn.Unconfirmed() {
+			peek = append(peek, s)
+		}
+	}
+	p.dialLocked()
+	p.mu.Unlock()
+	for _, t := range late {
+		t.W.Refused(ErrWaitTimeout)
+	}
+	for s, reason := range closing {
+		s.Close(reason)
+	}
+	for _, s := range peek {
+		s.Conn.Peek()
+	}
+}

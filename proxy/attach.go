@@ -1,0 +1,225 @@
+package proxy
+
+import (
+	"bytes"
+	"errors"
+	"time"
+
+	"pgpoold/backend"
+	"pgpoold/wire"
+)
+
+// attach gives the session a server: the settings that differ are put in
+// front of what the session sends first, in the same write. in is held.
+func (s *session) attach(l *link) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.state = linkAttached
+	l.sess = s
+	l.answered = false
+	s.sentN = 0
+	s.found = 0
+	l.stats.assignments++
+	if l.srv == s.lastServer.Load() {
+		l.stats.kept++
+	} else {
+		l.stats.switches++
+	}
+	s.state.Store(uint32(stateActive))
+	if !l.known || l.label != s.settings {
+		l.replay(s.settings)
+	}
+	s.link.Store(l)
+	if len(l.prefix) == 0 && s.told != l.reported {
+		c := chunk{}
+		l.tell(&c)
+		s.reply = append(s.reply, c.out...)
+	}
+}
+
+// replay queues the SQL that brings the server's settings in line. If any
+// part of it fails PostgreSQL ends the connection before it reads what the
+// client sent. mu is held.
+func (l *link) replay(to settings) {
+	if l.pool.opts.UpstreamPooler {
+		return
+	}
+	sql := replay(l.label, to, !l.known, true)
+	l.ledger.Append(wire.Entry{Msg: wire.MsgQuery, Action: wire.Swallow, Ref: &replayRef{to}})
+	l.prefix = wire.AppendQuery(l.prefix[:0], sql)
+	l.unnamedOf = 0
+}
+
+// Granted implements backend.Waiter: the session gets the server it has
+// waited for, and what it has sent meanwhile goes there.
+func (s *session) Granted(srv *backend.Server) {
+	l := srv.Handler.(*link)
+	s.in.Lock()
+	s.waiting = false
+	if s.gone {
+		s.in.Unlock()
+		l.mu.Lock()
+		l.state = linkOurs
+		l.mu.Unlock()
+		l.giveBack()
+		return
+	}
+	wasFull := s.full()
+	s.attach(l)
+	more := s.advance()
+	s.tidyBuffer()
+	s.in.Unlock()
+	if !more || wasFull || srv.Conn.Queued() {
+		s.conn.Wake()
+	}
+}
+
+// Refused implements backend.Waiter: no server will come. What the session
+// wanted to send is answered with the cause and dropped.
+func (s *session) Refused(err error) {
+	s.in.Lock()
+	s.waiting = false
+	if s.gone {
+		s.in.Unlock()
+		return
+	}
+	wasFull := s.full()
+	s.refused(err)
+	more := s.advance()
+	s.tidyBuffer()
+	s.in.Unlock()
+	if !more || wasFull {
+		s.conn.Wake()
+	}
+}
+
+// refused answers the message at the head of the input with an error. in is
+// held.
+func (s *session) refused(err error) {
+	s.state.Store(uint32(stateIdle))
+	e := refusal(err, wire.SeverityError)
+	s.px.countError(e.Code)
+	var own *wire.Error
+	if errors.As(err, &own) && own.Severity == wire.SeverityFatal {
+		s.ending.CompareAndSwap(nil, own)
+		return
+	}
+	s.answerHead(e)
+}
+
+// answerHead answers the message at the head of the input, for which no
+// server is attached, with e and drops it, and what belongs to it.
+func (s *session) answerHead(e *wire.Error) {
+	b := s.input()
+	typ, size, p := s.header(b)
+	if p != handled {
+		return
+	}
+	s.reply = e.Append(s.reply)
+	s.drop(b, size)
+	if typ == wire.MsgQuery || typ == wire.MsgFunctionCall {
+		s.reply = wire.AppendReady(s.reply, wire.TxIdle)
+	} else {
+		s.skip = true
+	}
+}
+
+// drop moves past a message, also past what has not come of it.
+func (s *session) drop(b []byte, size int) {
+	n := min(len(b), size)
+	s.consume(n)
+	s.pass, s.passOn = size-n, false
+}
+
+// endingPatience is how long a server that has said goodbye may take to
+// close, so that it is known whether it had read what it was sent.
+const endingPatience = time.Second
+
+// serverLost ends or rescues the session of a server that is gone. It runs on
+// the server's pump.
+func (s *session) serverLost(l *link, err error) {
+	l.mu.Lock()
+	unread := l.fatal != nil && !l.answered && !l.replayed && shutdownCode(l.fatal)
+	l.mu.Unlock()
+	if unread {
+		reset, ok := l.srv.Conn.Ending(endingPatience)
+		unread = ok && reset
+	}
+	s.in.Lock()
+	l.mu.Lock()
+	if l.sess != s {
+		l.mu.Unlock()
+		s.in.Unlock()
+		return
+	}
+	owed, open := l.ledger.Owed(), l.ledger.BatchOpen()
+	l.ledger.Abandon()
+	l.settled()
+	again := unread && s.sentN > 0 && s.pin == "" && s.mode != ModeSession && !l.half && s.putBack()
+	s.freeSent()
+	l.sess, l.state, l.prefix = nil, linkOurs, nil
+	s.link.Store(nil)
+	s.blocked.Store(false)
+	switch {
+	case s.gone || again:
+	case l.replayed:
+		s.replayRefused(l.fatal, owed-1, open)
+	case l.fatal != nil:
+		s.ending.CompareAndSwap(nil, fromBody(l.fatal, wire.SeverityFatal))
+	default:
+		e := *lostError
+		if err != nil {
+			e.Detail = err.Error()
+		}
+		s.ending.CompareAndSwap(nil, &e)
+	}
+	l.mu.Unlock()
+	if !s.gone {
+		s.advance()
+		s.tidyBuffer()
+	}
+	s.in.Unlock()
+	s.conn.Wake() // it reads on, or ends
+}
+
+// shutdownCode tells the errors with which PostgreSQL ends a connection that
+// did nothing wrong: 57P01 to 57P05.
+func shutdownCode(body []byte) bool {
+	return bytes.HasPrefix(wire.ErrorField(body, 'C'), []byte("57P0"))
+}
+
+// putBack puts what the server has not read in front of the input again.
+func (s *session) putBack() bool {
+	rest := s.input()
+	if s.bigSize > 0 || s.sentN+len(rest) > len(s.sent) {
+		return false
+	}
+	s.sentN += copy(s.sent[s.sentN:], rest)
+	if s.buf == nil {
+		s.buf, s.sent = s.sent, nil
+	} else {
+		s.buf, s.sent = s.sent, s.buf
+	}
+	s.pos, s.n = 0, s.sentN
+	return true
+}
+
+// replayRefused tells the client that its settings could not be brought to a
+// server; body is PostgreSQL's reason. What it had sent was not run.
+func (s *session) replayRefused(body []byte, owed int, open bool) {
+	e := fromBody(body, wire.SeverityError)
+	for range owed {
+		s.reply = wire.AppendReady(e.Append(s.reply), wire.TxIdle)
+	}
+	if open {
+		s.reply = e.Append(s.reply)
+		s.skip = true
+	}
+	s.passOn = false
+}
+
+// fromBody makes an error of ours from PostgreSQL's.
+func fromBody(body []byte, severity string) *wire.Error {
+	get := func(code byte) string { return string(wire.ErrorField(body, code)) }
+	return &wire.Error{Severity: severity, Code: get('C'), Message: get('M'), Detail: get('D'), Hint: get('H')}
+}

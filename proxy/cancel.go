@@ -1,0 +1,157 @@
+package proxy
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"encoding/binary"
+	"sync"
+)
+
+// firstPID is the least PID that clients are told. It lies above the largest
+// PID Linux gives a process, so that it never names a real backend.
+const firstPID = 1 << 22
+
+// cancelKeys finds the session that a CancelRequest means.
+type cancelKeys struct {
+	mu  sync.Mutex
+	pid map[uint32]*session // guarded by mu
+}
+
+// assign gives s a PID that no other session has, and a secret of size bytes.
+func (k *cancelKeys) assign(s *session, size int) {
+	s.secret = make([]byte, size)
+	rand.Read(s.secret)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.pid == nil {
+		k.pid = map[uint32]*session{}
+	}
+	for {
+		var b [4]byte
+		rand.Read(b[:])
+		pid := firstPID + binary.BigEndian.Uint32(b[:])%(1<<31-firstPID)
+		if k.pid[pid] == nil {
+			s.pid = pid
+			k.pid[pid] = s
+			return
+		}
+	}
+}
+
+func (k *cancelKeys) forget(s *session) {
+	k.mu.Lock()
+	if k.pid[s.pid] == s {
+		delete(k.pid, s.pid)
+	}
+	k.mu.Unlock()
+}
+
+// find returns the session with this PID if the secret is its own.
+func (k *cancelKeys) find(pid uint32, secret []byte) *session {
+	k.mu.Lock()
+	s := k.pid[pid]
+	k.mu.Unlock()
+	if s == nil || subtle.ConstantTimeCompare(s.secret, secret) != 1 {
+		return nil
+	}
+	return s
+}
+
+// cancelRequest does what a CancelRequest asks. It returns when the request
+// has been passed on to PostgreSQL and has done there what it will, so that
+// the requester, who waits for the connection to close, knows.
+func (px *Server) cancelRequest(pid uint32, secret []byte) {
+	s := px.keys.find(pid, secret)
+	if s == nil {
+		return
+	}
+	px.counts.cancelRequests.Add(1)
+	s.in.Lock()
+	if s.waiting && s.pool.servers.Leave(&s.ticket) {
+		s.waiting = false
+		wasFull := s.full()
+		s.state.Store(uint32(stateIdle))
+		s.answerHead(errCanceled)
+		more := s.advance()
+		s.tidyBuffer()
+		s.in.Unlock()
+		if !more || wasFull {
+			s.conn.Wake()
+		}
+		return
+	}
+	l := s.link.Load()
+	s.in.Unlock()
+	if l == nil {
+		return
+	}
+	l.mu.Lock()
+	if l.sess != s || l.ledger.Len() == 0 || l.dead {
+		l.mu.Unlock()
+		return
+	}
+	if l.ledger.HeadOurs() {
+		s.cancel = true // sent when the client's own query is at the head
+		l.mu.Unlock()
+		return
+	}
+	done := px.sendCancel(l)
+	l.mu.Unlock()
+	<-done
+}
+
+// sendCancel passes a cancel on to the server; until its connection has
+// closed the server is not reused. mu is held. The channel is closed when it
+// has.
+func (px *Server) sendCancel(l *link) <-chan struct{} {
+	l.cancels++
+	px.counts.cancelsForwarded.Add(1)
+	done := make(chan struct{})
+	px.helpers.Add(1)
+	go px.cancelServer(l, done)
+	return done
+}
+
+// cancelServer is the goroutine of one cancel request to PostgreSQL, bounded
+// by cancel_wait_timeout and joined by Server.Wait.
+func (px *Server) cancelServer(l *link, done chan<- struct{}) {
+	defer px.helpers.Done()
+	defer close(done)
+	ctx, cancel := context.WithTimeout(px.ctx, px.opts.CancelWaitTimeout)
+	defer cancel()
+	err := l.srv.Cancel(ctx)
+	l.mu.Lock()
+	l.cancels--
+	if err != nil {
+		l.tainted = true // it may still arrive
+	}
+	if l.cancels > 0 {
+		l.mu.Unlock()
+		return
+	}
+	switch {
+	case l.state == linkOrphan && !l.dead:
+		l.recover()
+	case l.state == linkOurs && l.then != nil && l.ledger.Releasable():
+		then := l.then
+		l.then = nil
+		l.mu.Unlock()
+		then(l, nil)
+	default:
+		l.mu.Unlock()
+	}
+}
+
+// sendHeldCancel sends a cancel that came while a message of ours was at the
+// head. mu is held.
+func (l *link) sendHeldCancel() {
+	s := l.sess
+	if s == nil || !s.cancel || l.ledger.HeadOurs() {
+		return
+	}
+	s.cancel = false
+	if l.ledger.Len() > 0 {
+		l.px.sendCancel(l)
+	}
+}

@@ -1,0 +1,451 @@
+package proxy
+
+import (
+	"time"
+
+	"pgpoold/backend"
+	"pgpoold/wire"
+	"pgpoold/wire/stream"
+)
+
+// feeder feeds a session's input to the server it is attached to: it notes
+// the replies that will be owed and builds what is to be written. It lives
+// for one turn of advance, under session.in and link.mu.
+type feeder struct {
+	s *session
+	l *link
+
+	from, to int    // run of s.buf that goes out as it came
+	out      []byte // what is to be written in front of it
+	pooled   *stream.Buffer
+}
+
+// run handles messages until the input ends or something must be awaited.
+func (f *feeder) run() progress {
+	s := f.s
+	for {
+		b := s.input()
+		if len(b) == 0 {
+			return needBytes
+		}
+		if s.pass > 0 {
+			f.passing(b)
+			continue
+		}
+		typ, size, p := s.header(b)
+		if p != handled {
+			return p
+		}
+		if typ == wire.MsgTerminate {
+			s.terminate = true
+			return sessionEnd
+		}
+		if f.full(typ) {
+			return mustWait
+		}
+		if p := f.message(typ, b, size); p != handled {
+			return p
+		}
+	}
+}
+
+// full reports whether the session must wait for replies before it sends
+// more: the server owes as many as it may, or others wait for the server and
+// this would be another transaction.
+func (f *feeder) full(typ byte) bool {
+	l := f.l
+	if l.ledger.Len() >= maxOwed {
+		if l.ledger.BatchOpen() {
+			// PostgreSQL holds replies back until it is told to flush them.
+			f.put(func(dst []byte) []byte { return wire.AppendEmpty(dst, wire.MsgFlush) })
+		}
+		return true
+	}
+	if l.ledger.Owed() == 0 || l.ledger.BatchOpen() {
+		return false
+	}
+	if l.px.upstreamTurn(l) {
+		return true
+	}
+	return f.s.mode != ModeSession && f.s.pin == "" && l.ledger.Status() == wire.TxIdle && l.answered && l.pool.servers.Waiting()
+}
+
+// passing moves on through a message that has not come whole.
+func (f *feeder) passing(b []byte) {
+	s := f.s
+	n := min(s.pass, len(b))
+	if s.passOn {
+		f.keep(n)
+	} else {
+		f.dropRun()
+		s.consume(n)
+	}
+	s.pass -= n
+	if s.pass == 0 {
+		f.l.half = false
+	}
+}
+
+// keep passes the next n bytes of the input on as they are.
+func (f *feeder) keep(n int) {
+	s := f.s
+	s.keepSent(f.l, n)
+	if s.bigSize > 0 {
+		f.dropRun()
+		f.grow()
+		f.out = append(f.out, s.big[:n]...)
+		s.consume(n)
+		return
+	}
+	if f.to != s.pos || f.to == f.from {
+		f.dropRun()
+		f.from = s.pos
+	}
+	f.to = s.pos + n
+	s.pos += n
+}
+
+// dropRun moves the run into out, so that something else can follow it.
+func (f *feeder) dropRun() {
+	if f.to > f.from {
+		f.grow()
+		f.out = append(f.out, f.s.buf[f.from:f.to]...)
+	}
+	f.from, f.to = 0, 0
+}
+
+func (f *feeder) grow() {
+	if f.out == nil {
+		f.pooled = stream.GetBuffer()
+		f.out = f.pooled[:0]
+	}
+}
+
+// put adds bytes of ours.
+func (f *feeder) put(add func(dst []byte) []byte) {
+	f.dropRun()
+	f.grow()
+	f.out = add(f.out)
+}
+
+// swap passes a message on in other words; its n bytes of input are used up.
+func (f *feeder) swap(n int, add func(dst []byte) []byte) {
+	f.s.keepSent(f.l, n)
+	f.put(add)
+	f.s.consume(n)
+}
+
+// send writes what was gathered. It does not wait: what the socket does not
+// take is queued, and the client's pump then waits for it.
+func (f *feeder) send() {
+	l := f.l
+	s := f.s
+	var err error
+	if len(l.prefix) > 0 {
+		f.dropRun()
+		f.grow()
+		f.out = append(l.prefix, f.out...)
+		l.prefix = nil
+	}
+	if f.out == nil {
+		if f.to > f.from {
+			err = l.srv.Conn.Write(s.buf[f.from:f.to], false)
+		}
+	} else {
+		f.dropRun()
+		err = l.srv.Conn.Write(f.out, false)
+		stream.PutBuffer(f.pooled)
+	}
+	if s.buf != nil && s.pos == s.n {
+		s.pos, s.n = 0, 0
+	}
+	if err != nil {
+		l.srv.Close(backend.CloseIO)
+	}
+	for {
+		e, ok := l.ledger.Emit()
+		if !ok {
+			break
+		}
+		l.answered = true
+		s.reply = appendMadeUp(s.reply, e.Msg)
+	}
+	if l.settled() {
+		l.tellNow()
+	}
+	if len(s.reply) > 0 {
+		// Under mu, so that no reply of the server's comes in between.
+		if err := s.conn.Write(s.reply, false); err != nil {
+			s.writeFailed(err)
+		}
+		s.reply = s.reply[:0]
+	}
+}
+
+// tellNow tells the client what the server reports, between messages.
+func (l *link) tellNow() {
+	c := chunk{}
+	l.tell(&c)
+	if len(c.out) > 0 {
+		_ = l.sess.conn.Write(c.out, false)
+	}
+}
+
+// message handles one message of the client's.
+func (f *feeder) message(typ byte, b []byte, size int) progress {
+	s, l := f.s, f.l
+	if l.ledger.Skipping() && typ != wire.MsgSync {
+		f.discard(b, size) // as PostgreSQL does after an error
+		return handled
+	}
+	switch typ {
+	case wire.MsgQuery:
+		return f.query(b, size)
+	case wire.MsgParse:
+		return f.parse(b, size)
+	case wire.MsgBind:
+		return f.bind(b, size)
+	case wire.MsgFunctionCall:
+		f.beginXact()
+		l.ledger.Append(wire.Entry{Msg: typ})
+		f.stream(b, size)
+		s.batch++
+		return handled
+	case wire.MsgCopyData:
+		f.copyData(b, size)
+		return handled
+	}
+	if len(b) < size {
+		return s.more(typ, size)
+	}
+	switch typ {
+	case wire.MsgDescribe:
+		return f.describe(b, size)
+	case wire.MsgClose:
+		return f.close(b, size)
+	case wire.MsgExecute:
+		l.ledger.Append(wire.Entry{Msg: typ})
+		f.keep(size)
+	case wire.MsgSync:
+		l.ledger.Append(wire.Entry{Msg: typ})
+		f.keep(size)
+		s.batch++
+	case wire.MsgFlush:
+		l.ledger.SawFlush()
+		f.keep(size)
+	case wire.MsgCopyDone, wire.MsgCopyFail:
+		if l.ledger.Copying() {
+			l.ledger.Append(wire.Entry{Msg: wire.CopyMark})
+			f.keep(size)
+		} else {
+			f.discard(b, size)
+		}
+	}
+	return handled
+}
+
+// stream passes a message on, however much of it has come.
+func (f *feeder) stream(b []byte, size int) {
+	n := min(len(b), size)
+	f.keep(n)
+	if n < size {
+		f.s.pass, f.s.passOn = size-n, true
+		f.l.half = true
+	}
+}
+
+// discard drops a message.
+func (f *feeder) discard(b []byte, size int) {
+	f.dropRun()
+	f.s.drop(b, size)
+}
+
+// copyData passes COPY data on; outside of a COPY PostgreSQL ignores it.
+func (f *feeder) copyData(b []byte, size int) {
+	if f.l.ledger.Copying() {
+		f.stream(b, size)
+	} else {
+		f.discard(b, size)
+	}
+}
+
+// beginXact notes the time at which a query, and perhaps a transaction, began.
+func (f *feeder) beginXact() {
+	st := &f.l.stats
+	if !st.queryBegan.IsZero() && !st.xactBegan.IsZero() {
+		return
+	}
+	now := time.Now()
+	if st.queryBegan.IsZero() {
+		st.queryBegan = now
+	}
+	if st.xactBegan.IsZero() {
+		st.xactBegan = now
+	}
+}
+
+// query passes a Query on. It takes the unnamed statement with it, on the
+// server and, once it is executed, for the client.
+func (f *feeder) query(b []byte, size int) progress {
+	s, l := f.s, f.l
+	n := min(len(b), size)
+	if n < size && n < stream.BufferSize && s.bigSize == 0 {
+		return needBytes // a little more, so that the text is seen whole where it is short
+	}
+	f.beginXact()
+	e := wire.Entry{Msg: wire.MsgQuery}
+	if s.unnamed.exists() {
+		s.unnamed.begin(nil, s.batch)
+		e.Ref = unnamedChange{}
+	}
+	s.found |= s.scan(b[wire.HeaderLen:n])
+	l.ledger.Append(e)
+	l.unnamedOf = 0
+	f.stream(b, size)
+	s.batch++
+	return handled
+}
+
+// bind passes a Bind on, with the statement in the server's words.
+func (f *feeder) bind(b []byte, size int) progress {
+	s, l := f.s, f.l
+	n := min(len(b), size)
+	text, p := statementName(wire.MsgBind, b[wire.HeaderLen:n], n == size)
+	switch p {
+	case needBytes:
+		return s.more(wire.MsgBind, size)
+	case mustWait: // malformed: PostgreSQL says so
+		l.ledger.Append(wire.Entry{Msg: wire.MsgBind})
+		f.stream(b, size)
+		return handled
+	}
+	f.beginXact()
+	server, ref, p := f.use(text)
+	if p != handled {
+		return p
+	}
+	l.stats.binds++
+	e := wire.Entry{Msg: wire.MsgBind}
+	if ref != nil {
+		e.Action, e.Ref = wire.Replace, ref
+	}
+	l.ledger.Append(e)
+	if server == "" {
+		f.stream(b, size)
+		return handled
+	}
+	portal, _, _ := wire.CString(b[wire.HeaderLen:n])
+	head := wire.HeaderLen + len(portal) + 1 + len(text) + 1
+	f.swap(head, func(dst []byte) []byte { return wire.AppendBindHead(dst, portal, server, size-head) })
+	f.rest(size - head)
+	return handled
+}
+
+// rest passes on what remains of a message whose head was replaced.
+func (f *feeder) rest(left int) {
+	b := f.s.input()
+	n := min(len(b), left)
+	if n > 0 {
+		f.keep(n)
+	}
+	if n < left {
+		f.s.pass, f.s.passOn = left-n, true
+		f.l.half = true
+	}
+}
+
+// describe passes a Describe on, with the statement in the server's words.
+func (f *feeder) describe(b []byte, size int) progress {
+	l := f.l
+	text, p := statementName(wire.MsgDescribe, b[wire.HeaderLen:size], true)
+	if p == mustWait { // a portal, or malformed
+		l.ledger.Append(wire.Entry{Msg: wire.MsgDescribe})
+		f.keep(size)
+		return handled
+	}
+	f.beginXact()
+	server, ref, p := f.use(text)
+	if p != handled {
+		return p
+	}
+	e := wire.Entry{Msg: wire.MsgDescribe}
+	if ref != nil {
+		e.Action, e.Ref = wire.Replace, ref
+	}
+	l.ledger.Append(e)
+	if server == "" {
+		f.keep(size)
+		return handled
+	}
+	f.swap(size, func(dst []byte) []byte { return wire.AppendDescribeStatement(dst, server) })
+	return handled
+}
+
+// close passes a Close on. A named statement stays on the server, for others;
+// only the client's name for it goes.
+func (f *feeder) close(b []byte, size int) progress {
+	s, l := f.s, f.l
+	body := b[wire.HeaderLen:size]
+	var text, rest []byte
+	ok := len(body) >= 2 && body[0] == 'S'
+	if ok {
+		text, rest, ok = wire.CString(body[1:])
+		ok = ok && len(rest) == 0
+	}
+	switch {
+	case !ok: // a portal, or malformed
+		l.ledger.Append(wire.Entry{Msg: wire.MsgClose})
+		f.keep(size)
+	case len(text) == 0:
+		e := wire.Entry{Msg: wire.MsgClose}
+		if s.unnamed.exists() {
+			s.unnamed.begin(nil, s.batch)
+			e.Ref = unnamedChange{}
+		}
+		l.ledger.Append(e)
+		l.unnamedOf = 0
+		f.keep(size)
+	default:
+		st, ready := s.names.lookup(wire.Name(text), s.batch)
+		if !ready {
+			return mustWait
+		}
+		e := wire.Entry{Msg: wire.MsgClose, Action: wire.MakeUp}
+		if st != nil {
+			e.Ref = s.names.begin(wire.Name(text), nil, s.batch)
+		}
+		l.ledger.Append(e)
+		f.consumeMadeUp(size)
+	}
+	return handled
+}
+
+// consumeMadeUp uses up a message that no server sees.
+func (f *feeder) consumeMadeUp(size int) {
+	f.s.keepSent(f.l, size)
+	f.dropRun()
+	f.s.consume(size)
+}
+
+// keepSent keeps a copy of the next n bytes of input, as long as the server
+// has answered nothing: should it turn out to have ended before it read them,
+// they are sent to another.
+func (s *session) keepSent(l *link, n int) {
+	if l.answered || s.sentN < 0 {
+		return
+	}
+	b := s.input()
+	if s.sent == nil {
+		if s.sentN != 0 || n > stream.BufferSize {
+			s.sentN = -1
+			return
+		}
+		s.sent = stream.GetBuffer()
+	}
+	if s.sentN+n > len(s.sent) {
+		stream.PutBuffer(s.sent)
+		s.sent, s.sentN = nil, -1
+		return
+	}
+	s.sentN += copy(s.sent[s.sentN:], b[:n])
+}

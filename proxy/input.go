@@ -1,0 +1,347 @@
+package proxy
+
+import (
+	"time"
+
+	"pgpoold/proxy/sqlscan"
+	"pgpoold/wire"
+	"pgpoold/wire/stream"
+)
+
+// maxOwed bounds the replies that one server may owe; a client that sends
+// more waits.
+const maxOwed = 4096
+
+// maxWholeParse is the largest Parse whose text is kept, so that it can be
+// sent to another server again.
+const maxWholeParse = 8 << 20
+
+// progress says what became of one message.
+type progress uint8
+
+const (
+	handled    progress = iota // it is done with
+	needBytes                  // it has not arrived as far as it must
+	mustWait                   // a server, or a reply, must come first
+	sessionEnd                 // the session ends
+)
+
+// advance handles the input as far as it can. It returns false if the session
+// must end. in is held; nothing here waits.
+func (s *session) advance() (more bool) {
+	if s.gone || s.ending.Load() != nil {
+		return false
+	}
+	more = true
+	for !s.waiting {
+		l := s.link.Load()
+		if l == nil {
+			p := s.detached()
+			if p == handled {
+				continue // a server has come
+			}
+			more = p != sessionEnd
+			break
+		}
+		l.mu.Lock()
+		if l.sess != s {
+			l.mu.Unlock()
+			continue
+		}
+		if l.dead {
+			l.mu.Unlock()
+			break
+		}
+		w := feeder{s: s, l: l}
+		p := w.run()
+		released := l.releasable() && p == needBytes
+		w.send()
+		if released {
+			// The last reply came before the last byte of a message that owes
+			// none, and nobody else will look again.
+			if released = l.releasable(); released {
+				l.detach()
+			}
+		}
+		l.mu.Unlock()
+		if released {
+			l.giveBack()
+		}
+		if p == mustWait {
+			s.blocked.Store(true)
+			if l.settledEnough(s) {
+				s.blocked.Store(false)
+				continue
+			}
+		}
+		more = p != sessionEnd
+		break
+	}
+	if len(s.reply) > 0 {
+		if err := s.conn.Write(s.reply, false); err != nil {
+			more = false
+		}
+		if s.reply = s.reply[:0]; cap(s.reply) > maxSpare {
+			s.reply = nil
+		}
+	}
+	return more
+}
+
+// settledEnough looks once more, after blocked was set, whether what advance
+// waits for has come in between.
+func (l *link) settledEnough(s *session) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.sess != s || l.ledger.Len() == 0
+}
+
+// input is what has come and is not handled.
+func (s *session) input() []byte {
+	if s.bigSize > 0 {
+		return s.big
+	}
+	if s.buf == nil {
+		return nil
+	}
+	return s.buf[s.pos:s.n]
+}
+
+// consume moves past n bytes of the input.
+func (s *session) consume(n int) {
+	if s.bigSize > 0 {
+		s.big, s.bigSize = nil, 0
+		return
+	}
+	s.pos += n
+	if s.pos == s.n {
+		s.pos, s.n = 0, 0
+	}
+}
+
+// enlarge makes room for a message that must be seen whole and does not fit
+// the buffer.
+func (s *session) enlarge(size int) {
+	b := make([]byte, s.n-s.pos, size)
+	copy(b, s.buf[s.pos:s.n])
+	s.pos, s.n = 0, 0
+	s.big, s.bigSize = b, size
+}
+
+// header reads the next message's header and checks its length as PostgreSQL
+// does. p is handled if it is good.
+func (s *session) header(b []byte) (typ byte, size int, p progress) {
+	if len(b) < wire.HeaderLen {
+		return 0, 0, needBytes
+	}
+	typ, size = wire.Header(b)
+	limit := wire.FrontendLimit(typ)
+	if limit == 0 {
+		s.ending.CompareAndSwap(nil, fatal("08P01", "invalid frontend message type %d", typ))
+		return 0, 0, sessionEnd
+	}
+	if size < wire.HeaderLen || size-1 > limit {
+		s.ending.CompareAndSwap(nil, &wire.Error{}) // PostgreSQL ends it without a word
+		return 0, 0, sessionEnd
+	}
+	return typ, size, handled
+}
+
+// detached handles input while the session has no server: what needs none is
+// answered here, the rest asks for one. It returns handled once a server is
+// attached.
+func (s *session) detached() progress {
+	for {
+		b := s.input()
+		if len(b) == 0 {
+			return needBytes
+		}
+		if s.pass > 0 {
+			n := min(s.pass, len(b))
+			s.consume(n)
+			s.pass -= n
+			continue
+		}
+		typ, size, p := s.header(b)
+		if p != handled {
+			return p
+		}
+		if s.skip && typ != wire.MsgSync && typ != wire.MsgTerminate {
+			s.drop(b, size)
+			continue
+		}
+		switch typ {
+		case wire.MsgTerminate:
+			s.terminate = true
+			return sessionEnd
+		case wire.MsgCopyData, wire.MsgCopyDone, wire.MsgCopyFail, wire.MsgFlush:
+			s.drop(b, size)
+			continue
+		case wire.MsgSync:
+			if len(b) < size {
+				return needBytes
+			}
+			s.consume(size)
+			s.skip = false
+			s.batch++
+			s.reply = wire.AppendReady(s.reply, wire.TxIdle)
+			continue
+		case wire.MsgClose:
+			if len(b) < size {
+				return s.more(typ, size)
+			}
+			if ok := s.closeDetached(b[wire.HeaderLen:size]); !ok {
+				break // PostgreSQL has something to say about it
+			}
+			s.consume(size)
+			continue
+		case wire.MsgBind, wire.MsgDescribe:
+			if p := s.unknownDetached(typ, b, size); p == needBytes {
+				return s.more(typ, size)
+			} else if p == mustWait {
+				break
+			}
+			s.drop(b, size)
+			s.skip = true
+			continue
+		}
+		if !s.acquire() {
+			return mustWait
+		}
+		return handled
+	}
+}
+
+// more asks for the rest of a message that must be seen as a whole, or, for a
+// Bind, as far as its names go.
+func (s *session) more(typ byte, size int) progress {
+	if s.bigSize > 0 || s.n-s.pos < stream.BufferSize {
+		return needBytes
+	}
+	if typ == wire.MsgBind {
+		s.ending.CompareAndSwap(nil, fatal("08P01", "the names in a Bind message are longer than %d bytes", stream.BufferSize))
+		return sessionEnd
+	}
+	s.enlarge(size)
+	return needBytes
+}
+
+// closeDetached answers a Close of a statement or portal. It returns false
+// for a message that PostgreSQL would not understand.
+func (s *session) closeDetached(body []byte) bool {
+	if len(body) < 2 {
+		return false
+	}
+	text, rest, ok := wire.CString(body[1:])
+	if !ok || len(rest) > 0 {
+		return false
+	}
+	switch {
+	case body[0] == 'S' && len(text) > 0:
+		if st, _ := s.names.lookup(wire.Name(text), s.batch); st != nil {
+			c := s.names.begin(wire.Name(text), nil, s.batch)
+			if old := s.names.settle(c, true); old != nil {
+				s.px.statements.drop(old)
+			}
+		}
+	case body[0] == 'S':
+		if s.unnamed.exists() {
+			s.unnamed.begin(nil, s.batch)
+			s.unnamed.settle(true)
+		}
+	case body[0] != 'P':
+		return false
+	}
+	s.reply = wire.AppendEmpty(s.reply, wire.MsgCloseComplete)
+	return true
+}
+
+// unknownDetached answers a Bind or Describe of a statement that does not
+// exist: no transaction is open, so the error is the same without a server.
+// It returns handled if it did, mustWait if the message needs a server.
+func (s *session) unknownDetached(typ byte, b []byte, size int) progress {
+	text, p := statementName(typ, b[wire.HeaderLen:min(len(b), size)], len(b) >= size)
+	if p != handled {
+		return p
+	}
+	if len(text) == 0 {
+		if v, _ := s.unnamed.current(s.batch); v != nil && v.body != nil {
+			return mustWait
+		}
+		s.reply = unknownStatement("").Append(s.reply)
+		return handled
+	}
+	if st, _ := s.names.lookup(wire.Name(text), s.batch); st != nil {
+		return mustWait
+	}
+	s.reply = unknownStatement(string(text)).Append(s.reply)
+	return handled
+}
+
+func unknownStatement(name string) *wire.Error {
+	e := &wire.Error{Severity: wire.SeverityError, Code: "26000", Message: "unnamed prepared statement does not exist"}
+	if name != "" {
+		e.Message = `prepared statement "` + name + `" does not exist`
+	}
+	return e
+}
+
+// statementName finds the statement's name in a Bind or Describe. It returns
+// mustWait for a message that is for PostgreSQL to judge.
+func statementName(typ byte, body []byte, whole bool) (text []byte, p progress) {
+	if typ == wire.MsgDescribe {
+		if !whole {
+			return nil, needBytes
+		}
+		if len(body) < 2 || body[0] != 'S' {
+			return nil, mustWait
+		}
+		text, rest, ok := wire.CString(body[1:])
+		if !ok || len(rest) > 0 {
+			return nil, mustWait
+		}
+		return text, handled
+	}
+	_, rest, ok := wire.CString(body)
+	if ok {
+		text, _, ok = wire.CString(rest)
+	}
+	switch {
+	case ok:
+		return text, handled
+	case whole:
+		return nil, mustWait
+	}
+	return nil, needBytes
+}
+
+// acquire asks the pool for a server and attaches it, or queues.
+func (s *session) acquire() bool {
+	t := &s.ticket
+	t.W, t.Label, t.Last = s, s.settings, s.lastServer.Load()
+	s.waiting = true // before the pool can call back
+	s.waitSince = time.Now()
+	srv, err := s.pool.servers.Acquire(t)
+	if srv == nil && err == nil {
+		s.state.Store(uint32(stateWaiting))
+		return false
+	}
+	s.waiting = false
+	if err != nil {
+		s.refused(err)
+		return s.link.Load() != nil || s.ending.Load() == nil
+	}
+	s.attach(srv.Handler.(*link))
+	return true
+}
+
+// scan looks at a statement's text for state that it may make.
+func (s *session) scan(sql []byte) sqlscan.Finding {
+	standard := true
+	if s.told != nil {
+		if v, ok := s.told.get("standard_conforming_strings"); ok {
+			standard = v == "on"
+		}
+	}
+	return sqlscan.Scan(sql, standard)
+}

@@ -1,0 +1,174 @@
+package proxy
+
+import (
+	"time"
+
+	"go.uber.org/zap"
+
+	"pgpoold/backend"
+	"pgpoold/wire"
+)
+
+// farewell is how long a client may take to read the last that is said to it.
+const farewell = time.Second
+
+// leave ends the session: its pump has ended, and with it the reading of the
+// client. err is the client's socket's, if any.
+func (s *session) leave(err error) {
+	s.in.Lock()
+	s.gone = true
+	waiting := s.waiting
+	l := s.link.Load()
+	s.in.Unlock()
+	if waiting {
+		s.pool.servers.Leave(&s.ticket) // else Granted or Refused comes, and finds it gone
+	}
+	if l != nil {
+		s.abandon(l)
+	}
+	e := s.ending.Load()
+	told := e != nil && e.Severity != ""
+	if told {
+		s.px.countError(e.Code)
+		_ = s.conn.Write(e.Append(nil), false)
+	}
+	if told || s.terminate {
+		s.conn.Close(farewell)
+	} else {
+		s.conn.Close(0)
+	}
+	s.in.Lock()
+	for _, st := range s.names.clear() {
+		s.px.statements.drop(st)
+	}
+	if s.buf != nil {
+		s.pos, s.n = 0, 0
+	}
+	s.tidyBuffer()
+	s.in.Unlock()
+	s.px.forget(s)
+	s.logEnd(e, err)
+}
+
+// logEnd writes the one line of a session's end.
+func (s *session) logEnd(e *wire.Error, err error) {
+	reason := "client closed the connection"
+	switch {
+	case e != nil && e.Severity != "":
+		reason = e.Message
+	case s.terminate:
+		reason = "client said goodbye"
+	case err != nil:
+		reason = err.Error()
+	}
+	s.px.opts.Log.Info("session ended", zap.Uint64("session", s.id), zap.String("user", s.user), zap.String("database", s.db.Name),
+		zap.String("addr", s.addr.host), zap.Int("port", s.addr.port), zap.Duration("age", time.Since(s.began)), zap.String("reason", reason))
+}
+
+// abandon leaves the server to be cleared of what the session left on it.
+func (s *session) abandon(l *link) {
+	l.mu.Lock()
+	if l.sess != s {
+		l.mu.Unlock()
+		return
+	}
+	s.freeSent()
+	l.sess = nil
+	s.link.Store(nil)
+	l.lastSess = s.id
+	l.state = linkOrphan
+	l.finished = false
+	l.pinned = s.pin != ""
+	l.reset = s.mode == ModeSession
+	l.leaveBy = time.Now().Add(s.px.opts.RecoverTimeout)
+	if l.dead {
+		l.mu.Unlock()
+		return
+	}
+	l.toCancel = !s.terminate && (s.px.opts.ClientGone == GoneCancel || l.half)
+	l.recover()
+}
+
+// recover brings a server whose client has left to where it can be reused:
+// what was sent whole runs to its end (or is cancelled), a COPY fails, an
+// unfinished batch or transaction is rolled back. It is called with mu held
+// whenever the server has said something, and drops it.
+func (l *link) recover() {
+	if l.toCancel && l.ledger.Len() > 0 && !l.ledger.HeadOurs() {
+		l.toCancel = false
+		l.px.sendCancel(l)
+	}
+	copying, extended := l.ledger.CopyIn()
+	switch {
+	case l.half:
+		// PostgreSQL waits for the rest of a message that will never come.
+		l.mu.Unlock()
+		l.discard(backend.CloseClientGone)
+		return
+	case copying:
+		l.ledger.Append(wire.Entry{Msg: wire.CopyMark})
+		out := wire.AppendCopyFail(nil, "the client has left")
+		if extended {
+			l.ledger.Append(wire.Entry{Msg: wire.MsgSync, Action: wire.Swallow})
+			out = wire.AppendEmpty(out, wire.MsgSync)
+		}
+		l.sendOurs(out)
+	case l.ledger.BatchOpen() && !l.finished:
+		// Sync alone would commit what the client has not. A Query ends the
+		// batch, or is skipped if it has failed.
+		l.finished = true
+		l.ledger.Append(wire.Entry{Msg: wire.MsgQuery, Action: wire.Swallow})
+		l.ledger.Append(wire.Entry{Msg: wire.MsgSync, Action: wire.Swallow})
+		l.sendOurs(wire.AppendEmpty(wire.AppendQuery(nil, "ROLLBACK"), wire.MsgSync))
+	case l.ledger.Len() > 0:
+	case l.ledger.Status() != wire.TxIdle:
+		l.ledger.Append(wire.Entry{Msg: wire.MsgQuery, Action: wire.Swallow})
+		l.sendOurs(wire.AppendQuery(nil, "ROLLBACK"))
+	case l.ledger.Ambiguous():
+		l.probe()
+	case l.cancels > 0, !l.ledger.Releasable():
+	default:
+		l.recovered()
+		return
+	}
+	l.mu.Unlock()
+}
+
+// sendOurs writes to a server that no session is attached to. mu is held.
+func (l *link) sendOurs(b []byte) {
+	l.unnamedOf = 0
+	if err := l.srv.Conn.Write(b, false); err != nil {
+		l.srv.Close(backend.CloseIO)
+	}
+}
+
+// recovered decides what becomes of a server that is clean by the ledger. It
+// is called with mu held and drops it.
+func (l *link) recovered() {
+	pinned, reset := l.pinned, l.reset
+	l.state = linkOurs
+	l.pinned, l.reset = false, false
+	l.mu.Unlock()
+	switch {
+	case pinned || reset && l.pool.opts.Replication != "":
+		l.discard(backend.ClosePin)
+	case reset && !l.pool.opts.UpstreamPooler:
+		l.ask("DISCARD ALL", (*link).afterDiscard)
+	default:
+		l.giveBack()
+	}
+}
+
+// afterDiscard follows DISCARD ALL at the end of a session that had the
+// server for itself.
+func (l *link) afterDiscard(failed []byte) {
+	if failed != nil {
+		l.discard(backend.CloseTainted)
+		return
+	}
+	l.mu.Lock()
+	l.shelf.clear(&l.px.statements)
+	l.label, l.known = noSettings, true
+	l.mu.Unlock()
+	l.giveBack()
+}

@@ -1,0 +1,194 @@
+package proxy
+
+import (
+	"sync"
+	"time"
+
+	"pgpoold/backend"
+	"pgpoold/wire"
+)
+
+// link is the proxy's half of a server connection: what the server owes, what
+// is in force on it and what it holds, and the session it is attached to. Its
+// methods as a backend.Handler run on the server's pump.
+//
+// Lock order: session.in, then link.mu, then the pool's lock. A connection's
+// write may be called under link.mu, because it does not block there.
+type link struct {
+	// Immutable.
+	srv  *backend.Server
+	px   *Server
+	pool *pool
+	base *reported // what the server reported at login: the values that RESET returns to
+
+	// Owned by the pump.
+	carry   []byte // bytes of a message that has not arrived whole
+	left    int    // bytes of the current message that are still to come
+	keep    bool   // and whether they go to the client
+	readErr error
+
+	mu     sync.Mutex
+	state  linkState
+	sess   *session // attached; nil in any other state
+	then   func(l *link, failed []byte)
+	failed []byte // error to one of our own queries, for then
+	dead   bool   // the pump has ended; the session is about to hear it
+
+	ledger   wire.Ledger
+	label    settings  // what is in force beyond the server's own start values
+	known    bool      // whether label can be believed
+	reported *reported // what the server reports now
+	shelf    shelf
+	// unnamed says whose unnamed statement the server will hold when it has
+	// read everything sent so far.
+	unnamedOf  uint64 // session id; 0: nobody's
+	unnamedGen uint64
+
+	prefix   []byte // ours, to be written in front of what the session sends first
+	half     bool   // a message has been sent in part
+	answered bool   // the server has answered something since the attach
+	cancels  int    // cancel requests under way
+	tainted  bool   // one of them may still hit a later query
+	pinned   bool   // orphan: its session was pinned
+	reset    bool   // orphan: its session had it for itself and may have changed anything
+	toCancel bool   // orphan: what runs is to be cancelled as soon as it is the client's own
+	finished bool   // orphan: what ends an open batch has been sent
+	leaveBy  time.Time
+	fatal    []byte // body of the ErrorResponse that ends the connection
+	replayed bool   // and it came while the replay was at the head
+	lastSess uint64 // session that was attached last
+	lastApp  string
+
+	stats linkStats
+}
+
+// linkState says who has the server.
+type linkState uint8
+
+const (
+	linkPooled   linkState = iota // the pool
+	linkAttached                  // sess
+	linkOurs                      // pgpoold itself: a check, a trial, a reset
+	linkOrphan                    // nobody: its client has left, and what it left is being cleared
+)
+
+// linkStats are guarded by link.mu.
+type linkStats struct {
+	assignments, xacts, queries   uint64
+	received, sent                uint64
+	xactTime, queryTime           time.Duration
+	clientParses, parses, binds   uint64
+	switches, kept                uint64
+	xactBegan, queryBegan, lately time.Time
+}
+
+func (a *linkStats) add(b *linkStats) {
+	a.assignments += b.assignments
+	a.xacts += b.xacts
+	a.queries += b.queries
+	a.received += b.received
+	a.sent += b.sent
+	a.xactTime += b.xactTime
+	a.queryTime += b.queryTime
+	a.clientParses += b.clientParses
+	a.parses += b.parses
+	a.binds += b.binds
+	a.switches += b.switches
+	a.kept += b.kept
+}
+
+func newLink(px *Server, p *pool, srv *backend.Server) *link {
+	r := newReported(srv.Params)
+	return &link{srv: srv, px: px, pool: p, base: r, reported: r, label: noSettings, known: true}
+}
+
+// unknownLabel is the label of a server whose settings cannot be believed.
+type unknownLabel struct{}
+
+func (l *link) poolLabel() any {
+	if !l.known {
+		return unknownLabel{}
+	}
+	return l.label
+}
+
+// releasable reports whether the attached session's transaction has ended
+// and nothing ties the session to the server.
+func (l *link) releasable() bool {
+	return l.sess != nil && l.sess.mode != ModeSession && l.sess.pin == "" && l.ledger.Releasable() && !l.half && !l.srv.Conn.Queued()
+}
+
+// detach parts the session and the server. The caller holds mu and passes the
+// server on with giveBack after it has dropped all locks.
+func (l *link) detach() {
+	s := l.sess
+	s.lastServer.Store(l.srv)
+	s.freeSent()
+	l.lastSess = s.id
+	l.sess = nil
+	l.state = linkOurs
+	s.link.Store(nil)
+}
+
+// giveBack hands a clean server that belongs to nobody to the pool, or to the
+// next in its queue. No locks are held.
+func (l *link) giveBack() {
+	l.mu.Lock()
+	if l.cancels > 0 {
+		// A cancel request on its way could hit the next user's query.
+		l.then = (*link).giveBackAfterCancel
+		l.mu.Unlock()
+		l.pool.servers.Canceled(l.srv)
+		return
+	}
+	if l.tainted {
+		l.mu.Unlock()
+		l.discard(backend.CloseTainted)
+		return
+	}
+	l.state = linkPooled
+	label := l.poolLabel()
+	l.mu.Unlock()
+	if t := l.pool.servers.Release(l.srv, label); t != nil {
+		t.W.Granted(l.srv)
+	}
+}
+
+func (l *link) giveBackAfterCancel([]byte) { l.giveBack() }
+
+// discard closes a server that cannot be reused. No locks are held.
+func (l *link) discard(reason backend.CloseReason) { l.pool.servers.Discard(l.srv, reason) }
+
+// ask sends a query of pgpoold's own to a server that belongs to nobody, and
+// calls then when it has been answered, without locks held; failed is the
+// body of the error, or nil. The caller has set state to linkOurs.
+func (l *link) ask(sql string, then func(l *link, failed []byte)) {
+	l.mu.Lock()
+	l.then, l.failed = then, nil
+	l.leaveBy = time.Now().Add(l.px.opts.RecoverTimeout)
+	l.unnamedOf = 0
+	l.ledger.Append(wire.Entry{Msg: wire.MsgQuery, Action: wire.Swallow})
+	err := l.srv.Conn.Write(wire.AppendQuery(nil, sql), false)
+	l.mu.Unlock()
+	if err != nil {
+		l.srv.Close(backend.CloseIO)
+	}
+}
+
+// Check implements backend.Handler: an empty query, as PgBouncer's
+// server_check_query.
+func (l *link) Check() {
+	l.mu.Lock()
+	l.state = linkOurs
+	l.mu.Unlock()
+	l.ask("", func(l *link, failed []byte) {
+		if failed != nil {
+			l.discard(backend.CloseServerError)
+			return
+		}
+		l.giveBack()
+	})
+}
+
+// Woken implements backend.Handler.
+func (l *link) Woken() bool { return l.srv.Closing() == "" }

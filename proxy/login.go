@@ -1,0 +1,352 @@
+package proxy
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"slices"
+	"strconv"
+	"time"
+
+	"go.uber.org/zap"
+
+	"pgpoold/wire"
+	"pgpoold/wire/stream"
+)
+
+// login is a client on its way in. It runs on a goroutine of its own, which
+// ends when the session's begins.
+type login struct {
+	px     *Server
+	sock   *stream.Socket
+	client net.Conn // sock, or TLS over it
+	tls    *tls.Conn
+	began  time.Time
+	unix   bool
+	ssl    bool // SSLRequest was answered
+	gss    bool // GSSENCRequest was answered
+}
+
+// handle takes a client from accept to the begin of its session.
+func (px *Server) handle(nc net.Conn, slot *loginSlot) {
+	defer px.sessions.Done()
+	defer slot.done()
+	lg := &login{px: px, began: time.Now()}
+	_, lg.unix = nc.(*net.UnixConn)
+	var err error
+	if lg.sock, err = stream.NewSocket(nc); err != nil {
+		_ = nc.Close()
+		return
+	}
+	lg.client = lg.sock
+	_ = px.opts.Keepalive.Apply(nc)
+	if px.opts.ClientLoginTimeout > 0 {
+		_ = nc.SetDeadline(lg.began.Add(px.opts.ClientLoginTimeout))
+	}
+	if err := lg.run(slot); err != nil {
+		lg.refuse(err)
+		_ = nc.Close()
+	}
+}
+
+// refuse tells the client why it cannot come in, if there is something to
+// tell, and the log.
+func (lg *login) refuse(err error) {
+	var told *wire.Error
+	var auth *authError
+	reason := err.Error()
+	switch {
+	case errors.As(err, &told):
+	case errors.As(err, &auth):
+		told = &wire.Error{Severity: wire.SeverityFatal, Code: auth.code, Message: auth.message, Detail: auth.detail}
+		reason = auth.reason
+		lg.px.counts.loginsFailed.Add(1)
+	case isTimeout(err):
+		told = errLoginTimeout
+	default:
+		lg.px.opts.Log.Debug("login ended", zap.Stringer("addr", lg.sock.RemoteAddr()), zap.Error(err))
+		return
+	}
+	lg.px.countError(told.Code)
+	lg.px.opts.Log.Info("login refused", zap.Stringer("addr", lg.sock.RemoteAddr()), zap.String("code", told.Code),
+		zap.String("message", told.Message), zap.String("reason", reason))
+	_ = lg.client.SetWriteDeadline(time.Now().Add(farewell))
+	_, _ = lg.client.Write(told.Append(nil))
+	if lg.tls != nil {
+		_ = lg.tls.CloseWrite()
+	}
+}
+
+func isTimeout(err error) bool {
+	var ne net.Error
+	return errors.As(err, &ne) && ne.Timeout()
+}
+
+// errDone ends a connection that wanted nothing more.
+var errDone = errors.New("done")
+
+// run is the login. An error that is a *wire.Error or *authError is told to
+// the client.
+func (lg *login) run(slot *loginSlot) error {
+	st, err := lg.firstPacket()
+	if err != nil {
+		return err
+	}
+	px := lg.px
+	user, dbname := st.Parameters["user"], st.Parameters["database"]
+	if user == "" {
+		return fatal("28000", "no PostgreSQL user name specified in startup packet")
+	}
+	if dbname == "" {
+		dbname = user
+	}
+	if !lg.unix {
+		var state *tls.ConnectionState
+		if lg.tls != nil {
+			cs := lg.tls.ConnectionState()
+			state = &cs
+		}
+		if err := px.opts.TLS.checkSession(state, user); err != nil {
+			return err
+		}
+	}
+	if minor := st.Version & 0xffff; minor > wire.Protocol32&0xffff || len(st.Options) > 0 {
+		if _, err := lg.client.Write(wire.AppendNegotiate(nil, min(st.Version, wire.Protocol32), st.Options)); err != nil {
+			return err
+		}
+	}
+	id, err := authenticate(lg.client, user, px.auth, px.opts.TLS.endPoint(lg.tls != nil))
+	if err != nil {
+		return err
+	}
+	if px.opts.Console != nil && (dbname == "pgbouncer" || dbname == "pgpoold") && px.opts.Databases[dbname] == nil {
+		return lg.console(user, st.Parameters)
+	}
+	db := px.database(dbname)
+	if db == nil {
+		return fatal("3D000", "database %q does not exist", dbname)
+	}
+	if db.Users != nil && !slices.Contains(db.Users, user) {
+		return fatal("28000", "user %q may not connect to database %q (databases.%s.users)", user, dbname, db.Name)
+	}
+	if !px.admit() {
+		return errTooMany
+	}
+	slot.done() // logged in: from here on it waits for servers, not for the client
+	if err := lg.begin(st, db, user, id); err != nil {
+		px.unadmit()
+		return err
+	}
+	return nil
+}
+
+// begin makes the session and starts it.
+func (lg *login) begin(st *wire.Startup, db *Database, user string, id identity) error {
+	px := lg.px
+	own := px.opts.Users[user]
+	s := &session{px: px, id: px.lastSession.Add(1), db: db, user: user, mode: db.Mode, began: lg.began, repl: replicationMode(st.Parameters["replication"])}
+	if own.Mode != nil {
+		s.mode = *own.Mode
+	}
+	repl := ""
+	if s.repl != "" {
+		s.mode, repl = ModeSession, st.Parameters["replication"]
+	}
+	set, refused := startupSettings(st.Parameters)
+	if refused != nil {
+		return refused
+	}
+	var err error
+	if s.pool, err = px.poolFor(db, id, own.Size, repl, s.id); err != nil {
+		return err
+	}
+	start, refused := s.pool.start(set)
+	if refused != nil {
+		px.forgetPool(s)
+		return refused
+	}
+	s.start, s.settings = start.set, start.set
+	s.startTo, s.told = start.told, start.told
+	s.upstream = db.Pool.UpstreamPooler
+	keySize := 4
+	if st.Version >= wire.Protocol32 {
+		keySize = 32
+	}
+	px.keys.assign(s, keySize)
+	if err := lg.welcome(s); err != nil {
+		px.keys.forget(s)
+		px.forgetPool(s)
+		return err
+	}
+	s.addr = addrOf(lg.sock.RemoteAddr())
+	if lg.tls != nil {
+		cs := lg.tls.ConnectionState()
+		s.tlsName = tls.VersionName(cs.Version) + "/" + tls.CipherSuiteName(cs.CipherSuite)
+	}
+	if s.conn, err = stream.New(lg.sock, lg.tls); err != nil {
+		px.keys.forget(s)
+		px.forgetPool(s)
+		return err
+	}
+	s.pool.loggedIn()
+	px.begin(s)
+	return nil
+}
+
+// welcome tells the client that it is in, in one write.
+func (lg *login) welcome(s *session) error {
+	out := []byte{wire.MsgAuthentication, 0, 0, 0, 8, 0, 0, 0, 0}
+	for i, name := range s.told.names {
+		out = wire.AppendParameterStatus(out, name, s.told.values[i])
+	}
+	out = wire.AppendBackendKeyData(out, s.pid, s.secret)
+	out = wire.AppendReady(out, wire.TxIdle)
+	_ = lg.client.SetWriteDeadline(time.Now().Add(lg.px.opts.farewellTimeout()))
+	_, err := lg.client.Write(out)
+	return err
+}
+
+// firstPacket answers requests for encryption until the startup message
+// comes. Each may be asked for once.
+func (lg *login) firstPacket() (*wire.Startup, error) {
+	var head [4]byte
+	if _, err := io.ReadFull(lg.client, head[:1]); err != nil {
+		return nil, err
+	}
+	if head[0] == 0x16 && lg.px.opts.TLS != nil && !lg.unix {
+		if err := lg.directTLS(head[0]); err != nil {
+			return nil, err
+		}
+		if _, err := io.ReadFull(lg.client, head[:1]); err != nil {
+			return nil, err
+		}
+	}
+	have := 1
+	for {
+		if _, err := io.ReadFull(lg.client, head[have:]); err != nil {
+			return nil, err
+		}
+		have = 0
+		n, err := wire.StartupLength(head)
+		if err != nil {
+			return nil, err
+		}
+		body := make([]byte, n)
+		if _, err := io.ReadFull(lg.client, body); err != nil {
+			return nil, err
+		}
+		st, err := wire.ParseStartup(body)
+		if err != nil {
+			return nil, err
+		}
+		switch st.Kind {
+		case wire.StartupCancel:
+			lg.px.cancelRequest(st.PID, st.Secret)
+			return nil, errDone
+		case wire.StartupSSL:
+			if lg.ssl || lg.tls != nil {
+				return nil, fatal("08P01", "unsupported frontend protocol 1234.5679: TLS was asked for twice")
+			}
+			lg.ssl = true
+			if err := lg.startTLS(); err != nil {
+				return nil, err
+			}
+		case wire.StartupGSSENC:
+			if lg.gss || lg.tls != nil {
+				return nil, fatal("08P01", "unsupported frontend protocol 1234.5680: GSSAPI encryption was asked for twice")
+			}
+			lg.gss = true
+			if _, err := lg.client.Write([]byte{'N'}); err != nil {
+				return nil, err
+			}
+		default:
+			return st, nil
+		}
+	}
+}
+
+// startTLS answers SSLRequest. Bytes that a client sends in plain behind its
+// request are read by the handshake, which fails on them.
+func (lg *login) startTLS() error {
+	if lg.px.opts.TLS == nil || lg.unix {
+		_, err := lg.client.Write([]byte{'N'})
+		return err
+	}
+	if _, err := lg.client.Write([]byte{'S'}); err != nil {
+		return err
+	}
+	return lg.handshake(lg.sock)
+}
+
+// directTLS is TLS from the first byte, which has been read already.
+func (lg *login) directTLS(first byte) error {
+	if err := lg.handshake(&prefixed{Conn: lg.sock, first: []byte{first}}); err != nil {
+		return err
+	}
+	return checkDirectTLS(lg.tls.ConnectionState())
+}
+
+func (lg *login) handshake(below net.Conn) error {
+	over := tls.Server(below, lg.px.opts.TLS.Config)
+	if err := over.Handshake(); err != nil {
+		return err
+	}
+	lg.tls, lg.client = over, over
+	return nil
+}
+
+// prefixed is a connection of which some bytes have been read already.
+type prefixed struct {
+	net.Conn
+	first []byte
+}
+
+// Read gives those bytes first.
+func (p *prefixed) Read(b []byte) (int, error) {
+	if len(p.first) > 0 {
+		n := copy(b, p.first)
+		p.first = p.first[n:]
+		return n, nil
+	}
+	return p.Conn.Read(b)
+}
+
+// console hands a client of the console's database over.
+func (lg *login) console(user string, params map[string]string) error {
+	admin := slices.Contains(lg.px.opts.AdminUsers, user)
+	if !admin && !slices.Contains(lg.px.opts.StatsUsers, user) {
+		return fatal("08P01", "not allowed")
+	}
+	if err := lg.sock.SetDeadline(time.Time{}); err != nil {
+		return err
+	}
+	lg.px.consoles.add(lg.client)
+	defer lg.px.consoles.remove(lg.client)
+	if _, err := lg.client.Write([]byte{wire.MsgAuthentication, 0, 0, 0, 8, 0, 0, 0, 0}); err != nil {
+		return err
+	}
+	lg.px.opts.Console(&ConsoleClient{Conn: lg.client, User: user, Admin: admin, Parameters: params})
+	return errDone
+}
+
+// replicationMode is what the startup parameter replication asks for.
+func replicationMode(value string) string {
+	switch value {
+	case "database":
+		return "logical"
+	case "true", "on", "yes", "1":
+		return "physical"
+	}
+	return ""
+}
+
+func addrOf(a net.Addr) sessionAddr {
+	tcp, ok := a.(*net.TCPAddr)
+	if !ok {
+		return sessionAddr{host: "unix"}
+	}
+	return sessionAddr{host: tcp.IP.String(), port: tcp.Port}
+}
+
+func (a sessionAddr) String() string { return net.JoinHostPort(a.host, strconv.Itoa(a.port)) }

@@ -1,0 +1,149 @@
+package proxy
+
+import (
+	"crypto/sha256"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"pgpoold/backend"
+)
+
+// pool is the proxy's half of a backend.Pool.
+type pool struct {
+	// Immutable.
+	key     poolKey
+	opts    *backend.PoolOptions
+	servers *backend.Pool
+	px      *Server
+
+	epoch atomic.Uint64 // raised when plans may have gone stale
+
+	mu      sync.Mutex
+	links   map[*link]struct{}             // guarded by mu
+	retired linkStats                      // guarded by mu: of links that are gone
+	started map[settings]*startup          // guarded by mu: startup parameters that PostgreSQL has accepted
+	logins  uint64                         // guarded by mu
+	closes  map[backend.CloseReason]uint64 // guarded by mu
+	lastErr string                         // guarded by mu: the dial error that was logged
+}
+
+// poolKey tells pools apart.
+type poolKey struct {
+	database string
+	user     string   // on the server
+	client   string   // the client user, where it has a pool of its own
+	secret   [32]byte // of what is presented to the server, where that is the client's
+	session  uint64   // a replication session's own
+}
+
+// poolFor returns the pool for a client, making it if it is the first.
+func (px *Server) poolFor(db *Database, id identity, size *int, replication string, session uint64) (*pool, error) {
+	opts := db.Pool
+	key := poolKey{database: db.Name}
+	if opts.Credentials.User == "" {
+		opts.Credentials = id.credentials()
+		c := opts.Credentials
+		key.secret = sha256.Sum256([]byte(c.Password + "\x00" + string(c.ClientKey) + "\x00" + c.MD5Secret))
+	}
+	key.user = opts.Credentials.User
+	if opts.DBName == "" {
+		opts.DBName = db.Name
+	}
+	if size != nil {
+		opts.Size, key.client = *size, id.User
+	}
+	if replication != "" {
+		opts.Replication, opts.Size, opts.MinSize, key.session = replication, 1, 0, session
+	}
+	px.mu.Lock()
+	defer px.mu.Unlock()
+	if px.closed {
+		return nil, errShutdown
+	}
+	if p := px.pools[key]; p != nil {
+		return p, nil
+	}
+	p := &pool{key: key, opts: &opts, px: px, links: map[*link]struct{}{}, started: map[settings]*startup{}, closes: map[backend.CloseReason]uint64{}}
+	var err error
+	p.servers, err = backend.NewPool(opts, backend.Callbacks{NewHandler: p.newLink, Dialled: p.dialled})
+	if err != nil {
+		return nil, err
+	}
+	if px.picker != nil {
+		p.servers.SetPicker(px.picker)
+	}
+	px.pools[key] = p
+	return p, nil
+}
+
+// newLink is the pool's NewHandler.
+func (p *pool) newLink(srv *backend.Server) backend.Handler {
+	l := newLink(p.px, p, srv)
+	p.mu.Lock()
+	p.links[l] = struct{}{}
+	p.mu.Unlock()
+	return l
+}
+
+// retire keeps the counters of a link that is gone.
+func (p *pool) retire(l *link, stats *linkStats) {
+	reason := l.srv.Closing()
+	p.mu.Lock()
+	delete(p.links, l)
+	p.retired.add(stats)
+	p.closes[reason]++
+	p.mu.Unlock()
+	p.px.opts.Log.Debug("server closed", zap.String("database", p.key.database), zap.String("user", p.key.user),
+		zap.Uint64("server", l.srv.ID), zap.String("reason", string(reason)), zap.Duration("age", time.Since(l.srv.Born)))
+}
+
+// dialled logs what is new about connecting: the first failure, another kind
+// of failure, and the end of failing; not every attempt.
+func (p *pool) dialled(_ *backend.Pool, _ time.Duration, err error) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	p.mu.Lock()
+	before := p.lastErr
+	p.lastErr = text
+	p.mu.Unlock()
+	log := p.px.opts.Log.With(zap.String("database", p.key.database), zap.String("user", p.key.user))
+	switch {
+	case text == before:
+	case err != nil:
+		log.Warn("cannot connect to the server", zap.String("error", text), zap.String("hint", firstDayHint(err)))
+	default:
+		log.Info("connected to the server again")
+	}
+}
+
+// each calls f with every link of the pool, without locks held.
+func (p *pool) each(f func(*link)) {
+	p.mu.Lock()
+	links := make([]*link, 0, len(p.links))
+	for l := range p.links {
+		links = append(links, l)
+	}
+	p.mu.Unlock()
+	for _, l := range links {
+		f(l)
+	}
+}
+
+// tick closes servers that take too long to come clean, and does what time
+// brings to the pool.
+func (p *pool) tick(now time.Time) {
+	p.each(func(l *link) {
+		l.mu.Lock()
+		late := (l.state == linkOrphan || l.state == linkOurs && l.then != nil) && !l.leaveBy.IsZero() && now.After(l.leaveBy)
+		l.mu.Unlock()
+		if late {
+			l.discard(backend.CloseClientGone)
+		}
+	})
+	p.servers.Tick(now)
+}

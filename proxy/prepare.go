@@ -1,0 +1,165 @@
+package proxy
+
+import (
+	"pgpoold/proxy/sqlscan"
+	"pgpoold/wire"
+)
+
+// maxServerStatements is how many statements of ours a server holds before
+// the least recently used ones are closed (PgBouncer's
+// max_prepared_statements).
+const maxServerStatements = 200
+
+// parse passes a Parse on, or makes up its reply where the server holds the
+// statement already.
+func (f *feeder) parse(b []byte, size int) progress {
+	s, l := f.s, f.l
+	if len(b) < size {
+		if size > maxWholeParse {
+			return f.hugeParse(b, size)
+		}
+		return s.more(wire.MsgParse, size)
+	}
+	text, body, ok := wire.CString(b[wire.HeaderLen:size])
+	var sql []byte
+	if ok {
+		sql, _, ok = wire.CString(body)
+	}
+	if !ok { // malformed: PostgreSQL says so
+		l.ledger.Append(wire.Entry{Msg: wire.MsgParse})
+		f.keep(size)
+		return handled
+	}
+	f.beginXact()
+	l.stats.clientParses++
+	found := s.scan(sql)
+	if len(text) == 0 {
+		s.found |= found
+		l.unnamedOf, l.unnamedGen = s.id, s.unnamed.begin(body, s.batch)
+		l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Ref: unnamedChange{}})
+		f.keep(size)
+		return handled
+	}
+	text = wire.Name(text)
+	cur, ready := s.names.lookup(text, s.batch)
+	if !ready {
+		return mustWait
+	}
+	if cur != nil {
+		// PostgreSQL is to say that the name is taken, or first what else is
+		// wrong with the text.
+		f.ensure(cur)
+		l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Action: wire.Replace, Ref: &replacement{client: string(text)}})
+		f.swap(size, func(dst []byte) []byte { return wire.AppendParse(dst, cur.name, body) })
+		return handled
+	}
+	st := l.px.statements.intern(body, s.settings.parsing(), found)
+	epoch := l.pool.epoch.Load()
+	known := l.shelf.m[st] != nil
+	h := l.shelf.get(st, &l.px.statements)
+	c := s.names.begin(text, st, s.batch)
+	if h.sure && h.pending == 0 && h.epoch == epoch && l.ledger.CanMakeUp() {
+		l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Action: wire.MakeUp, Ref: c})
+		f.consumeMadeUp(size)
+		return handled
+	}
+	f.evict(h)
+	if known {
+		f.closeHeld(h)
+	}
+	c.held = h
+	h.pending++
+	h.batch, h.epoch = s.batch, epoch
+	l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Ref: c})
+	f.swap(size, func(dst []byte) []byte { return wire.AppendParse(dst, st.name, body) })
+	return handled
+}
+
+// hugeParse passes an unnamed Parse on whose text is too large to be kept for
+// another server: the session stays with this one.
+func (f *feeder) hugeParse(b []byte, size int) progress {
+	s, l := f.s, f.l
+	text, _, ok := wire.CString(b[wire.HeaderLen:])
+	if !ok || len(text) > 0 {
+		s.ending.CompareAndSwap(nil, fatal("54000", "the text of a named prepared statement is larger than %d bytes", maxWholeParse))
+		return sessionEnd
+	}
+	s.found |= sqlscan.Untracked
+	l.unnamedOf, l.unnamedGen = s.id, s.unnamed.begin([]byte{}, s.batch)
+	l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Ref: unnamedChange{}})
+	f.stream(b, size)
+	return handled
+}
+
+// use makes sure that the server holds the statement that the client calls
+// text, and returns its name there; "" if that is the same. With a
+// replacement the name is one that does not exist.
+func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) {
+	s, l := f.s, f.l
+	if len(text) == 0 {
+		v, ready := s.unnamed.current(s.batch)
+		switch {
+		case !ready:
+			return "", nil, mustWait
+		case v == nil || v.body == nil:
+			return noSuchStatement, &replacement{}, handled
+		case l.unnamedOf == s.id && l.unnamedGen == v.gen:
+			return "", nil, handled
+		}
+		l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Action: wire.Swallow, Ref: unnamedInjected{v.gen}})
+		f.put(func(dst []byte) []byte { return wire.AppendParse(dst, "", v.body) })
+		l.unnamedOf, l.unnamedGen = s.id, v.gen
+		return "", nil, handled
+	}
+	st, ready := s.names.lookup(wire.Name(text), s.batch)
+	if !ready {
+		return "", nil, mustWait
+	}
+	if st == nil {
+		return noSuchStatement, &replacement{client: string(text)}, handled
+	}
+	s.found |= st.found
+	f.ensure(st)
+	return st.name, nil, handled
+}
+
+// ensure sends a statement to a server that may lack it, in front of what
+// needs it. Until a ParseComplete was seen every batch brings its own.
+func (f *feeder) ensure(st *statement) {
+	s, l := f.s, f.l
+	known := l.shelf.m[st] != nil
+	h := l.shelf.get(st, &l.px.statements)
+	if h.sure && h.pending == 0 || h.pending > 0 && h.batch == s.batch {
+		return
+	}
+	f.evict(h)
+	if known {
+		f.closeHeld(h)
+	}
+	h.pending++
+	h.batch, h.epoch = s.batch, l.pool.epoch.Load()
+	l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Action: wire.Swallow, Ref: &heldChange{held: h}})
+	f.put(func(dst []byte) []byte { return wire.AppendParse(dst, st.name, []byte(st.body)) })
+}
+
+// closeHeld closes a statement on the server, unseen by the client.
+func (f *feeder) closeHeld(h *held) {
+	h.pending++
+	f.l.ledger.Append(wire.Entry{Msg: wire.MsgClose, Action: wire.Swallow, Ref: &heldChange{held: h, close: true}})
+	f.put(func(dst []byte) []byte { return wire.AppendCloseStatement(dst, h.st.name) })
+}
+
+// evict closes what the server holds too much of, but never in the middle of
+// a batch.
+func (f *feeder) evict(but *held) {
+	if f.l.ledger.BatchOpen() {
+		return
+	}
+	for range len(f.l.shelf.m) - maxServerStatements {
+		h := f.l.shelf.oldest()
+		if h == nil || h == but {
+			return
+		}
+		f.closeHeld(h)
+	}
+}

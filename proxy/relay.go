@@ -1,0 +1,523 @@
+package proxy
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"time"
+
+	"pgpoold/backend"
+	"pgpoold/wire"
+	"pgpoold/wire/stream"
+)
+
+// maxWhole is the largest message of a server's that is looked at whole; only
+// types that pgpoold must read are.
+const maxWhole = 16 << 20
+
+// errOutOfStep ends a server that answered what was not asked.
+var errOutOfStep = errors.New("the server's reply does not fit what was asked")
+
+// Readable implements backend.Handler: it settles what the server sent and
+// passes it on.
+func (l *link) Readable() bool {
+	buf := stream.GetBuffer()
+	defer stream.PutBuffer(buf)
+	for {
+		n, drained, err := l.srv.Conn.TryRead(buf[:])
+		if n > 0 && !l.feed(buf[:n]) {
+			return false
+		}
+		if err == stream.ErrWouldBlock {
+			return true
+		}
+		if err != nil {
+			l.readErr = err
+			return false
+		}
+		if drained {
+			return true
+		}
+	}
+}
+
+// feed handles bytes in order; what is incomplete is carried over.
+func (l *link) feed(b []byte) bool {
+	if len(l.carry) > 0 {
+		l.carry = append(l.carry, b...)
+		b = l.carry
+	}
+	rest, ok := l.settle(b)
+	if len(rest) == 0 {
+		if cap(l.carry) > maxSpare {
+			l.carry = nil
+		}
+		l.carry = l.carry[:0]
+	} else {
+		l.carry = append(l.carry[:0], rest...)
+	}
+	return ok
+}
+
+// chunk gathers what goes to the client: runs of the bytes that came, and
+// messages put in between.
+type chunk struct {
+	in       []byte
+	from, to int    // the run of in that has not been copied
+	out      []byte // nil as long as one run is all there is
+}
+
+// keep adds in[from:to], which follows what was kept before or leaves a gap.
+func (c *chunk) keep(from, to int) {
+	if c.to != from {
+		c.flush()
+		c.from = from
+	}
+	c.to = to
+}
+
+func (c *chunk) flush() {
+	if c.to > c.from {
+		c.out = append(c.out, c.in[c.from:c.to]...)
+	}
+	c.from = c.to
+}
+
+// put adds a message that did not come in this place.
+func (c *chunk) put(f func(dst []byte) []byte) {
+	c.flush()
+	c.out = f(c.out)
+}
+
+func (c *chunk) bytes() []byte {
+	if len(c.out) == 0 {
+		return c.in[c.from:c.to]
+	}
+	c.flush()
+	return c.out
+}
+
+// needsWhole lists the messages that pgpoold reads; all others stream.
+func needsWhole(typ byte) bool {
+	switch typ {
+	case wire.MsgError, wire.MsgParameterStatus, wire.MsgReady, wire.MsgCommandComplete, wire.MsgNotification:
+		return true
+	}
+	return false
+}
+
+// settle walks over the messages in b, sends the client its part and, at the
+// end of a transaction, gives the server back. It returns what is incomplete.
+func (l *link) settle(b []byte) (rest []byte, ok bool) {
+	l.mu.Lock()
+	c := chunk{in: b}
+	pos := 0
+	for pos < len(b) {
+		if l.left > 0 {
+			n := min(l.left, len(b)-pos)
+			if l.keep {
+				c.keep(pos, pos+n)
+			}
+			l.left -= n
+			pos += n
+			continue
+		}
+		if len(b)-pos < wire.HeaderLen {
+			break
+		}
+		typ, size := wire.Header(b[pos:])
+		if size < wire.HeaderLen || needsWhole(typ) && size > maxWhole {
+			return nil, l.outOfStep()
+		}
+		n := min(size, len(b)-pos)
+		if needsWhole(typ) && n < size {
+			break
+		}
+		keep, fits := l.message(typ, b[pos+wire.HeaderLen:pos+n], &c)
+		if !fits {
+			return nil, l.outOfStep()
+		}
+		if l.keep = keep && l.sess != nil; l.keep {
+			c.keep(pos, pos+n)
+		}
+		pos += n
+		l.left = size - n
+		if l.fatal != nil {
+			pos = len(b)
+			break
+		}
+		l.emit(&c)
+	}
+	l.deliver(c.bytes())
+	return b[pos:], l.fatal == nil
+}
+
+// outOfStep ends a connection whose ledger and server disagree. It is called
+// with mu held and drops it.
+func (l *link) outOfStep() bool {
+	l.readErr = errOutOfStep
+	l.mu.Unlock()
+	l.srv.SetClosing(backend.CloseProtocol)
+	return false
+}
+
+// deliver sends the client its bytes and does what their end brings. It is
+// called with mu held and drops it.
+func (l *link) deliver(out []byte) {
+	s := l.sess
+	if s == nil {
+		l.unattended()
+		return
+	}
+	l.stats.sent += uint64(len(out))
+	l.sendHeldCancel()
+	release := l.releasable()
+	if !release && l.ledger.Len() > 0 {
+		// The reply goes on, so nobody else writes to this client: the server
+		// waits with it, as PostgreSQL itself would.
+		wake := s.blocked.Load() && l.ledger.Len() < maxOwed/2
+		l.mu.Unlock()
+		if len(out) > 0 {
+			if err := s.conn.Write(out, true); err != nil {
+				s.writeFailed(err)
+			}
+		}
+		if wake {
+			s.conn.Wake()
+		}
+		return
+	}
+	var err error
+	if len(out) > 0 {
+		err = s.conn.Write(out, false)
+	}
+	wake := s.blocked.Load()
+	if release {
+		l.detach()
+	} else if l.ledger.Ambiguous() && l.ledger.Len() == 0 && l.ledger.Status() == wire.TxIdle && !l.ledger.BatchOpen() {
+		l.probe()
+	}
+	queued := !release && s.conn.Queued()
+	l.mu.Unlock()
+	if err != nil {
+		s.writeFailed(err)
+	}
+	if release {
+		l.giveBack()
+	}
+	if wake {
+		s.conn.Wake()
+	}
+	if queued {
+		_ = s.conn.Flushed()
+	}
+}
+
+// probe settles whether a failed COPY has left a ReadyForQuery behind.
+func (l *link) probe() {
+	l.unnamedOf = 0
+	l.ledger.Append(wire.Entry{Msg: wire.MsgQuery, Action: wire.Swallow})
+	_ = l.srv.Conn.Write(wire.AppendQuery(nil, ""), false)
+}
+
+// unattended continues what pgpoold itself does with the server. It is called
+// with mu held and drops it.
+func (l *link) unattended() {
+	switch l.state {
+	case linkOrphan:
+		l.recover()
+		return
+	case linkOurs:
+		if l.then != nil && l.ledger.Releasable() && l.cancels == 0 {
+			then, failed := l.then, l.failed
+			l.then, l.failed = nil, nil
+			l.mu.Unlock()
+			then(l, failed)
+			return
+		}
+	}
+	l.mu.Unlock()
+}
+
+// emit puts the made-up replies whose turn has come.
+func (l *link) emit(c *chunk) {
+	for {
+		e, ok := l.ledger.Emit()
+		if !ok {
+			break
+		}
+		l.answered = true
+		if l.sess != nil {
+			c.put(func(dst []byte) []byte { return appendMadeUp(dst, e.Msg) })
+		}
+	}
+	l.settled()
+}
+
+// appendMadeUp appends the reply that stands for a message's success.
+func appendMadeUp(dst []byte, msg byte) []byte {
+	switch msg {
+	case wire.MsgParse:
+		return wire.AppendEmpty(dst, wire.MsgParseComplete)
+	default:
+		return wire.AppendEmpty(dst, wire.MsgCloseComplete)
+	}
+}
+
+// message settles one message of the server's. body may be cut short for
+// types that are not read whole. keep says whether it goes to the client
+// unchanged; fits is false if nothing like it is owed.
+func (l *link) message(typ byte, body []byte, c *chunk) (keep, fits bool) {
+	switch typ {
+	case wire.MsgParameterStatus:
+		l.parameterStatus(body, c)
+		return false, true
+	case wire.MsgNotification:
+		if l.sess != nil {
+			wire.SetPID(body, l.sess.pid)
+		}
+		return true, true
+	case wire.MsgNotice:
+		return l.ledger.Settle(typ, 0).Action == wire.Forward, true
+	case wire.MsgError:
+		return l.serverError(body, c), true
+	case wire.MsgReady:
+		if len(body) != 1 {
+			return false, false
+		}
+		v := l.ledger.Settle(typ, body[0])
+		l.answered = l.answered || v.Action != wire.Swallow
+		l.settledTo(c)
+		if v.Known && v.Action == wire.Forward && l.sess != nil {
+			l.readyForQuery(body[0])
+		}
+		return v.Action == wire.Forward, !v.Broken
+	case wire.MsgCommandComplete:
+		v := l.ledger.Settle(typ, 0)
+		if v.Action == wire.Forward && l.sess != nil {
+			l.tag(bytes.TrimRight(body, "\x00"))
+		}
+		l.answered = l.answered || v.Action != wire.Swallow
+		l.settledTo(c)
+		return v.Action == wire.Forward, !v.Broken
+	default:
+		v := l.ledger.Settle(typ, 0)
+		l.answered = l.answered || v.Action != wire.Swallow
+		if typ != wire.MsgDataRow {
+			l.settledTo(c)
+		}
+		return v.Action == wire.Forward, !v.Broken
+	}
+}
+
+// settledTo is settled, with the client's messages that follow from it.
+func (l *link) settledTo(c *chunk) {
+	if l.settled() {
+		l.tell(c)
+	}
+}
+
+// readyForQuery notes the end of a query, and of a transaction if status says
+// so.
+func (l *link) readyForQuery(status byte) {
+	s := l.sess
+	now := time.Now()
+	l.stats.lately = now
+	l.stats.queries++
+	if !l.stats.queryBegan.IsZero() {
+		l.stats.queryTime += now.Sub(l.stats.queryBegan)
+		l.stats.queryBegan = time.Time{}
+		if l.ledger.Len() > 0 {
+			l.stats.queryBegan = now
+		}
+	}
+	if status != wire.TxIdle {
+		if s.mode == ModeStatement && status == wire.TxOpen {
+			s.end(errStatementMode)
+		}
+		return
+	}
+	l.stats.xacts++
+	if !l.stats.xactBegan.IsZero() {
+		l.stats.xactTime += now.Sub(l.stats.xactBegan)
+		l.stats.xactBegan = time.Time{}
+		if l.ledger.Len() > 0 {
+			l.stats.xactBegan = now
+		}
+	}
+	s.transactionEnded(l)
+}
+
+// serverError settles an ErrorResponse and puts it in the client's words.
+func (l *link) serverError(body []byte, c *chunk) (keep bool) {
+	ours := l.ledger.HeadOurs()
+	if wire.Ends(body) {
+		l.fatal, l.replayed = bytes.Clone(body), ours
+		l.srv.SetClosing(backend.CloseServerError)
+		return false
+	}
+	l.answered = true
+	v := l.ledger.Settle(wire.MsgError, 0)
+	l.settledTo(c)
+	s := l.sess
+	if s == nil {
+		l.failed = bytes.Clone(body)
+		return false
+	}
+	if bytes.Equal(wire.ErrorField(body, 'C'), []byte("0A000")) {
+		l.pool.epoch.Add(1) // perhaps a plan whose tables have changed
+	}
+	if v.Action == wire.Replace || bytes.Contains(body, []byte(serverNamePrefix)) {
+		ref, _ := v.Head.Ref.(*replacement)
+		c.put(func(dst []byte) []byte { return s.appendTranslated(dst, body, ref) })
+		return false
+	}
+	return true
+}
+
+// parameterStatus notes what the server reports. If the client's own doing
+// changed it, the session keeps the new value.
+func (l *link) parameterStatus(body []byte, c *chunk) {
+	n, v, ok := wire.ParameterStatus(body)
+	if !ok {
+		return
+	}
+	name, value := string(n), string(v)
+	l.reported = l.reported.with(name, value)
+	s := l.sess
+	if s == nil || l.ledger.HeadOurs() {
+		return
+	}
+	if settable(name) {
+		value = s.wish(l, name, value)
+	}
+	if told, ok := s.told.get(name); ok && told == value {
+		return
+	}
+	s.told = s.told.with(name, value)
+	c.put(func(dst []byte) []byte { return wire.AppendParameterStatus(dst, name, value) })
+}
+
+// tell tells the client what the server reports differently from what the
+// client was told last.
+func (l *link) tell(c *chunk) {
+	s := l.sess
+	if s == nil || s.told == l.reported {
+		return
+	}
+	l.reported.diff(s.told, func(name, value string) {
+		c.put(func(dst []byte) []byte { return wire.AppendParameterStatus(dst, name, value) })
+	})
+	s.told = l.reported
+}
+
+// settled follows up what the ledger has settled. It reports whether a replay
+// was done, after which the client may have to be told parameters.
+func (l *link) settled() (replayed bool) {
+	for _, st := range l.ledger.Settled() {
+		done := st.Outcome == wire.Done
+		switch ref := st.Entry.Ref.(type) {
+		case *replayRef:
+			l.label, l.known = ref.to, done
+			replayed = replayed || done
+		case *change:
+			l.changed(ref, done)
+		case *heldChange:
+			l.heldChanged(ref, st.Outcome)
+		case unnamedInjected:
+			if !done && l.unnamedGen == ref.gen {
+				l.unnamedOf = 0
+			}
+		case unnamedChange:
+			if l.sess != nil {
+				// A Query that fails has taken the unnamed statement with it
+				// all the same; a Parse that fails too, but only on the server.
+				gone := st.Entry.Msg == wire.MsgQuery && st.Outcome != wire.Skipped
+				gen := l.sess.unnamed.settle(done || gone)
+				if !done && l.unnamedOf == l.sess.id && l.unnamedGen == gen {
+					l.unnamedOf = 0
+				}
+			}
+		}
+	}
+	return replayed
+}
+
+// replayRef is the Ref of a replay: the settings that are in force after it.
+type replayRef struct{ to settings }
+
+// changed follows a client's own Parse or Close of a name.
+func (l *link) changed(c *change, done bool) {
+	if l.sess != nil {
+		if st := l.sess.names.settle(c, done); st != nil {
+			l.px.statements.drop(st)
+		}
+	} else if c.st != nil {
+		l.px.statements.drop(c.st)
+	}
+	if c.held != nil {
+		l.parsed(c.held, done)
+	}
+}
+
+// heldChanged follows an injected Parse or Close.
+func (l *link) heldChanged(c *heldChange, o wire.Outcome) {
+	if !c.close {
+		l.parsed(c.held, o == wire.Done)
+		return
+	}
+	c.held.pending--
+	if o == wire.Done {
+		c.held.sure = false
+	}
+	l.tidy(c.held)
+}
+
+// parsed follows a Parse of a statement under its own name on the server.
+func (l *link) parsed(h *held, done bool) {
+	h.pending--
+	if done {
+		h.sure = true
+		l.stats.parses++
+	}
+	l.tidy(h)
+}
+
+// tidy forgets a statement that the server does not hold.
+func (l *link) tidy(h *held) {
+	if !h.sure && h.pending == 0 {
+		l.shelf.drop(h, &l.px.statements)
+	}
+}
+
+// Closed implements backend.Handler.
+func (l *link) Closed(err error) {
+	if err == nil {
+		err = l.readErr
+	}
+	if err == io.EOF {
+		err = nil
+	}
+	l.mu.Lock()
+	l.dead = true
+	s := l.sess
+	l.mu.Unlock()
+	if s != nil {
+		s.serverLost(l, err)
+	}
+	l.mu.Lock()
+	l.ledger.Abandon()
+	l.settled()
+	l.shelf.clear(&l.px.statements)
+	then, failed := l.then, l.fatal
+	l.then = nil
+	stats := l.stats
+	l.mu.Unlock()
+	if failed == nil {
+		failed = lostError.Append(nil)[wire.HeaderLen:]
+	}
+	if then != nil {
+		then(l, failed)
+	}
+	l.pool.retire(l, &stats)
+}

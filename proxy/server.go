@@ -1,0 +1,279 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"pgpoold/backend"
+)
+
+// Server accepts clients and pairs them with servers.
+type Server struct {
+	// Immutable after New.
+	opts    Options
+	auth    *authenticator
+	ctx     context.Context // done when Close begins
+	cancel  context.CancelFunc
+	started time.Time
+
+	// Any goroutine; each guards itself.
+	statements  statementTable
+	keys        cancelKeys
+	logins      loginQueue
+	consoles    connSet
+	counts      counters
+	lastSession atomic.Uint64
+	admitted    atomic.Int64
+	draining    atomic.Bool
+
+	sessions sync.WaitGroup // logins and sessions
+	helpers  sync.WaitGroup // cancel requests and the ticker
+
+	mu        sync.Mutex
+	pools     map[poolKey]*pool         // guarded by mu
+	live      map[uint64]*session       // guarded by mu
+	listeners map[net.Listener]struct{} // guarded by mu
+	closed    bool                      // guarded by mu
+	picker    backend.Picker            // guarded by mu
+}
+
+// New checks the options and makes a Server that serves nobody yet.
+func New(opts Options) (*Server, error) {
+	if opts.Log == nil {
+		opts.Log = zap.NewNop()
+	}
+	if opts.CancelWaitTimeout <= 0 {
+		opts.CancelWaitTimeout = 10 * time.Second
+	}
+	if opts.RecoverTimeout <= 0 {
+		opts.RecoverTimeout = 10 * time.Second
+	}
+	auth, err := newAuthenticator(opts.Auth)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	return &Server{
+		opts: opts, auth: auth, ctx: ctx, cancel: cancel, started: time.Now(),
+		pools: map[poolKey]*pool{}, live: map[uint64]*session{}, listeners: map[net.Listener]struct{}{},
+	}, nil
+}
+
+// Start begins what time brings, and connects the first servers of those
+// pools that are known in advance. It does not wait for them.
+func (px *Server) Start(context.Context) error {
+	for _, db := range px.opts.Databases {
+		if db.Name == "*" || db.Pool.Credentials.User == "" {
+			continue
+		}
+		p, err := px.poolFor(db, identity{}, nil, "", 0)
+		if err != nil {
+			return err
+		}
+		p.servers.Tick(time.Now())
+	}
+	px.helpers.Add(1)
+	go px.tick()
+	return nil
+}
+
+// tick is the coarse clock: waits that are too long, idle and old servers,
+// hidden ends of file. Joined by Close.
+func (px *Server) tick() {
+	defer px.helpers.Done()
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	for {
+		select {
+		case <-px.ctx.Done():
+			return
+		case now := <-t.C:
+			for _, p := range px.allPools() {
+				p.tick(now)
+			}
+			for _, s := range px.allSessions() {
+				if s.conn.Unconfirmed() {
+					s.conn.Peek()
+				}
+			}
+		}
+	}
+}
+
+// Serve accepts clients from l until it is closed. It returns nil after
+// Shutdown or Close.
+func (px *Server) Serve(l net.Listener) error {
+	px.mu.Lock()
+	if px.closed || px.draining.Load() {
+		px.mu.Unlock()
+		_ = l.Close()
+		return nil
+	}
+	px.listeners[l] = struct{}{}
+	px.mu.Unlock()
+	pause := time.Duration(0)
+	for {
+		nc, err := l.Accept()
+		if err == nil {
+			pause = 0
+			px.accepted(nc)
+			continue
+		}
+		if px.draining.Load() || errors.Is(err, net.ErrClosed) {
+			return nil
+		}
+		if !temporary(err) {
+			return err
+		}
+		// Out of descriptors, most likely: those who are in keep working.
+		px.counts.acceptPauses.Add(1)
+		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+		px.opts.Log.Warn("accepting is paused", zap.Error(err))
+		select {
+		case <-time.After(pause):
+		case <-px.ctx.Done():
+			return nil
+		}
+	}
+}
+
+// temporary tells accept errors that pass by themselves.
+func temporary(err error) bool {
+	var ne interface{ Temporary() bool }
+	return errors.As(err, &ne) && ne.Temporary()
+}
+
+// accepted starts a client's login.
+func (px *Server) accepted(nc net.Conn) {
+	px.counts.accepted.Add(1)
+	px.mu.Lock()
+	if px.closed || px.draining.Load() {
+		px.mu.Unlock()
+		_ = nc.Close()
+		return
+	}
+	px.sessions.Add(1)
+	px.mu.Unlock()
+	slot, evicted := px.logins.add(nc, px.opts.MaxLoginConn)
+	if evicted {
+		px.counts.refused.Add(1)
+	}
+	go px.handle(nc, slot)
+}
+
+// admit counts a client that is about to be logged in, unless
+// max_client_conn is reached.
+func (px *Server) admit() bool {
+	n := px.admitted.Add(1)
+	if px.opts.MaxClientConn > 0 && n > int64(px.opts.MaxClientConn) {
+		px.admitted.Add(-1)
+		px.counts.refused.Add(1)
+		return false
+	}
+	return true
+}
+
+func (px *Server) unadmit() { px.admitted.Add(-1) }
+
+// database is the entry that answers for a name.
+func (px *Server) database(name string) *Database {
+	if db := px.opts.Databases[name]; db != nil {
+		return db
+	}
+	if any := px.opts.Databases["*"]; any != nil {
+		db := *any
+		db.Name = name
+		return &db
+	}
+	return nil
+}
+
+// begin starts a session's pump.
+func (px *Server) begin(s *session) {
+	px.mu.Lock()
+	px.live[s.id] = s
+	closed := px.closed
+	px.sessions.Add(1)
+	px.mu.Unlock()
+	if closed || px.draining.Load() {
+		s.end(errShutdown)
+	}
+	go s.run()
+}
+
+// forget takes an ended session off the books.
+func (px *Server) forget(s *session) {
+	px.keys.forget(s)
+	px.mu.Lock()
+	delete(px.live, s.id)
+	px.mu.Unlock()
+	px.forgetPool(s)
+	px.unadmit()
+}
+
+// forgetPool closes the pool of a session that has one for itself.
+func (px *Server) forgetPool(s *session) {
+	if s.pool == nil || s.pool.key.session == 0 {
+		return
+	}
+	px.mu.Lock()
+	delete(px.pools, s.pool.key)
+	px.mu.Unlock()
+	s.pool.servers.Close(errShutdown)
+}
+
+func (px *Server) allPools() []*pool {
+	px.mu.Lock()
+	defer px.mu.Unlock()
+	all := make([]*pool, 0, len(px.pools))
+	for _, p := range px.pools {
+		all = append(all, p)
+	}
+	return all
+}
+
+func (px *Server) allSessions() []*session {
+	px.mu.Lock()
+	defer px.mu.Unlock()
+	all := make([]*session, 0, len(px.live))
+	for _, s := range px.live {
+		all = append(all, s)
+	}
+	return all
+}
+
+// upstreamTurn reports whether a session must wait for its replies before it
+// sends more, because the server is itself a pooler.
+func (px *Server) upstreamTurn(l *link) bool { return l.pool.opts.UpstreamPooler }
+
+// Ready reports whether clients can be served, and if not, why.
+func (px *Server) Ready() (bool, string) {
+	if px.draining.Load() {
+		return false, "draining"
+	}
+	for _, p := range px.allPools() {
+		if ok, err := p.servers.Ready(); !ok {
+			if err != nil {
+				return false, p.key.database + ": " + err.Error()
+			}
+			return false, p.key.database + ": not connected yet"
+		}
+	}
+	return true, ""
+}
+
+// SetPicker lets f choose servers instead of the pools, for tests.
+func (px *Server) SetPicker(f backend.Picker) {
+	px.mu.Lock()
+	px.picker = f
+	px.mu.Unlock()
+	for _, p := range px.allPools() {
+		p.servers.SetPicker(f)
+	}
+}

@@ -1,0 +1,365 @@
+package proxy
+
+import (
+	"bytes"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"pgpoold/backend"
+	"pgpoold/proxy/sqlscan"
+	"pgpoold/wire"
+	"pgpoold/wire/stream"
+)
+
+// session is one logged-in client, from the end of its login to its close.
+//
+// Its own goroutine, the client pump, reads the client and feeds what it read
+// to advance, under in. While the session waits for a server the pump reads
+// on; whoever brings the server (Granted) calls advance in the pump's place.
+// The replies come by the pump of the attached server.
+//
+// Nothing of a session lives on its goroutine's stack between messages.
+type session struct {
+	// Immutable.
+	px       *Server
+	id       uint64
+	conn     *stream.Conn
+	db       *Database
+	pool     *pool
+	user     string
+	pid      uint32
+	secret   []byte
+	mode     Mode
+	start    settings  // startup parameters, which RESET returns to
+	startTo  *reported // what the client was told at login
+	repl     string    // startup parameter replication; "" for none
+	began    time.Time
+	tlsName  string
+	addr     sessionAddr
+	upstream bool // the server is itself a transaction pooler
+
+	// Any goroutine.
+	link       atomic.Pointer[link]           // stored under link.mu
+	lastServer atomic.Pointer[backend.Server] // the last one it had
+	blocked    atomic.Bool                    // advance waits for replies; the server's pump wakes the client's
+	ending     atomic.Pointer[wire.Error]     // why the session must end; Severity "" for without a word
+	state      atomic.Uint32                  // sessionState, for the console
+	received   atomic.Uint64                  // bytes from the client
+
+	// in guards the client's side: what it has sent and how far that is
+	// handled. It is held for no longer than a non-blocking write takes.
+	in        sync.Mutex
+	buf       *stream.Buffer // guarded by in: input; nil while there is none
+	pos, n    int            // guarded by in: buf[pos:n] is not handled
+	big       []byte         // guarded by in: a message too large for buf, as far as it has come
+	bigSize   int            // guarded by in: and its size; 0: none
+	pass      int            // guarded by in: bytes of a message on its way that have not come
+	passOn    bool           // guarded by in: they go to the server; else they are dropped
+	skip      bool           // guarded by in: an error of ours: everything up to Sync is dropped
+	reply     []byte         // guarded by in: answers of ours, sent when advance ends
+	waiting   bool           // guarded by in: in the pool's queue
+	ticket    backend.Ticket // guarded by in while not waiting
+	gone      bool           // guarded by in: the pump has ended
+	terminate bool           // guarded by in: Terminate came
+	waitSince time.Time      // guarded by in
+
+	// Guarded by the attached link's mu; by in while there is none.
+	names    names
+	unnamed  unnamed
+	batch    uint64    // batches sent: a Sync or Query ends one
+	settings settings  // what the client wishes to be in force
+	told     *reported // what the client was told last
+	found    sqlscan.Finding
+	pin      string // why the session keeps its server
+	pinSince time.Time
+	sent     *stream.Buffer // what the client has sent since the attach, as long as it could be sent again
+	sentN    int
+	cancel   bool // a cancel request waits until the client's own query is at the head
+}
+
+// sessionAddr is where a client is, for logs and the console.
+type sessionAddr struct {
+	host string // "unix" or an IP
+	port int
+}
+
+// sessionState is a session's state as the console calls it.
+type sessionState uint32
+
+const (
+	stateIdle sessionState = iota
+	stateWaiting
+	stateActive
+)
+
+func (st sessionState) String() string {
+	return [...]string{"idle", "waiting", "active"}[st]
+}
+
+// run is the client pump's life. It owns the connection and closes it.
+func (s *session) run() {
+	defer s.px.sessions.Done()
+	err := s.conn.Pump(s.readable, s.woken)
+	s.leave(err)
+}
+
+// readable reads what the client sent and handles it; false ends the session.
+func (s *session) readable() bool {
+	for {
+		if s.conn.Queued() && s.conn.Flushed() != nil {
+			return false // a client that does not read is not read either
+		}
+		s.in.Lock()
+		if s.full() {
+			// What came is not to be handled yet, so no more is read; the client
+			// is held up by its own socket.
+			more := s.advance()
+			full := s.full()
+			s.in.Unlock()
+			if !more {
+				return false
+			}
+			if full {
+				return true
+			}
+			continue
+		}
+		p := s.room()
+		n, drained, err := s.conn.TryRead(p)
+		if n > 0 {
+			s.filled(n)
+			s.received.Add(uint64(n))
+		}
+		more := s.advance()
+		s.tidyBuffer()
+		link := s.link.Load()
+		s.in.Unlock()
+		if !more {
+			return false
+		}
+		if link != nil && link.srv.Conn.Queued() && !s.flushServer(link) {
+			return false
+		}
+		if err == stream.ErrWouldBlock {
+			return true
+		}
+		if err != nil {
+			return false
+		}
+		if drained {
+			return true
+		}
+	}
+}
+
+// flushServer waits until the server has taken what the client sent, as a
+// direct connection would, and then sees whether the server can go.
+func (s *session) flushServer(l *link) bool {
+	_ = l.srv.Conn.Flushed()
+	s.releaseLate(l)
+	return s.ending.Load() == nil
+}
+
+// releaseLate gives the server back if what kept it was the client's side.
+func (s *session) releaseLate(l *link) {
+	l.mu.Lock()
+	if l.sess != s || !l.releasable() {
+		l.mu.Unlock()
+		return
+	}
+	l.detach()
+	l.mu.Unlock()
+	l.giveBack()
+}
+
+// woken runs after somebody has woken the pump.
+func (s *session) woken() bool {
+	if s.ending.Load() != nil {
+		return false
+	}
+	s.blocked.Store(false)
+	s.in.Lock()
+	more := s.advance()
+	s.tidyBuffer()
+	link := s.link.Load()
+	s.in.Unlock()
+	if more && link != nil && link.srv.Conn.Queued() {
+		return s.flushServer(link)
+	}
+	return more
+}
+
+// full reports whether there is no room for more input.
+func (s *session) full() bool {
+	if s.bigSize > 0 {
+		return len(s.big) == s.bigSize
+	}
+	return s.buf != nil && s.n == len(s.buf) && s.pos == 0
+}
+
+// room is where the next input goes.
+func (s *session) room() []byte {
+	if s.bigSize > 0 {
+		return s.big[len(s.big):s.bigSize]
+	}
+	if s.buf == nil {
+		s.buf = stream.GetBuffer()
+		s.pos, s.n = 0, 0
+	} else if s.n == len(s.buf) {
+		s.n = copy(s.buf[:], s.buf[s.pos:s.n])
+		s.pos = 0
+	}
+	return s.buf[s.n:]
+}
+
+func (s *session) filled(n int) {
+	if s.bigSize > 0 {
+		s.big = s.big[:len(s.big)+n]
+		return
+	}
+	s.n += n
+}
+
+// tidyBuffer gives the buffer back when it is empty: an idle client has none.
+func (s *session) tidyBuffer() {
+	if s.buf != nil && s.pos == s.n {
+		stream.PutBuffer(s.buf)
+		s.buf = nil
+	}
+}
+
+// freeSent gives up what was kept for a second attempt. The caller holds the
+// link's mu.
+func (s *session) freeSent() {
+	if s.sent != nil {
+		stream.PutBuffer(s.sent)
+		s.sent = nil
+	}
+	s.sentN = 0
+}
+
+// end makes the session end with e, told to the client; Severity "" ends it
+// without a word. The first reason stays. It may be called by anybody.
+func (s *session) end(e *wire.Error) {
+	s.ending.CompareAndSwap(nil, e)
+	s.conn.Wake()
+}
+
+// writeFailed notes that the client cannot be written to.
+func (s *session) writeFailed(error) { s.end(&wire.Error{}) }
+
+// transactionEnded is called at each ReadyForQuery outside a transaction,
+// with the link's mu held.
+func (s *session) transactionEnded(l *link) {
+	if s.found&sqlscan.Untracked != 0 && s.pin == "" && s.mode != ModeSession {
+		s.pin, s.pinSince = pinUntracked, time.Now()
+		s.px.pinned(pinUntracked)
+	}
+	if s.found&sqlscan.Resets != 0 {
+		l.known = false // which settings it gave back is not known
+	}
+	s.found = 0
+}
+
+// pinUntracked is the reason of a session that may have made state which is
+// neither carried nor undone.
+const pinUntracked = "untracked"
+
+// wish notes that the client's own doing gave a reported setting a new value,
+// and returns the value to tell the client. The link's mu is held.
+func (s *session) wish(l *link, name, value string) string {
+	startValue, atStart := s.start.get(name)
+	base, _ := l.base.get(name)
+	told := value
+	switch {
+	case atStart && s.found&sqlscan.Resets != 0 && value == base:
+		// RESET went to the server's start value; the session's own is meant.
+		s.settings = s.settings.with(name, startValue, true)
+		if v, ok := s.startTo.get(name); ok {
+			told = v
+		}
+		l.known = false
+		return told
+	case value == base && !atStart:
+		s.settings = s.settings.with(name, "", false)
+	default:
+		if v, ok := s.startTo.get(name); ok && atStart && v == value {
+			value = startValue
+		}
+		s.settings = s.settings.with(name, value, true)
+	}
+	if l.known {
+		l.label = s.settings
+	}
+	return told
+}
+
+// tag looks at a command's tag for what concerns the session. The link's mu
+// is held.
+func (l *link) tag(tag []byte) {
+	s := l.sess
+	switch {
+	case bytes.Equal(tag, []byte("DISCARD ALL")), bytes.Equal(tag, []byte("DEALLOCATE ALL")):
+		for _, st := range s.names.clear() {
+			l.px.statements.drop(st)
+		}
+		for _, h := range l.shelf.m {
+			h.sure = false
+			l.tidy(h)
+		}
+		if len(tag) == len("DISCARD ALL") {
+			l.known = false
+		}
+	case bytes.HasPrefix(tag, []byte("ALTER")), bytes.HasPrefix(tag, []byte("DROP")), bytes.HasPrefix(tag, []byte("CREATE")):
+		l.pool.epoch.Add(1) // plans made before may no longer be what a Parse would make
+	case bytes.Equal(tag, []byte("LISTEN")), bytes.Equal(tag, []byte("LOAD")), bytes.Equal(tag, []byte("PREPARE")):
+		s.found |= sqlscan.Untracked
+	}
+}
+
+// replacement is the Ref of a message that was sent to make PostgreSQL raise
+// an error: what the error is to say.
+type replacement struct {
+	client string // the name the client used
+}
+
+// appendTranslated appends an ErrorResponse in which our names of statements
+// are the client's again.
+func (s *session) appendTranslated(dst, body []byte, ref *replacement) []byte {
+	return wire.AppendErrorWith(dst, body, func(code byte, value []byte) []byte {
+		switch code {
+		case 'M', 'D', 'H', 'W':
+			return s.translate(value, ref)
+		}
+		return value
+	})
+}
+
+func (s *session) translate(text []byte, ref *replacement) []byte {
+	if ref != nil && ref.client == "" {
+		text = bytes.ReplaceAll(text, []byte(`prepared statement "`+noSuchStatement+`" does not exist`), []byte("unnamed prepared statement does not exist"))
+	}
+	for from := 0; ; {
+		i := bytes.Index(text[from:], []byte(`"`+serverNamePrefix))
+		if i < 0 {
+			return text
+		}
+		i += from + 1
+		end := bytes.IndexByte(text[i:], '"')
+		if end < 0 {
+			return text
+		}
+		server := string(text[i : i+end])
+		client, ok := s.names.byServerName(server)
+		if ref != nil {
+			client, ok = ref.client, true
+		}
+		if !ok {
+			from = i
+			continue
+		}
+		text = append(append(append([]byte(nil), text[:i]...), client...), text[i+end:]...)
+		from = i + len(client)
+	}
+}

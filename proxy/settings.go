@@ -1,0 +1,218 @@
+package proxy
+
+import (
+	"sort"
+	"strings"
+	"unique"
+)
+
+// settings is a set of settings with their values, as one comparable word:
+// two are equal exactly if they hold the same names and values. The zero
+// value is the empty set: everything as the server started with it.
+type settings struct{ h unique.Handle[string] }
+
+// setting is one name and its value.
+type setting struct{ name, value string }
+
+var noSettings = newSettings(nil)
+
+// newSettings makes a set of pairs; of two with the same name the later one
+// counts. Names are compared as PostgreSQL does, without case.
+func newSettings(pairs []setting) settings {
+	last := map[string]setting{}
+	for _, p := range pairs {
+		last[strings.ToLower(p.name)] = p
+	}
+	keys := make([]string, 0, len(last))
+	for k := range last {
+		keys = append(keys, k)
+	}
+	sort.Strings(keys)
+	var b strings.Builder
+	for _, k := range keys {
+		b.WriteString(last[k].name)
+		b.WriteByte(0)
+		b.WriteString(last[k].value)
+		b.WriteByte(0)
+	}
+	return settings{unique.Make(b.String())}
+}
+
+// list returns the pairs, ordered by name.
+func (s settings) list() []setting {
+	fields := strings.Split(s.h.Value(), "\x00")
+	pairs := make([]setting, 0, len(fields)/2)
+	for i := 0; i+1 < len(fields); i += 2 {
+		pairs = append(pairs, setting{fields[i], fields[i+1]})
+	}
+	return pairs
+}
+
+// with returns the set with name set to value, or without it if set is false.
+func (s settings) with(name, value string, set bool) settings {
+	pairs := s.list()
+	kept := pairs[:0]
+	for _, p := range pairs {
+		if !strings.EqualFold(p.name, name) {
+			kept = append(kept, p)
+		}
+	}
+	if set {
+		kept = append(kept, setting{name, value})
+	}
+	return newSettings(kept)
+}
+
+// get returns the value of name.
+func (s settings) get(name string) (string, bool) {
+	for _, p := range s.list() {
+		if strings.EqualFold(p.name, name) {
+			return p.value, true
+		}
+	}
+	return "", false
+}
+
+// parsing is the part that PostgreSQL reads when it parses a statement: all
+// but what is known not to matter. Literals are coerced and names are looked
+// up at Parse, so statements are shared only where this is equal.
+func (s settings) parsing() settings {
+	pairs := s.list()
+	kept := pairs[:0]
+	for _, p := range pairs {
+		name := strings.ToLower(p.name)
+		if name != "application_name" && !strings.HasSuffix(name, "_timeout") {
+			kept = append(kept, p)
+		}
+	}
+	if len(kept) == len(pairs) {
+		return s
+	}
+	return newSettings(kept)
+}
+
+// replay is the SQL that brings a server from one set to the other. With
+// reset it starts from an unknown set. fatal makes PostgreSQL end the
+// connection if any part fails, before it reads what comes behind.
+func replay(from, to settings, reset, fatal bool) string {
+	var b strings.Builder
+	if fatal {
+		b.WriteString("SET exit_on_error=on;")
+	}
+	if reset {
+		b.WriteString("RESET ALL;")
+		if fatal {
+			b.WriteString("SET exit_on_error=on;")
+		}
+		from = noSettings
+	}
+	wanted := to.list()
+	for _, p := range from.list() {
+		if _, ok := to.get(p.name); !ok {
+			b.WriteString("RESET ")
+			quoteIdentifier(&b, p.name)
+			b.WriteByte(';')
+		}
+	}
+	for _, p := range wanted {
+		if v, ok := from.get(p.name); ok && v == p.value {
+			continue
+		}
+		b.WriteString("SELECT pg_catalog.set_config(")
+		quoteLiteral(&b, p.name)
+		b.WriteByte(',')
+		quoteLiteral(&b, p.value)
+		b.WriteString(",false);")
+	}
+	if fatal {
+		b.WriteString("SET exit_on_error=off")
+	}
+	return b.String()
+}
+
+// quoteLiteral writes a string literal that means the same under either
+// value of standard_conforming_strings.
+func quoteLiteral(b *strings.Builder, s string) {
+	if strings.Contains(s, `\`) {
+		b.WriteString(" E'")
+		s = strings.ReplaceAll(s, `\`, `\\`)
+	} else {
+		b.WriteByte('\'')
+	}
+	b.WriteString(strings.ReplaceAll(s, "'", "''"))
+	b.WriteByte('\'')
+}
+
+// quoteIdentifier writes the name of a setting; custom ones have two parts.
+func quoteIdentifier(b *strings.Builder, name string) {
+	for i, part := range strings.Split(name, ".") {
+		if i > 0 {
+			b.WriteByte('.')
+		}
+		b.WriteByte('"')
+		b.WriteString(strings.ReplaceAll(part, `"`, `""`))
+		b.WriteByte('"')
+	}
+}
+
+// reported is what a server reports of its parameters, or what a client was
+// told of them. It never changes; a change makes a new one.
+type reported struct {
+	names  []string // as PostgreSQL spells them, sorted
+	values []string
+}
+
+func newReported(m map[string]string) *reported {
+	r := &reported{}
+	for name := range m {
+		r.names = append(r.names, name)
+	}
+	sort.Strings(r.names)
+	for _, name := range r.names {
+		r.values = append(r.values, m[name])
+	}
+	return r
+}
+
+// get returns the value of name.
+func (r *reported) get(name string) (string, bool) {
+	i := sort.SearchStrings(r.names, name)
+	if i < len(r.names) && r.names[i] == name {
+		return r.values[i], true
+	}
+	return "", false
+}
+
+// with returns a copy with one value changed.
+func (r *reported) with(name, value string) *reported {
+	i := sort.SearchStrings(r.names, name)
+	if i < len(r.names) && r.names[i] == name {
+		c := &reported{names: r.names, values: append([]string(nil), r.values...)}
+		c.values[i] = value
+		return c
+	}
+	c := &reported{names: append([]string(nil), r.names...), values: append([]string(nil), r.values...)}
+	c.names = append(c.names[:i], append([]string{name}, c.names[i:]...)...)
+	c.values = append(c.values[:i], append([]string{value}, c.values[i:]...)...)
+	return c
+}
+
+// diff calls each with the values of r that differ from told's.
+func (r *reported) diff(told *reported, each func(name, value string)) {
+	for i, name := range r.names {
+		if v, ok := told.get(name); !ok || v != r.values[i] {
+			each(name, r.values[i])
+		}
+	}
+}
+
+// settable reports whether a reported parameter is a setting that a session
+// can change with SET and that is carried to its next server.
+func settable(name string) bool {
+	switch name {
+	case "application_name", "client_encoding", "DateStyle", "IntervalStyle", "TimeZone",
+		"standard_conforming_strings", "default_transaction_read_only", "search_path", "scram_iterations":
+		return true
+	}
+	return false
+}

@@ -1,0 +1,266 @@
+package proxy
+
+import (
+	"strings"
+
+	"pgpoold/backend"
+	"pgpoold/wire"
+)
+
+// startup is what PostgreSQL makes of a set of startup parameters.
+type startup struct {
+	set  settings  // what must be brought to a server; nothing that the server has anyway
+	told *reported // what a session with this set is told at login
+	base *reported
+}
+
+// maxStartups bounds the sets of startup parameters that a pool remembers.
+const maxStartups = 1000
+
+// startupSettings are the settings in a startup packet: every parameter that
+// is not about the connection, and those in options.
+func startupSettings(params map[string]string) ([]setting, *wire.Error) {
+	var set []setting
+	if o := params["options"]; o != "" {
+		var err *wire.Error
+		if set, err = parseOptions(o); err != nil {
+			return nil, err
+		}
+	}
+	for name, value := range params {
+		switch name {
+		case "user", "database", "options", "replication":
+		default:
+			set = append(set, setting{name, value})
+		}
+	}
+	return set, nil
+}
+
+// parseOptions reads the startup parameter options as PostgreSQL does
+// (pg_split_opts and process_postgres_switches): switches apart by spaces, a
+// backslash escapes. Only settings (-c name=value, --name=value) can be
+// brought to a server that runs already.
+func parseOptions(options string) ([]setting, *wire.Error) {
+	var set []setting
+	words := splitOptions(options)
+	for i := 0; i < len(words); i++ {
+		w := words[i]
+		var pair string
+		switch {
+		case w == "-c" || w == "--":
+			if i++; i < len(words) {
+				pair = words[i]
+			}
+		case strings.HasPrefix(w, "--"):
+			pair = w[2:]
+		case strings.HasPrefix(w, "-c"):
+			pair = w[2:]
+		default:
+			return nil, &wire.Error{Severity: wire.SeverityFatal, Code: "0A000",
+				Message: "unsupported switch in startup parameter options: only -c name=value and --name=value can be used through pgpoold"}
+		}
+		name, value, ok := strings.Cut(pair, "=")
+		if !ok {
+			return nil, &wire.Error{Severity: wire.SeverityFatal, Code: "42601", Message: w + " requires a value"}
+		}
+		set = append(set, setting{strings.ReplaceAll(name, "-", "_"), value})
+	}
+	return set, nil
+}
+
+func splitOptions(s string) []string {
+	var words []string
+	var b strings.Builder
+	in, escaped := false, false
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		switch {
+		case escaped:
+			b.WriteByte(c)
+			escaped = false
+		case c == '\\':
+			escaped, in = true, true
+		case c == ' ' || c == '\t' || c == '\n' || c == '\v' || c == '\f' || c == '\r':
+			if in {
+				words = append(words, b.String())
+				b.Reset()
+				in = false
+			}
+		default:
+			b.WriteByte(c)
+			in = true
+		}
+	}
+	if in {
+		words = append(words, b.String())
+	}
+	return words
+}
+
+// plainName reports whether an application_name is one that PostgreSQL takes
+// as it is.
+func plainName(s string) bool {
+	for i := 0; i < len(s); i++ {
+		if s[i] < 32 || s[i] > 126 {
+			return false
+		}
+	}
+	return len(s) <= wire.NameLen
+}
+
+// start finds out what a client's startup parameters mean. A set that the
+// pool has not seen is tried on a server first.
+func (p *pool) start(set []setting) (*startup, *wire.Error) {
+	app, rest := "", set[:0:0]
+	for _, s := range set {
+		if s.name == "application_name" && plainName(s.value) {
+			app = s.value
+			continue
+		}
+		rest = append(rest, s)
+	}
+	st, err := p.tried(newSettings(rest))
+	if err != nil || app == "" {
+		return st, err
+	}
+	named := *st
+	named.set = named.set.with("application_name", app, true)
+	named.told = named.told.with("application_name", app)
+	return &named, nil
+}
+
+// tried returns what the pool knows of a set, after trying it if need be.
+func (p *pool) tried(set settings) (*startup, *wire.Error) {
+	p.mu.Lock()
+	st := p.started[set]
+	p.mu.Unlock()
+	newest := p.servers.Newest()
+	if st != nil && newest != nil && newest.Handler.(*link).base.equal(st.base) {
+		return st, nil
+	}
+	w := &loginWaiter{came: make(chan *backend.Server, 1), failed: make(chan error, 1)}
+	ticket := &backend.Ticket{W: w, Label: set}
+	srv, err := p.servers.Acquire(ticket)
+	if srv == nil && err == nil {
+		select {
+		case srv = <-w.came:
+		case err = <-w.failed:
+		case <-p.px.ctx.Done():
+			if p.servers.Leave(ticket) {
+				return nil, errShutdown
+			}
+			select {
+			case srv = <-w.came:
+			case err = <-w.failed:
+			}
+		}
+	}
+	if err != nil {
+		return nil, refusal(err, wire.SeverityFatal)
+	}
+	l := srv.Handler.(*link)
+	st, refused := l.try(set)
+	if refused != nil {
+		return nil, refused
+	}
+	p.mu.Lock()
+	if len(p.started) >= maxStartups {
+		for k := range p.started {
+			delete(p.started, k)
+			break
+		}
+	}
+	p.started[set] = st
+	p.mu.Unlock()
+	return st, nil
+}
+
+func (r *reported) equal(o *reported) bool {
+	if r == o {
+		return true
+	}
+	if len(r.names) != len(o.names) {
+		return false
+	}
+	for i := range r.names {
+		if r.names[i] != o.names[i] || r.values[i] != o.values[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// loginWaiter waits for a server on behalf of a client that is logging in.
+type loginWaiter struct {
+	came   chan *backend.Server // holds the one server that may come
+	failed chan error           // holds the one error that may come
+}
+
+// Granted implements backend.Waiter.
+func (w *loginWaiter) Granted(s *backend.Server) { w.came <- s }
+
+// Refused implements backend.Waiter.
+func (w *loginWaiter) Refused(err error) { w.failed <- err }
+
+// try brings a set to the server, which is the caller's, to see whether
+// PostgreSQL takes it, and gives the server back.
+func (l *link) try(set settings) (*startup, *wire.Error) {
+	l.mu.Lock()
+	l.state = linkOurs
+	if set == noSettings && l.known && l.label == noSettings {
+		st := &startup{set: set, told: l.base, base: l.base}
+		l.mu.Unlock()
+		l.giveBack()
+		return st, nil
+	}
+	sql := replay(l.label, set, !l.known, false)
+	l.mu.Unlock()
+	type outcome struct {
+		st  *startup
+		err *wire.Error
+	}
+	done := make(chan outcome, 1)
+	l.ask(sql, func(l *link, failed []byte) {
+		var o outcome
+		l.mu.Lock()
+		if failed != nil {
+			o.err = startupRefused(failed)
+		} else {
+			l.label, l.known = set, true
+			o.st = &startup{set: l.normal(set), told: l.reported, base: l.base}
+		}
+		l.mu.Unlock()
+		l.giveBack()
+		done <- o
+	})
+	o := <-done
+	return o.st, o.err
+}
+
+// normal drops from a set what the server reports to have anyway, such as
+// client_encoding 'utf-8' where it is UTF8. mu is held.
+func (l *link) normal(set settings) settings {
+	for _, p := range set.list() {
+		for i, name := range l.reported.names {
+			if !strings.EqualFold(name, p.name) {
+				continue
+			}
+			if base, ok := l.base.get(name); ok && base == l.reported.values[i] {
+				set = set.with(p.name, "", false)
+			}
+		}
+	}
+	return set
+}
+
+// startupRefused is PostgreSQL's refusal of a startup parameter as it would
+// be at a login of its own.
+func startupRefused(body []byte) *wire.Error {
+	e := fromBody(body, wire.SeverityFatal)
+	if e.Code == "55P02" {
+		e.Code = "0A000"
+		e.Detail = "pgpoold shares server connections between clients, so settings that only the start of one can take are refused."
+	}
+	return e
+}

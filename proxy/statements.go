@@ -1,0 +1,201 @@
+package proxy
+
+import (
+	"strconv"
+	"sync"
+
+	"pgpoold/proxy/sqlscan"
+)
+
+// statement is a prepared statement that sessions have in common: a text
+// with its parameter types, parsed under certain settings.
+type statement struct {
+	// Immutable.
+	id    uint64
+	name  string // on servers: pgpoold_<id>
+	body  string // of its Parse, without the name: text, NUL, parameter types
+	env   settings
+	found sqlscan.Finding
+	alone bool // never shared: its literals depend on the moment it was parsed
+
+	refs int // guarded by statementTable.mu: names of sessions, and servers that hold it
+}
+
+// statementKey is compared in full. PostgreSQL coerces literals and looks
+// names up at Parse, so the settings in force then are part of it.
+type statementKey struct {
+	body string
+	env  settings
+}
+
+// serverNamePrefix begins the name of every statement of ours on a server.
+const serverNamePrefix = "pgpoold_"
+
+// noSuchStatement is a name that no server ever holds.
+const noSuchStatement = serverNamePrefix + "none"
+
+// statementTable interns the statements of all sessions.
+type statementTable struct {
+	mu     sync.Mutex
+	byKey  map[statementKey]*statement // guarded by mu
+	lastID uint64                      // guarded by mu
+	count  int                         // guarded by mu
+	bytes  int64                       // guarded by mu
+}
+
+// statementCost is what a statement takes beside its text.
+const statementCost = 200
+
+// intern returns the statement for a Parse's body, with a reference for the
+// caller.
+func (t *statementTable) intern(body []byte, env settings, found sqlscan.Finding) *statement {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	alone := found&sqlscan.Moment != 0
+	if !alone {
+		if s := t.byKey[statementKey{string(body), env}]; s != nil {
+			s.refs++
+			return s
+		}
+	}
+	t.lastID++
+	s := &statement{id: t.lastID, name: serverNamePrefix + strconv.FormatUint(t.lastID, 10),
+		body: string(body), env: env, found: found, alone: alone, refs: 1}
+	if !alone {
+		if t.byKey == nil {
+			t.byKey = map[statementKey]*statement{}
+		}
+		t.byKey[statementKey{s.body, env}] = s
+	}
+	t.count++
+	t.bytes += int64(len(s.body)) + statementCost
+	return s
+}
+
+// hold adds a reference.
+func (t *statementTable) hold(s *statement) {
+	t.mu.Lock()
+	s.refs++
+	t.mu.Unlock()
+}
+
+// drop gives a reference back.
+func (t *statementTable) drop(s *statement) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if s.refs--; s.refs > 0 {
+		return
+	}
+	if !s.alone {
+		delete(t.byKey, statementKey{s.body, s.env})
+	}
+	t.count--
+	t.bytes -= int64(len(s.body)) + statementCost
+}
+
+// size is the number of statements and the bytes they take.
+func (t *statementTable) size() (count int, bytes int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.count, t.bytes
+}
+
+// name is a client's name for a statement. Parse and Close take effect when
+// the server has answered them: until then next holds what the batch that
+// sent them sees, and cur what is true if they fail.
+type name struct {
+	text    string
+	cur     *statement // with a reference; nil: there is none
+	next    *statement // what the last change of the batch makes of it
+	pending int        // changes that are not settled
+	batch   uint64     // in which the last one was sent
+}
+
+// change is a Parse or Close of a client's name, as the ledger's Ref.
+type change struct {
+	name *name
+	st   *statement // nil: Close
+	held *held      // where st is on its way to the server
+}
+
+// names are the statements that one session knows by name.
+type names struct {
+	m map[string]*name
+}
+
+// lookup finds what a name stands for in this batch. ready is false while
+// that hangs on the outcome of an earlier batch.
+func (n *names) lookup(text []byte, batch uint64) (st *statement, ready bool) {
+	e := n.m[string(text)]
+	switch {
+	case e == nil:
+		return nil, true
+	case e.pending == 0:
+		return e.cur, true
+	case e.batch == batch:
+		return e.next, true
+	}
+	return nil, false
+}
+
+// begin notes a change that is being sent. st is nil for Close; else the
+// reference to it passes to the name.
+func (n *names) begin(text []byte, st *statement, batch uint64) *change {
+	e := n.m[string(text)]
+	if e == nil {
+		if n.m == nil {
+			n.m = map[string]*name{}
+		}
+		e = &name{text: string(text)}
+		n.m[e.text] = e
+	}
+	e.pending++
+	e.next, e.batch = st, batch
+	return &change{name: e, st: st}
+}
+
+// settle notes a change's outcome; done says whether it took effect. It
+// returns the statement whose reference is given up, or nil.
+func (n *names) settle(c *change, done bool) (dropped *statement) {
+	e := c.name
+	e.pending--
+	if done {
+		dropped, e.cur = e.cur, c.st
+	} else {
+		dropped = c.st
+	}
+	if e.pending == 0 {
+		e.next = nil
+		if e.cur == nil && n.m[e.text] == e {
+			delete(n.m, e.text)
+		}
+	}
+	return dropped
+}
+
+// clear forgets all names and returns the statements whose references are
+// given up.
+func (n *names) clear() []*statement {
+	var all []*statement
+	for _, e := range n.m {
+		if e.cur != nil {
+			all = append(all, e.cur)
+			e.cur = nil
+		}
+		if e.pending == 0 {
+			delete(n.m, e.text)
+		}
+	}
+	return all
+}
+
+// byServerName finds the client's name for a statement of ours that an error
+// of PostgreSQL's mentions.
+func (n *names) byServerName(server string) (client string, ok bool) {
+	for _, e := range n.m {
+		if e.cur != nil && e.cur.name == server || e.next != nil && e.next.name == server {
+			return e.text, true
+		}
+	}
+	return "", false
+}

@@ -1,0 +1,95 @@
+package proxy
+
+// unnamed is a session's unnamed statement, as PostgreSQL keeps it: it lives
+// across Syncs and transactions until the next Parse of it, a Close, or any
+// Query. versions[0] is what is true now; the others are changes on their way
+// to the server, in order.
+type unnamed struct {
+	versions []version
+	spare    []byte // a buffer to reuse
+	last     uint64 // generation of the last change
+}
+
+// version is one state of the unnamed statement.
+type version struct {
+	gen   uint64 // 0: there has never been one
+	body  []byte // of its Parse, without the name; nil: there is none
+	batch uint64
+}
+
+// unnamedChange is a change of a session's unnamed statement, as a Ref.
+type unnamedChange struct{}
+
+// current is what the unnamed statement is in this batch; ready is false
+// while that hangs on the outcome of an earlier one.
+func (u *unnamed) current(batch uint64) (v *version, ready bool) {
+	n := len(u.versions)
+	if n == 0 {
+		return nil, true
+	}
+	v = &u.versions[n-1]
+	if n > 1 && v.batch != batch {
+		return nil, false
+	}
+	return v, true
+}
+
+// exists reports whether there is one, or one on its way.
+func (u *unnamed) exists() bool {
+	for i := range u.versions {
+		if u.versions[i].body != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// begin notes a change that is being sent. body nil means that the unnamed
+// statement goes away.
+func (u *unnamed) begin(body []byte, batch uint64) (gen uint64) {
+	if len(u.versions) == 0 {
+		u.versions = append(u.versions, version{})
+	}
+	u.last++
+	v := version{gen: u.last, batch: batch}
+	if body != nil {
+		v.body = append(u.spare[:0], body...)
+		u.spare = nil
+	}
+	u.versions = append(u.versions, v)
+	return v.gen
+}
+
+// settle notes the outcome of the oldest change under way and returns its
+// generation.
+func (u *unnamed) settle(done bool) (gen uint64) {
+	if len(u.versions) < 2 {
+		return 0
+	}
+	gen = u.versions[1].gen
+	drop := 1
+	if done {
+		drop = 0
+	}
+	if b := u.versions[drop].body; b != nil && cap(b) <= maxSpare {
+		u.spare = b
+	}
+	u.versions = append(u.versions[:drop], u.versions[drop+1:]...)
+	return gen
+}
+
+// maxSpare is the largest buffer that a session keeps for reuse.
+const maxSpare = 1 << 10
+
+// bytes is what the texts take.
+func (u *unnamed) bytes() int {
+	n := cap(u.spare)
+	for i := range u.versions {
+		n += cap(u.versions[i].body)
+	}
+	return n
+}
+
+// unnamedInjected is the Ref of a Parse that brings a session's unnamed
+// statement to a server.
+type unnamedInjected struct{ gen uint64 }
