@@ -194,6 +194,10 @@ func propose(key, rel, prefix string, fs fields, special map[string]func(*yaml.N
 // value reads one setting.
 func (l *loader) value(f field, path string, node *yaml.Node) {
 	node = follow(node)
+	if f.refusal != "" {
+		l.mistakeAt(node.Line, path, f.refusal)
+		return
+	}
 	if f.setting.Kind == KindList && node.Kind == yaml.SequenceNode {
 		list := []string{}
 		for _, item := range node.Content {
@@ -312,7 +316,7 @@ func (l *loader) users(node *yaml.Node) {
 		l.cfg.sources[path] = source{line: m.line}
 		u := &User{}
 		l.cfg.Users[m.key] = u
-		l.section(m.value, path, "", overrideFields(&u.Overrides), nil)
+		l.section(m.value, path, "", overrideFields(&u.Overrides, true), nil)
 	}
 }
 

@@ -17,9 +17,9 @@ func sectionNote(section string) string {
 	case "auth":
 		return "How clients log in."
 	case "pool":
-		return "How servers are shared. Every key may also stand under databases.X and users.X: the nearest wins, user before database before pool."
+		return "How servers are shared. A key may also stand under databases.X and users.X where it says so: the nearest wins, user before database before pool."
 	case "databases.X":
-		return `What clients can connect to, by the name they use; "*" answers for any other name. Every key of pool may stand here too. Without this section the DSN in PGPOOLD_DSN, else in SUPABASE_POSTGRES_DSN, is the only database, under its own name.`
+		return `What clients can connect to, by the name they use; "*" answers for any other name. Keys of pool may stand here too. Without this section the DSN in PGPOOLD_DSN, else in SUPABASE_POSTGRES_DSN, is the only database, under its own name.`
 	case "databases.X.tls":
 		return "TLS between pgpoold and the server."
 	case "log":
@@ -102,6 +102,9 @@ func Sample() string {
 		meta := s.Name + "; " + s.limits() + "; default " + s.defaultText() + "; " + s.Reload()
 		if env := s.Env(); env != "" {
 			meta += "; " + env
+		}
+		if places := s.places(); places != "" {
+			meta += "; also under " + places
 		}
 		wrap(&b, indent, meta)
 		mark := ""
@@ -197,7 +200,7 @@ func Reference() string {
 				case "auth":
 					b.WriteString("`auth.users.NAME: SECRET`: " + usersNote + "\n\n")
 				case "pool":
-					b.WriteString("`users.NAME`: " + overridesNote + "\n\n")
+					b.WriteString("`users.NAME.KEY`: " + overridesNote + "\n\n")
 				}
 			}
 			b.WriteString("| key | values | default | change by | canonical name | environment | meaning |\n|---|---|---|---|---|---|---|\n")
@@ -206,8 +209,12 @@ func Reference() string {
 		if s.Env() != "" {
 			env = "`" + s.Env() + "`"
 		}
+		doc := strings.ReplaceAll(s.Doc, "|", `\|`)
+		if places := s.places(); places != "" {
+			doc += " Also under " + places + "."
+		}
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | `%s` | %s | %s |\n",
-			s.key(), s.limits(), s.defaultText(), s.Reload(), s.Name, env, strings.ReplaceAll(s.Doc, "|", `\|`))
+			s.key(), s.limits(), s.defaultText(), s.Reload(), s.Name, env, doc)
 	}
 	return b.String()
 }

@@ -39,7 +39,7 @@ func (m Mistake) Error() string {
 }
 
 // Mistakes is the error of Load: everything that is wrong, the file's in the
-// order of its lines and the environment's behind them.
+// order of its lines, then auth.file's, then the environment's.
 type Mistakes []Mistake
 
 // Error has a line for each mistake.
@@ -106,11 +106,23 @@ func Load(path string, environ func(string) (string, bool)) (*Config, error) {
 	}
 	if len(l.mistakes) > 0 {
 		slices.SortStableFunc(l.mistakes, func(a, b Mistake) int {
-			return cmp.Or(strings.Compare(b.File, a.File), cmp.Compare(a.Line, b.Line))
+			return cmp.Or(cmp.Compare(l.rank(a), l.rank(b)), cmp.Compare(a.Line, b.Line))
 		})
 		return nil, l.mistakes
 	}
 	return l.cfg, nil
+}
+
+// rank orders mistakes by what is to blame: the file, a file that it names,
+// the environment.
+func (l *loader) rank(m Mistake) int {
+	switch {
+	case m.Env != "" || m.File == "":
+		return 2
+	case m.File != l.file:
+		return 1
+	}
+	return 0
 }
 
 // loader holds what Load knows; it lives on one goroutine.
@@ -136,6 +148,7 @@ type field struct {
 	setting Setting
 	ptr     any
 	onSet   func()
+	refusal string // why it may not stand here, "" where it may
 }
 
 // fields are the settings of one section by their path in it.
@@ -155,17 +168,24 @@ func (l *loader) topFields() fields {
 }
 
 // overrideFields are the pool settings below databases.X and users.X.
-func overrideFields(o *Overrides) fields {
+func overrideFields(o *Overrides, forUser bool) fields {
 	o.set = map[string]bool{}
 	fs := fields{}
 	for _, s := range poolSettings() {
-		fs[s.key()] = field{setting: s, ptr: s.pool(&o.values), onSet: func() { o.set[s.Name] = true }}
+		f := field{setting: s, ptr: s.pool(&o.values), onSet: func() { o.set[s.Name] = true }}
+		switch {
+		case s.PoolOnly:
+			f.refusal = "this version takes it under pool only"
+		case s.NotForUsers && forUser:
+			f.refusal = "this version takes it under pool and databases.X only"
+		}
+		fs[s.key()] = f
 	}
 	return fs
 }
 
 func databaseFields(d *Database, entry *databaseEntry) fields {
-	fs := overrideFields(&d.Overrides)
+	fs := overrideFields(&d.Overrides, false)
 	for _, s := range databaseSettings() {
 		fs[s.Path] = field{setting: s, ptr: s.database(entry)}
 	}

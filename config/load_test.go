@@ -176,13 +176,44 @@ func TestEnvironmentMistakes(t *testing.T) {
 	}
 }
 
+func TestClientTLSFiles(t *testing.T) {
+	write(t, "listen: {tls: {mode: verify-full, cert_file: c.crt, key_file: c.key, ca_file: ca.crt}}\n"+
+		"databases: {d: {dsn: \"postgres://u:p@h/d?sslmode=require&sslrootcert=ca.crt\"}}\n")
+	writeCertificate(t, ".", "c.crt", "c.key")
+	writeCertificate(t, ".", "ca.crt", "ca.key")
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir("/")
+	path := filepath.Join(dir, "config.yaml")
+	c, err := Load(path, environ{}.lookup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := (ClientTLS{"verify-full", dir + "/c.crt", dir + "/c.key", dir + "/ca.crt"}); c.Listen.TLS != want {
+		t.Errorf("got %+v, want %+v", c.Listen.TLS, want)
+	}
+	// libpq: require with a root certificate verifies it.
+	if want := (ServerTLS{Mode: "verify-ca", CAFile: dir + "/ca.crt"}); c.Databases["d"].TLS != want {
+		t.Errorf("got %+v, want %+v", c.Databases["d"].TLS, want)
+	}
+	if err := os.Rename(dir+"/ca.key", dir+"/c.key"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(path, environ{}.lookup); err == nil ||
+		err.Error() != path+":1: listen.tls.cert_file: tls: private key does not match public key" {
+		t.Errorf("got %v", err)
+	}
+}
+
 // What the YAML parser says about a broken file can quote a value.
 func TestSyntaxMistakesHoldNoSecret(t *testing.T) {
 	for _, text := range []string{
 		"a: *s3cret", "a: !s3cret x", "a: !<s3cret x", "a: &s3cret", "a: \"s3cret", "a: 's3cret", "a: [s3cret", "a: {s3cret", "a: s3cret: x",
 		"a: \"\\qs3cret\"", "a: @s3cret", "a: %s3cret", "a: `s3cret", "%s3cret", "a: |s3cret", "a: >9s3cret", "s3cret", "- s3cret",
 		"a: s3cret\n\tb: c", "auth: {users: [s3cret]}", "auth: {users: s3cret}", "auth: {users: {a: {b: s3cret}}}",
-		"pool: s3cret", "databases: s3cret", "databases: {a: s3cret}", "databases: {a: {dsn: {x: s3cret}}}", "\xffs3cret",
+		"pool: s3cret", "pool: {mode: 'postgres://u:s3cret@h'}", "listen: {addr: [postgres://u:s3cret@h]}", "databases: s3cret", "databases: {a: s3cret}", "databases: {a: {dsn: {x: s3cret}}}", "\xffs3cret",
 	} {
 		got := mistakes(t, environ{EnvDSN: "postgres://u:p@h/d"}, text)
 		if got == "" || strings.Contains(got, "s3cret") {

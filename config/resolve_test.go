@@ -11,7 +11,7 @@ auth: {users: {plain: x, report: x, batch: x}}
 pool: {size: 30, min_size: 10, server_connect_timeout: 9s}
 users:
   report: {mode: session, size: 3}
-  batch: {query_wait_timeout: 0}
+  batch: {size: 0}
 databases:
   a: {dsn: "postgres://u@h/a?connect_timeout=4", size: 7, query_wait_timeout: 5s, mode: statement}
   b: {dsn: "postgres://u@h/b?connect_timeout=4", server_connect_timeout: 2s}
@@ -29,7 +29,7 @@ databases:
 			p.Size, p.MinSize, p.Mode, p.QueryWaitTimeout, p.ServerConnectTimeout = 3, 3, "session", 5*time.Second, 4*time.Second
 		}},
 		{"a", "batch", func(p *Pool) {
-			p.Size, p.MinSize, p.Mode, p.QueryWaitTimeout, p.ServerConnectTimeout = 7, 7, "statement", 0, 4*time.Second
+			p.Size, p.MinSize, p.Mode, p.QueryWaitTimeout, p.ServerConnectTimeout = 0, 10, "statement", 5*time.Second, 4*time.Second
 		}},
 		{"b", "", func(p *Pool) { p.ServerConnectTimeout = 2 * time.Second }},
 		{"other", "unknown", func(p *Pool) { p.RoundRobin = true }},

@@ -41,9 +41,12 @@ type Setting struct {
 	Default string // as it would be written
 	Words   []string
 	// NotYet are words of the setting that this version refuses.
-	NotYet   []string
-	Min, Max int           // KindInt, KindSize
-	MaxTime  time.Duration // KindDuration; the least is 0
+	NotYet []string
+	// PoolOnly and NotForUsers say where this version refuses a setting of
+	// ScopePool: under databases.X and users.X, or under users.X.
+	PoolOnly, NotForUsers bool
+	Min, Max              int           // KindInt, KindSize
+	MaxTime               time.Duration // KindDuration; the least is 0
 	// Milliseconds: PgBouncer's plain number means milliseconds, so a number
 	// without a unit would be read in two ways and is refused.
 	Milliseconds bool
@@ -96,6 +99,17 @@ func (s *Setting) Reload() string {
 		return "reload"
 	}
 	return "restart"
+}
+
+// places says where else a setting of ScopePool may stand, "" for none.
+func (s *Setting) places() string {
+	switch {
+	case s.Scope != ScopePool || s.PoolOnly:
+		return ""
+	case s.NotForUsers:
+		return "databases.X"
+	}
+	return "databases.X, users.X"
 }
 
 // key is the last part of a pool setting's path, as under databases.X.

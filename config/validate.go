@@ -68,31 +68,9 @@ func (l *loader) validate() {
 			l.validateOwnIdentity(d, path)
 		}
 	}
-	own := false
-	for _, d := range l.cfg.Databases {
-		own = own || d.User == ""
-	}
 	for _, name := range slices.Sorted(maps.Keys(l.cfg.Users)) {
-		o := &l.cfg.Users[name].Overrides
-		path := join("users", quoteName(name))
-		l.validateOverrides(path, o)
-		for _, s := range poolSettings() {
-			if o.set[s.Name] && !own && isServerSetting(s.Name) {
-				l.warn(join(path, s.key()), "it has no effect: it is a setting of servers, and every database's DSN has a user, whose servers all clients share")
-			}
-		}
+		l.validateOverrides(join("users", quoteName(name)), &l.cfg.Users[name].Overrides)
 	}
-}
-
-// isServerSetting tells the pool settings about servers from those about
-// clients; under users.X they need servers of that user's own.
-func isServerSetting(name string) bool {
-	switch name {
-	case "min_pool_size", "server_round_robin", "server_idle_timeout", "server_lifetime",
-		"server_connect_timeout", "server_login_retry", "server_check_delay":
-		return true
-	}
-	return false
 }
 
 func (l *loader) validateOverrides(path string, o *Overrides) {

@@ -1,7 +1,10 @@
 package config
 
 import (
+	"os"
+	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -75,6 +78,24 @@ func TestExpand(t *testing.T) {
 	}
 }
 
+func TestParseListenAddrs(t *testing.T) {
+	for in, want := range map[string]string{
+		"unix:/run":                         "/run/.s.PGSQL.6432",
+		"127.0.0.1:0,unix:/run/":            "127.0.0.1:0 /run/.s.PGSQL.6432",
+		"unix:/a,:0,:7000,[::1]:8000":       "/a/.s.PGSQL.7000 :0 :7000 [::1]:8000",
+		"unix:/" + strings.Repeat("x", 106): "",
+	} {
+		var got []string
+		addrs, _ := parseListenAddrs(strings.Split(in, ","))
+		for _, a := range addrs {
+			got = append(got, a.Address)
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s: got %v, want %s", in, got, want)
+		}
+	}
+}
+
 func TestReaches(t *testing.T) {
 	for _, tt := range []struct {
 		listen, host string
@@ -106,6 +127,43 @@ func TestIsPublic(t *testing.T) {
 	} {
 		if got := isPublic(host); got != want {
 			t.Errorf("isPublic(%s) = %v", host, got)
+		}
+	}
+}
+
+func TestExpandFile(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"lf": "a ${B}\n", "crlf": "a\r\n", "two": "a\n\n", "none": "a", "empty": "", "binary": "\xff", "big": strings.Repeat("x", maxSecretFile+1),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tt := range []struct{ in, want, reason string }{
+		{"<${file:lf}>", "<a ${B}>", ""},
+		{"${file:crlf}", "a", ""},
+		{"${file:two}", "a\n", ""},
+		{"${file:none}${file:" + dir + "/none}", "aa", ""},
+		{"${file:empty}", "", ""},
+		{"${file:binary}", "", "${file:...}: binary is not UTF-8 text"},
+		{"${file:big}", "", "${file:...}: big is larger than 1 MiB"},
+		{"${file:.}", "", "${file:...}: read " + dir + ": is a directory"},
+	} {
+		got, reason := expand(tt.in, dir, environ{}.lookup)
+		if got != tt.want || reason != tt.reason {
+			t.Errorf("expand(%q) = %q, %q, want %q, %q", tt.in, got, reason, tt.want, tt.reason)
+		}
+	}
+}
+
+// A private-use rune in the file is not taken for a brace.
+func TestShieldRunes(t *testing.T) {
+	env := environ{"P": "\ue000x\ue001"}
+	c := load(t, env, "auth: {users: {a: \"$\ue000P\ue001\", b: ${P}, \"$\ue000\": x}}\ndatabases: {d: {dsn: postgres://u@h}}\n")
+	for name, want := range map[string]Secret{"a": "$\ue000P\ue001", "b": "\ue000x\ue001", "$\ue000": "x"} {
+		if c.Auth.Users[name] != want {
+			t.Errorf("%q is %q", name, string(c.Auth.Users[name]))
 		}
 	}
 }
