@@ -196,4 +196,3 @@ func TestManyLoginsAtOnce(t *testing.T) {
 		t.Errorf("%d verifiers were made for one user and ten unknown names", n)
 	}
 }
-
