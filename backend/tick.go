@@ -43,8 +43,19 @@ func (p *Pool) Tick(now time.Time) {
 			peek = append(peek, s)
 		}
 	}
+	// A Picker that turned every idle server down must not starve anybody.
+	var forced *Ticket
+	var spareServer *Server
+	if p.picker != nil && p.waiting.first != nil && len(p.idle) > 0 {
+		forced, spareServer = p.waiting.first, p.idle[0]
+		p.waiting.remove(forced)
+		p.unidleLocked(0, serverActive)
+	}
 	p.dialLocked()
 	p.mu.Unlock()
+	if forced != nil {
+		forced.W.Granted(spareServer)
+	}
 	for _, t := range late {
 		t.W.Refused(ErrWaitTimeout)
 	}

@@ -8,14 +8,20 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"pgpoold/test/postgres"
 )
 
 // TestPsql logs libpq in: it insists on what it asks for, such as channel
 // binding, and prepares passwords by itself.
 func TestPsql(t *testing.T) {
-	psql, err := exec.LookPath("psql")
+	install, err := postgres.Find(t.Context(), postgres.TestOptions())
 	if err != nil {
-		t.Skip("psql is not installed")
+		t.Skip(err)
+	}
+	psql, err := install.Tool("psql")
+	if err != nil {
+		t.Skip(err)
 	}
 	clientTLS, err := NewClientTLS("allow", "", "", "")
 	if err != nil {

@@ -11,9 +11,10 @@ import (
 const drainInterval = 20 * time.Millisecond
 
 // Shutdown drains: no client is accepted any more, idle ones are told to go,
-// others when their transaction has ended. It returns when all have gone, or
-// with ctx's error when ctx is done; Close follows in either case.
+// others when their transaction has ended. When all have gone, or when ctx is
+// done, it closes what is left; then the error is ctx's.
 func (px *Server) Shutdown(ctx context.Context) error {
+	defer px.Close()
 	px.stopAccepting()
 	t := time.NewTicker(drainInterval)
 	defer t.Stop()
@@ -70,8 +71,12 @@ func (s *session) idle() bool {
 func (px *Server) Close() {
 	px.stopAccepting()
 	px.mu.Lock()
+	closed := px.closed
 	px.closed = true
 	px.mu.Unlock()
+	if closed {
+		return
+	}
 	px.cancel()
 	px.logins.closeAll()
 	for _, p := range px.allPools() {

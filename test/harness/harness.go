@@ -1,0 +1,235 @@
+// Package harness runs pgpoold for tests: in the test's own process, where
+// its state can be looked at and an adversary can choose the servers, or as a
+// process of its own.
+package harness
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"pgpoold/backend"
+	"pgpoold/cmd/pgpoold/daemon"
+	"pgpoold/config"
+	"pgpoold/proxy"
+)
+
+// Options say what to run. The zero value, with a DSN, is a pool of two
+// servers in transaction mode with round_robin and the adversary, for which
+// everybody on the server may log in without a password.
+type Options struct {
+	// DSN names the server, as the one database "*" would; its user is the
+	// server user of all clients.
+	DSN string
+	// Size is the pool's; 0: two.
+	Size int
+	// Lucky leaves the choice of servers to the pool (last in, first out),
+	// instead of round_robin and an adversary that never gives an unpinned
+	// session its last server.
+	Lucky bool
+	// YAML is the configuration instead of all that. Addresses are added.
+	YAML string
+	// Log is where the log goes besides the test's; nil: nowhere.
+	Log io.Writer
+	// Quiet keeps the log out of the test's output also when it fails.
+	Quiet bool
+}
+
+// Pgpoold is a running one.
+type Pgpoold struct {
+	daemon *daemon.Daemon
+	addr   *net.TCPAddr
+	admin  net.Addr
+	dsn    *url.URL
+	log    *syncBuffer
+	once   sync.Once
+}
+
+// syncBuffer is a buffer that several goroutines may write to.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+// Start runs pgpoold in this process. At the test's end it is closed, and its
+// ConsistencyCheck must hold.
+func Start(tb testing.TB, o Options) *Pgpoold {
+	tb.Helper()
+	p, err := start(tb.TempDir(), o)
+	if err != nil {
+		tb.Fatalf("pgpoold: %v", err)
+	}
+	tb.Cleanup(func() {
+		p.Close()
+		if tb.Failed() && !o.Quiet {
+			tb.Logf("log of pgpoold:\n%s", tail(p.log.String(), 8000))
+		}
+	})
+	tb.Cleanup(func() {
+		if err := p.Settled(5 * time.Second); err != nil {
+			tb.Errorf("at the end: %v", err)
+		}
+	})
+	return p
+}
+
+func tail(s string, n int) string {
+	if len(s) > n {
+		return "..." + s[len(s)-n:]
+	}
+	return s
+}
+
+func start(dir string, o Options) (*Pgpoold, error) {
+	p := &Pgpoold{log: &syncBuffer{}}
+	if o.DSN != "" {
+		var err error
+		if p.dsn, err = url.Parse(o.DSN); err != nil {
+			return nil, err
+		}
+	}
+	text := o.YAML
+	if text == "" {
+		text = yaml(o, p.dsn)
+	}
+	file := filepath.Join(dir, "config.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		return nil, err
+	}
+	environ := map[string]string{"PGPOOLD_LISTEN_ADDR": "127.0.0.1:0", "PGPOOLD_ADMIN_ADDR": "127.0.0.1:0"}
+	cfg, err := config.Load(file, func(name string) (string, bool) { v, ok := environ[name]; return v, ok })
+	if err != nil {
+		return nil, err
+	}
+	var log io.Writer = p.log
+	if o.Log != nil {
+		log = io.MultiWriter(p.log, o.Log)
+	}
+	p.daemon, err = daemon.New(daemon.Options{Config: cfg, Version: "test", Log: log})
+	if err != nil {
+		return nil, err
+	}
+	if err := p.daemon.Start(context.Background()); err != nil {
+		return nil, err
+	}
+	for _, a := range p.daemon.Addrs() {
+		if tcp, ok := a.(*net.TCPAddr); ok {
+			p.addr = tcp
+		}
+	}
+	p.admin = p.daemon.AdminAddr()
+	if !o.Lucky && o.YAML == "" {
+		p.daemon.Server().SetPicker(p.adversary)
+	}
+	return p, nil
+}
+
+func yaml(o Options, dsn *url.URL) string {
+	size := o.Size
+	if size == 0 {
+		size = 2
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "auth: {type: any, users: {ops: ops}}\nadmin: {users: [ops]}\nlog: {level: debug}\ndrain_timeout: 5s\n")
+	fmt.Fprintf(&b, "pool: {size: %d, min_size: %d, round_robin: %v}\n", size, size, !o.Lucky)
+	fmt.Fprintf(&b, "databases:\n  \"*\": {dsn: %q}\n", o.DSN)
+	if db := strings.TrimPrefix(dsn.Path, "/"); db != "" {
+		fmt.Fprintf(&b, "  %q: {dsn: %q}\n", db, o.DSN)
+	}
+	return b.String()
+}
+
+// adversary hands a session any server but its last one.
+func (p *Pgpoold) adversary(idle []*backend.Server, last *backend.Server) int {
+	for i, s := range idle {
+		if s != last {
+			return i
+		}
+	}
+	return -1
+}
+
+// Addr is where clients connect.
+func (p *Pgpoold) Addr() string { return p.addr.String() }
+
+// AdminAddr is the admin port.
+func (p *Pgpoold) AdminAddr() string { return p.admin.String() }
+
+// DSN is a client's, for a user (with or without ":password") and a database.
+func (p *Pgpoold) DSN(user, db string) string {
+	return fmt.Sprintf("postgres://%s@%s/%s?sslmode=disable", user, p.Addr(), db)
+}
+
+// Server is the proxy.
+func (p *Pgpoold) Server() *proxy.Server { return p.daemon.Server() }
+
+// Log is what has been logged.
+func (p *Pgpoold) Log() string { return p.log.String() }
+
+// Check is the ConsistencyCheck.
+func (p *Pgpoold) Check() error { return p.Server().ConsistencyCheck() }
+
+// Settled waits until the ConsistencyCheck holds and no session has a server,
+// but for at most patience.
+func (p *Pgpoold) Settled(patience time.Duration) error {
+	deadline := time.Now().Add(patience)
+	for {
+		err := p.Check()
+		if err == nil || time.Now().After(deadline) {
+			return err
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// Switched is the share of transactions that ran on another server than the
+// session's last one, and their number. Pinned sessions do not count, because
+// they attach only once.
+func (p *Pgpoold) Switched() (share float64, attaches uint64) {
+	var switches uint64
+	for _, pool := range p.Server().Snapshot().Pools {
+		switches += pool.Stats.Switches
+		attaches += pool.Stats.ServerAssignments
+	}
+	if attaches == 0 {
+		return 1, 0
+	}
+	return float64(switches) / float64(attaches), attaches
+}
+
+// RequireSwitched fails the test if luck could have kept sessions on their
+// servers: fewer than nine in ten attaches went to another one.
+func (p *Pgpoold) RequireSwitched(tb testing.TB) {
+	tb.Helper()
+	share, n := p.Switched()
+	tb.Logf("%.1f %% of %d attaches went to another server than the session's last", 100*share, n)
+	if share < 0.9 {
+		tb.Errorf("only %.1f %% of %d attaches went to another server: luck is no proof", 100*share, n)
+	}
+}
+
+// Close ends it at once and waits until it has ended.
+func (p *Pgpoold) Close() {
+	p.once.Do(p.daemon.Close)
+}
