@@ -187,9 +187,13 @@ func TestLeavingLeavesNothing(t *testing.T) {
 					conns[i] = c.(*net.TCPConn)
 				}
 				if f.login {
-					if n := show(t, console, "CLIENTS", "database", database); n != leavers+clients {
-						t.Fatalf("SHOW CLIENTS lists %d clients, %d are there", n, leavers+clients)
-					}
+					listed := 0
+					eventually(t, func() bool {
+						listed = show(t, console, "CLIENTS", "database", database)
+						return listed == leavers+clients
+					}, func() string {
+						return fmt.Sprintf("SHOW CLIENTS lists %d clients, %d are there", listed, leavers+clients)
+					})
 				}
 				stop := func() {}
 				if busy {
