@@ -25,7 +25,8 @@ type Cluster struct {
 	s    *Server
 	cfg  Config
 	in   Install
-	dir  string // holds data, sock and the log
+	dir  string // holds data, the sockets' folder s and the log
+	base string // initdb's postgresql.conf
 	port int
 
 	proc *guard.Process // nil while halted
@@ -88,6 +89,11 @@ func (c *Cluster) fill(ctx context.Context, template string) error {
 	if err := copyTree(template, c.DataDir(), c.s.user); err != nil {
 		return fmt.Errorf("copy initdb's folder: %w", err)
 	}
+	base, err := os.ReadFile(filepath.Join(template, "postgresql.conf"))
+	if err != nil {
+		return err
+	}
+	c.base = string(base)
 	if err := c.s.user.mkdir(c.SocketDir(), 0o755); err != nil {
 		return err
 	}
@@ -130,7 +136,7 @@ func (c *Cluster) fill(ctx context.Context, template string) error {
 func (c *Cluster) launch(ctx context.Context) error {
 	// postgresql.auto.conf is left to ALTER SYSTEM.
 	conf := filepath.Join(c.DataDir(), "postgresql.conf")
-	if err := c.s.user.write(conf, []byte(c.cfg.conf(c.port, c.SocketDir())), 0o600); err != nil {
+	if err := c.s.user.write(conf, []byte(c.base+c.cfg.conf(c.port, c.SocketDir())), 0o600); err != nil {
 		return err
 	}
 	log, err := os.OpenFile(c.LogPath(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)

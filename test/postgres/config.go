@@ -35,18 +35,18 @@ type Config struct {
 // Superuser is the name of every cluster's superuser.
 const Superuser = "postgres"
 
-// conf is the text that follows initdb's own postgresql.conf.
+// conf is the text that follows initdb's own postgresql.conf, which holds what
+// initdb found out about the machine.
 func (c Config) conf(port int, socketDir string) string {
 	set := map[string]string{
-		"max_connections":            "200",
-		"timezone":                   "UTC",
-		"log_timezone":               "UTC",
-		"logging_collector":          "off",
-		"log_destination":            "stderr",
-		"log_line_prefix":            "%m [%p] %q%u@%d ",
-		"shared_buffers":             "64MB",
-		"dynamic_shared_memory_type": "posix",
-		"ssl":                        "off",
+		"max_connections":   "200",
+		"timezone":          "UTC",
+		"log_timezone":      "UTC",
+		"logging_collector": "off",
+		"log_destination":   "stderr",
+		"log_line_prefix":   "%m [%p] %q%u@%d ",
+		"shared_buffers":    "64MB",
+		"ssl":               "off",
 	}
 	if c.MaxConnections > 0 {
 		set["max_connections"] = strconv.Itoa(c.MaxConnections)

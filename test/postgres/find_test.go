@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -82,6 +83,16 @@ func TestRefuseCluster(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := filepath.Join(dir, "createcluster.conf")
+	if undo, err = refuseCluster(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path+".ucf-dist", []byte("the package's\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	undo()
+	if text, _ := os.ReadFile(path); string(text) != "the package's\n" {
+		t.Errorf("where the package brought a file there is now %q", text)
+	}
 	if err := os.WriteFile(path, []byte("its owner's\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -90,6 +101,29 @@ func TestRefuseCluster(t *testing.T) {
 	}
 	undo()
 	if text, _ := os.ReadFile(path); string(text) != "its owner's\n" {
+		t.Errorf("the owner's file now says %q", text)
+	}
+}
+
+func TestRefuseServices(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "policy-rc.d")
+	undo, err := refuseServices(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var exit *exec.ExitError
+	if err := exec.Command(path).Run(); !errors.As(err, &exit) || exit.ExitCode() != 101 {
+		t.Errorf("it says %v, want exit status 101", err)
+	}
+	undo()
+	if err := os.WriteFile(path, []byte("its owner's"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if undo, err = refuseServices(path); err != nil {
+		t.Fatal(err)
+	}
+	undo()
+	if text, _ := os.ReadFile(path); string(text) != "its owner's" {
 		t.Errorf("the owner's file now says %q", text)
 	}
 }

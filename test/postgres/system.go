@@ -66,7 +66,9 @@ func InstallDebian(ctx context.Context, logf func(string, ...any), packages ...s
 	defer undoServices()
 	return runSteps(ctx, logf, [][]string{
 		{"apt-get", "-qq", "update"},
-		append([]string{"apt-get", "-qq", "install", "-y", "--no-install-recommends"}, packages...),
+		append([]string{"apt-get", "-qq", "install", "-y", "--no-install-recommends",
+			// A configuration file that is there before its package stays.
+			"-o", "Dpkg::Options::=--force-confold"}, packages...),
 	})
 }
 
@@ -74,7 +76,7 @@ func runSteps(ctx context.Context, logf func(string, ...any), steps [][]string) 
 	for _, step := range steps {
 		logf("%s", strings.Join(step, " "))
 		cmd := exec.CommandContext(ctx, step[0], step[1:]...)
-		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C")
+		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive", "UCF_FORCE_CONFFOLD=1", "LC_ALL=C")
 		// A package manager that is killed leaves its database locked or torn.
 		cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 		if out, err := cmd.CombinedOutput(); err != nil {
@@ -120,10 +122,10 @@ func refuseCluster(dir string) (undo func(), err error) {
 		return nil, err
 	}
 	return func() {
-		// The package brings its own file only where there is none, and then
-		// asks; ours is recognised by its text.
 		if now, err := os.ReadFile(path); err == nil && string(now) == text {
 			os.Remove(path)
+			// Finding ours, the package laid its own beside it.
+			_ = os.Rename(path+".ucf-dist", path)
 		}
 		if statErr != nil {
 			os.Remove(dir) // fails, as it should, once the package filled it

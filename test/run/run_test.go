@@ -19,9 +19,21 @@ import (
 	"pgpoold/test/postgres"
 )
 
-func TestMain(m *testing.M) { os.Exit(postgres.Main(m)) }
-
 const moduleRoot = "../.."
+
+// binDir holds the built program and, after its first run, pgpoold; TestMain
+// makes and removes it.
+var binDir string
+
+func TestMain(m *testing.M) {
+	var err error
+	if binDir, err = os.MkdirTemp("", "run-test-bin-"); err != nil {
+		panic(err)
+	}
+	code := postgres.Main(m)
+	os.RemoveAll(binDir)
+	os.Exit(code)
+}
 
 // started is a running make run with a temporary folder of its own.
 type started struct {
@@ -36,15 +48,14 @@ type started struct {
 func startRun(t *testing.T, env []string, args ...string) *started {
 	t.Helper()
 	postgres.ForTest(t) // skips where there is no PostgreSQL
-	dir := t.TempDir()
-	program := filepath.Join(dir, "run")
+	program := filepath.Join(binDir, "run")
 	build := exec.Command("go", "build", "-o", program, "./test/run")
 	build.Dir = moduleRoot
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
 	s := &started{t: t, temp: openTemp(t)}
-	s.cmd = exec.Command(program, append(args, "-bin", filepath.Join(dir, "bin"))...)
+	s.cmd = exec.Command(program, append(args, "-bin", binDir)...)
 	s.cmd.Dir = moduleRoot
 	for _, kv := range os.Environ() {
 		name, _, _ := strings.Cut(kv, "=")
