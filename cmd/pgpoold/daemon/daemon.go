@@ -111,12 +111,15 @@ func (d *Daemon) start(ctx context.Context) error {
 	d.console = admin.NewConsole(adminOpts)
 	d.http = admin.NewHTTP(adminOpts, d.console)
 
+	if err := d.server.Start(ctx); err != nil {
+		d.server.Close()
+		return err
+	}
 	d.console.Start()
 	if d.adminListener != nil {
 		d.serving.Add(1)
 		go d.serve("admin.addr", func() error { return d.http.Serve(d.adminListener) })
 	}
-	d.server.Start(ctx)
 	for _, l := range d.listeners {
 		d.serving.Add(1)
 		go d.serve("listen.addr", func() error { return d.server.Serve(l) })
