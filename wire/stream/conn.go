@@ -97,7 +97,7 @@ func (c *Conn) Pump(ready, woken func() bool) error {
 }
 
 func (c *Conn) onReadable(fd uintptr) bool {
-	c.sock.fd = int(fd)
+	c.sock.fd, c.sock.drained = int(fd), false
 	c.turn = 0
 	c.unconfirmed.Store(false)
 	if !c.ready() {
@@ -124,13 +124,12 @@ func (c *Conn) TryRead(p []byte) (n int, drained bool, err error) {
 	} else {
 		n, err = c.sock.Read(p)
 		drained = n < len(p)
-		if drained && err == nil {
-			c.unconfirmed.Store(true)
-		}
+	}
+	if c.sock.drained {
+		c.unconfirmed.Store(true)
 	}
 	if err == ErrWouldBlock {
 		drained = true
-		c.unconfirmed.Store(c.tls != nil)
 	}
 	c.turn += n
 	if c.turn >= yieldAfter {

@@ -30,6 +30,7 @@ type Socket struct {
 	rc       syscall.RawConn
 	pumped   bool // set once, before the pump starts and before any other goroutine has the Conn
 	fd       int  // valid inside RawConn.Read's callback; owned by the pump
+	drained  bool // the last read of this turn was short: there is no more; owned by the pump
 
 	encMu sync.Mutex
 	enc   []byte // guarded by encMu: ciphertext that waits for the socket
@@ -57,6 +58,9 @@ func (s *Socket) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
+	if s.drained {
+		return 0, ErrWouldBlock
+	}
 	for {
 		n, errno := sysRead(s.fd, p)
 		switch {
@@ -68,6 +72,7 @@ func (s *Socket) Read(p []byte) (int, error) {
 		case n == 0:
 			return 0, io.EOF
 		default:
+			s.drained = n < len(p)
 			return n, nil
 		}
 	}
