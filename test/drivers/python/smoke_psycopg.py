@@ -445,13 +445,15 @@ async def pipeline(s: Smoke) -> Any:
 
     result["error"] = await outcome(broken())
     result["after error"] = await rows(connection, count)
-    async with connection.pipeline() as line:
-        first = await connection.execute("SELECT 1")
-        failing = await connection.execute("SELECT 1 / 0")
-        skipped = await connection.execute("SELECT 2")
-        result["sync"] = await outcome(line.sync())
-        after = await connection.execute("SELECT 3")
-        result["each"] = [await outcome(c.fetchone()) for c in (first, failing, skipped, after)]
+    async def aborted() -> None:
+        async with connection.pipeline() as line:
+            for query in ("SELECT 1", "SELECT 1 / 0", "SELECT 2"):
+                await connection.execute(query)
+            await line.sync()
+
+    result["aborted"] = await outcome(aborted())
+    async with connection.pipeline():
+        result["after aborted"] = await value(connection, "SELECT 3")
     async with connection.pipeline(), connection.transaction():
         await connection.execute(insert, [5000])
         await connection.execute(insert, [5001])

@@ -1,0 +1,140 @@
+// Package drivers runs one list of scenarios with every driver, directly
+// against PostgreSQL and through pgpoold, and compares what they print.
+//
+// A driver is a program (or, for pgx, a function) that prints one line of JSON
+// per scenario. Its result holds whatever must be the same on any PostgreSQL
+// connection: rows, tags, errors with their SQLSTATE and text, reported
+// parameters. Backends' process ids and times do not belong in it; how many
+// clients were served by more than one backend is a field of its own, because
+// through pgpoold that is what makes a run worth anything.
+package drivers
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+)
+
+// scenarios are what every driver shows, in the order in which it runs them.
+var scenarios = []string{
+	"connect",     // startup parameters, reported parameters, SQLSTATEs of logins that fail
+	"types",       // values of many types there and back, text and binary, and bad input
+	"prepared",    // several hundred statements over many transactions, same names on two connections
+	"ddl",         // statements whose table has changed since
+	"transaction", // savepoints, errors, failed commits, isolation levels
+	"cursor",      // portals read in parts, left early, interleaved, failing midway
+	"copy",        // both ways, text and binary, bad data, a source that gives up
+	"cancel",      // the driver's own cancel; a neighbour's query goes on
+	"timeout",     // PostgreSQL's and the driver's own
+	"pipeline",    // many messages before the first answer, with errors among them
+	"settings",    // SET of parameters that PostgreSQL reports, by several clients in turn
+	"concurrent",  // 50 connections at once, each checking every answer
+}
+
+// moving are the scenarios whose clients note which backend answers. Through a
+// pool of several servers each of these clients meets more than one.
+var moving = map[string]bool{"prepared": true, "settings": true, "concurrent": true}
+
+// A line is what a driver prints about one scenario.
+type line struct {
+	Scenario string          `json:"scenario"`
+	Result   json.RawMessage `json:"result"`
+	// Clients counts the connections that noted which backend answered them,
+	// Moved those that were answered by more than one.
+	Clients int `json:"clients"`
+	Moved   int `json:"moved"`
+}
+
+// exception returns what went wrong when the scenario did not run to its end.
+func (l line) exception() string {
+	var failed struct {
+		Exception string `json:"exception"`
+		Message   string `json:"message"`
+	}
+	// A result that is no object is none of these.
+	if json.Unmarshal(l.Result, &failed) != nil || failed.Exception == "" {
+		return ""
+	}
+	return failed.Exception + ": " + failed.Message
+}
+
+// readLines parses a program's output.
+func readLines(out []byte) ([]line, error) {
+	var lines []line
+	for number, text := range bytes.Split(bytes.TrimSpace(out), []byte("\n")) {
+		var l line
+		if err := json.Unmarshal(text, &l); err != nil {
+			return nil, fmt.Errorf("line %d: %w", number+1, err)
+		}
+		lines = append(lines, l)
+	}
+	return lines, nil
+}
+
+// compare returns the differences between two runs of a driver, and complains
+// of a direct run that does not show every one of the wanted scenarios.
+func compare(wanted []string, direct, pooled []line) []string {
+	var differences []string
+	complain := func(format string, args ...any) {
+		differences = append(differences, fmt.Sprintf(format, args...))
+	}
+	have := byScenario(pooled)
+	for _, want := range wanted {
+		a, ok := byScenario(direct)[want]
+		if !ok {
+			complain("%s: missing directly", want)
+			continue
+		}
+		if text := a.exception(); text != "" {
+			complain("%s: fails directly: %s", want, text)
+			continue
+		}
+		b, ok := have[want]
+		switch {
+		case !ok:
+			complain("%s: missing through pgpoold", want)
+		case !bytes.Equal(canonical(a.Result), canonical(b.Result)):
+			complain("%s:\n directly:        %s\n through pgpoold: %s", want, excerpt(a.Result, b.Result), excerpt(b.Result, a.Result))
+		case a.Moved != 0:
+			complain("%s: %d of %d direct connections changed servers", want, a.Moved, a.Clients)
+		case moving[want] && b.Moved < b.Clients:
+			complain("%s: %d of %d clients met only one server", want, b.Clients-b.Moved, b.Clients)
+		}
+	}
+	return differences
+}
+
+func byScenario(lines []line) map[string]line {
+	m := make(map[string]line, len(lines))
+	for _, l := range lines {
+		m[l.Scenario] = l
+	}
+	return m
+}
+
+// canonical orders an object's keys.
+func canonical(text json.RawMessage) []byte {
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.UseNumber()
+	var value any
+	if err := decoder.Decode(&value); err != nil {
+		return text
+	}
+	out, err := json.Marshal(value)
+	if err != nil {
+		return text
+	}
+	return out
+}
+
+// excerpt is the part of a result where it begins to differ from another.
+func excerpt(text, other json.RawMessage) string {
+	const before, length = 80, 800
+	a, b := canonical(text), canonical(other)
+	at := 0
+	for at < len(a) && at < len(b) && a[at] == b[at] {
+		at++
+	}
+	from := max(0, at-before)
+	return string(a[from:min(len(a), from+length)])
+}

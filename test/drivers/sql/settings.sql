@@ -1,0 +1,24 @@
+-- Settings over several transactions, also those of a transaction that ends.
+SET TimeZone = 'Asia/Tokyo';
+SET DateStyle = 'German';
+SELECT timestamptz '2024-07-01 12:00:00+00';
+BEGIN; SET TimeZone = 'Europe/Berlin'; ROLLBACK;
+SELECT timestamptz '2024-07-01 12:00:00+00';
+BEGIN; SET LOCAL TimeZone = 'Europe/Berlin'; SELECT timestamptz '2024-07-01 12:00:00+00'; COMMIT;
+SHOW TimeZone;
+SET work_mem = '3MB';
+SET SESSION search_path = :schema, pg_catalog;
+SELECT to_regclass('items');
+SELECT set_config('app.tenant', 'seven', false);
+SHOW work_mem;
+SELECT current_setting('app.tenant'), to_regclass('items');
+SET TimeZone = 'Nowhere/Land';
+SHOW TimeZone;
+RESET TimeZone;
+SHOW DateStyle;
+RESET ALL;
+SHOW DateStyle;
+SHOW work_mem;
+SELECT to_regclass('items');
+DISCARD ALL;
+SHOW work_mem;

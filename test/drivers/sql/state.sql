@@ -1,0 +1,20 @@
+-- State that a session makes and finds again: it must not be lost with the transaction.
+PREPARE q (int) AS SELECT $1 * 2 AS double;
+EXECUTE q (21);
+EXECUTE q (4);
+SELECT name, statement FROM pg_prepared_statements WHERE name = 'q';
+DEALLOCATE q;
+EXECUTE q (1);
+CREATE TEMPORARY TABLE scratch (a int);
+INSERT INTO scratch VALUES (1), (2);
+SELECT sum(a) FROM scratch;
+BEGIN; DECLARE kept CURSOR WITH HOLD FOR SELECT n FROM generate_series(1, 10) AS n; COMMIT;
+FETCH 3 FROM kept;
+FETCH 3 FROM kept;
+CLOSE kept;
+SELECT pg_advisory_lock(4711);
+SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711 AND pid = pg_backend_pid();
+SELECT pg_advisory_unlock(4711);
+SELECT pg_advisory_unlock(4711);
+SELECT sum(a) FROM scratch;
+DROP TABLE scratch;
