@@ -89,6 +89,9 @@ func (m Message) field(code byte) string {
 	return ""
 }
 
+// IsClose says that this stands for the end of the connection.
+func (m Message) IsClose() bool { return m.Type == typeClose }
+
 // SQLState is the code of an ErrorResponse or NoticeResponse, else "".
 func (m Message) SQLState() string {
 	if m.Type != 'E' && m.Type != 'N' {

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"sync"
-	"time"
 )
 
 // Direction of a message that a Relay passes on.
@@ -17,6 +16,9 @@ const (
 	ToServer Direction = iota
 	ToClient
 )
+
+// Directions are both.
+func Directions() []Direction { return []Direction{ToServer, ToClient} }
 
 func (d Direction) String() string { return [...]string{"to server", "to client"}[d] }
 
@@ -239,7 +241,7 @@ func write(c net.Conn, b []byte, split bool) error {
 			return err
 		}
 		b = b[1:]
-		time.Sleep(pause)
+		pause()
 	}
 	if len(b) == 0 {
 		return nil

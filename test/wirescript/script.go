@@ -53,8 +53,20 @@ func (s *Script) Messages() int {
 func (s *Script) Bytes() int {
 	n := 0
 	for _, st := range s.steps {
-		if st.kind == stepSend && st.msg.encode != nil {
+		if st.kind == stepSend {
 			n += len(st.msg.encode(vars{}))
+		}
+	}
+	return n
+}
+
+// Longest is the length of the longest message the script sends, logins not
+// counted.
+func (s *Script) Longest() int {
+	n := 0
+	for _, st := range s.steps {
+		if st.kind == stepSend {
+			n = max(n, len(st.msg.encode(vars{})))
 		}
 	}
 	return n
