@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	osexec "os/exec"
+	"runtime"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -76,6 +77,7 @@ func idleClients(addr string, n int) error {
 	}
 	fmt.Println("ready")
 	_, err := io.Copy(io.Discard, os.Stdin)
+	runtime.KeepAlive(clients) // a collected connection is a closed one
 	return err
 }
 
