@@ -129,8 +129,14 @@ func (p *Pool) login(ctx context.Context, host Host, addr string, encrypt *tls.C
 	if err != nil {
 		return nil, err
 	}
+	// pgconn dials again, on a goroutine of its own, to cancel a login that
+	// broke off; that finds nothing to cancel and is refused.
+	var dialled atomic.Bool
 	var sock *stream.Socket
 	cfg.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		if dialled.Swap(true) {
+			return nil, net.ErrClosed
+		}
 		nc, err := p.dialSocket(ctx, host.Network, addr)
 		if err != nil {
 			return nil, err

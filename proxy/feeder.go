@@ -330,7 +330,7 @@ func (f *feeder) bind(b []byte, size int) progress {
 		e.Action, e.Ref = wire.Replace, ref
 	}
 	l.ledger.Append(e)
-	if server == "" {
+	if server == string(text) {
 		f.stream(b, size)
 		return handled
 	}
@@ -373,7 +373,7 @@ func (f *feeder) describe(b []byte, size int) progress {
 		e.Action, e.Ref = wire.Replace, ref
 	}
 	l.ledger.Append(e)
-	if server == "" {
+	if server == string(text) {
 		f.keep(size)
 		return handled
 	}

@@ -41,8 +41,9 @@ type link struct {
 	shelf    shelf
 	// unnamed says whose unnamed statement the server will hold when it has
 	// read everything sent so far.
-	unnamedOf  uint64 // session id; 0: nobody's
-	unnamedGen uint64
+	unnamedOf    uint64 // session id; 0: nobody's
+	unnamedGen   uint64
+	unnamedBatch uint64
 
 	prefix   []byte // ours, to be written in front of what the session sends first
 	half     bool   // a message has been sent in part

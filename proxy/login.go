@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"slices"
 	"strconv"
@@ -158,6 +159,10 @@ func (lg *login) begin(st *wire.Startup, db *Database, user string, id identity)
 		return refused
 	}
 	var err error
+	if s.repl != "" {
+		// Its server is its own, and may know nothing but replication commands.
+		db, set = db.dialledWith(set), nil
+	}
 	if s.pool, err = px.poolFor(db, id, own.Size, repl, s.id); err != nil {
 		return err
 	}
@@ -192,6 +197,19 @@ func (lg *login) begin(st *wire.Startup, db *Database, user string, id identity)
 	s.pool.loggedIn()
 	px.begin(s)
 	return nil
+}
+
+// dialledWith is the database with settings that its servers start with.
+func (db *Database) dialledWith(set []setting) *Database {
+	own := *db
+	own.Pool.RuntimeParams = maps.Clone(db.Pool.RuntimeParams)
+	if own.Pool.RuntimeParams == nil {
+		own.Pool.RuntimeParams = map[string]string{}
+	}
+	for _, s := range set {
+		own.Pool.RuntimeParams[s.name] = s.value
+	}
+	return &own
 }
 
 // welcome tells the client that it is in, in one write.

@@ -79,6 +79,9 @@ type Database struct {
 	Mode Mode
 	// Users who may enter; nil: all that can log in.
 	Users []string
+	// IgnoreState is session_state: ignore: state that is not carried from
+	// server to server is left behind, as PgBouncer does.
+	IgnoreState bool
 	// Pool is the template of its pools. Credentials.User "" means that each
 	// client's own identity is used.
 	Pool backend.PoolOptions

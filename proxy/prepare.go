@@ -35,7 +35,7 @@ func (f *feeder) parse(b []byte, size int) progress {
 	found := s.scan(sql)
 	if len(text) == 0 {
 		s.found |= found
-		l.unnamedOf, l.unnamedGen = s.id, s.unnamed.begin(body, s.batch)
+		l.setUnnamed(s.unnamed.begin(body, s.batch))
 		l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Ref: unnamedChange{}})
 		f.keep(size)
 		return handled
@@ -44,6 +44,10 @@ func (f *feeder) parse(b []byte, size int) progress {
 	cur, ready := s.names.lookup(text, s.batch)
 	if !ready {
 		return mustWait
+	}
+	if s.upstream {
+		f.parseUnnamed(text, body, size, cur, found)
+		return handled
 	}
 	if cur != nil {
 		// PostgreSQL is to say that the name is taken, or first what else is
@@ -85,15 +89,15 @@ func (f *feeder) hugeParse(b []byte, size int) progress {
 		return sessionEnd
 	}
 	s.found |= sqlscan.Untracked
-	l.unnamedOf, l.unnamedGen = s.id, s.unnamed.begin([]byte{}, s.batch)
+	l.setUnnamed(s.unnamed.begin([]byte{}, s.batch))
 	l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Ref: unnamedChange{}})
 	f.stream(b, size)
 	return handled
 }
 
 // use makes sure that the server holds the statement that the client calls
-// text, and returns its name there; "" if that is the same. With a
-// replacement the name is one that does not exist.
+// text, and returns its name there. With a replacement the name is one that
+// does not exist.
 func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) {
 	s, l := f.s, f.l
 	if len(text) == 0 {
@@ -103,12 +107,9 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 			return "", nil, mustWait
 		case v == nil || v.body == nil:
 			return noSuchStatement, &replacement{}, handled
-		case l.unnamedOf == s.id && l.unnamedGen == v.gen:
-			return "", nil, handled
+		case !l.holdsUnnamed(v.gen):
+			f.inject(v.body, v.gen)
 		}
-		l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Action: wire.Swallow, Ref: unnamedInjected{v.gen}})
-		f.put(func(dst []byte) []byte { return wire.AppendParse(dst, "", v.body) })
-		l.unnamedOf, l.unnamedGen = s.id, v.gen
 		return "", nil, handled
 	}
 	st, ready := s.names.lookup(wire.Name(text), s.batch)
@@ -119,8 +120,56 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 		return noSuchStatement, &replacement{client: string(text)}, handled
 	}
 	s.found |= st.found
+	if s.upstream {
+		// No statement outlives its batch there, so each batch brings its own.
+		if gen := st.id | namedGen; !l.holdsUnnamed(gen) {
+			f.inject([]byte(st.body), gen)
+		}
+		return "", nil, handled
+	}
 	f.ensure(st)
 	return st.name, nil, handled
+}
+
+// namedGen marks, among the generations of unnamed statements, a named one
+// that stands in for the unnamed one on a server that is itself a pooler.
+const namedGen = 1 << 63
+
+// holdsUnnamed reports whether the server's unnamed statement will be this
+// generation of the attached session's.
+func (l *link) holdsUnnamed(gen uint64) bool {
+	return l.unnamedOf == l.sess.id && l.unnamedGen == gen && (!l.sess.upstream || l.unnamedBatch == l.sess.batch)
+}
+
+// setUnnamed notes what the server's unnamed statement will be.
+func (l *link) setUnnamed(gen uint64) {
+	l.unnamedOf, l.unnamedGen, l.unnamedBatch = l.sess.id, gen, l.sess.batch
+}
+
+// inject sends a statement as the server's unnamed one, in front of what
+// needs it.
+func (f *feeder) inject(body []byte, gen uint64) {
+	f.l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Action: wire.Swallow, Ref: unnamedInjected{gen}})
+	f.put(func(dst []byte) []byte { return wire.AppendParse(dst, "", body) })
+	f.l.setUnnamed(gen)
+}
+
+// parseUnnamed is parse towards a server that is itself a pooler: a named
+// statement goes there as the unnamed one.
+func (f *feeder) parseUnnamed(text, body []byte, size int, cur *statement, found sqlscan.Finding) {
+	s, l := f.s, f.l
+	if cur != nil {
+		ref := &replacement{client: string(text), whole: &wire.Error{Severity: wire.SeverityError, Code: "42P05",
+			Message: `prepared statement "` + string(text) + `" already exists`}}
+		l.ledger.Append(wire.Entry{Msg: wire.MsgDescribe, Action: wire.Replace, Ref: ref})
+		f.swap(size, func(dst []byte) []byte { return wire.AppendDescribeStatement(dst, noSuchStatement) })
+		return
+	}
+	st := l.px.statements.intern(body, s.settings.parsing(), found)
+	c := s.names.begin(text, st, s.batch)
+	l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Ref: c})
+	f.swap(size, func(dst []byte) []byte { return wire.AppendParse(dst, "", body) })
+	l.setUnnamed(st.id | namedGen)
 }
 
 // ensure sends a statement to a server that may lack it, in front of what

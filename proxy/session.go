@@ -252,7 +252,7 @@ func (s *session) writeFailed(error) { s.end(&wire.Error{}) }
 // transactionEnded is called at each ReadyForQuery outside a transaction,
 // with the link's mu held.
 func (s *session) transactionEnded(l *link) {
-	if s.found&sqlscan.Untracked != 0 && s.pin == "" && s.mode != ModeSession {
+	if s.found&sqlscan.Untracked != 0 && s.pin == "" && s.mode != ModeSession && !s.db.IgnoreState {
 		s.pin, s.pinSince = pinUntracked, time.Now()
 		s.px.pinned(pinUntracked)
 	}
@@ -321,12 +321,16 @@ func (l *link) tag(tag []byte) {
 // replacement is the Ref of a message that was sent to make PostgreSQL raise
 // an error: what the error is to say.
 type replacement struct {
-	client string // the name the client used
+	client string      // the name the client used
+	whole  *wire.Error // the whole error, unless PostgreSQL's own has its place
 }
 
 // appendTranslated appends an ErrorResponse in which our names of statements
 // are the client's again.
 func (s *session) appendTranslated(dst, body []byte, ref *replacement) []byte {
+	if ref != nil && ref.whole != nil && bytes.Equal(wire.ErrorField(body, 'C'), []byte("26000")) {
+		return ref.whole.Append(dst)
+	}
 	return wire.AppendErrorWith(dst, body, func(code byte, value []byte) []byte {
 		switch code {
 		case 'M', 'D', 'H', 'W':

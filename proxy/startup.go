@@ -112,6 +112,9 @@ func plainName(s string) bool {
 // start finds out what a client's startup parameters mean. A set that the
 // pool has not seen is tried on a server first.
 func (p *pool) start(set []setting) (*startup, *wire.Error) {
+	if p.opts.UpstreamPooler {
+		return p.startUpstream(set)
+	}
 	app, rest := "", set[:0:0]
 	for _, s := range set {
 		if s.name == "application_name" && plainName(s.value) {
@@ -128,6 +131,43 @@ func (p *pool) start(set []setting) (*startup, *wire.Error) {
 	named.set = named.set.with("application_name", app, true)
 	named.told = named.told.with("application_name", app)
 	return &named, nil
+}
+
+// startUpstream is start for a server that is itself a pooler: nothing can be
+// brought to it, so only what it has anyway is admitted.
+func (p *pool) startUpstream(set []setting) (*startup, *wire.Error) {
+	st, err := p.tried(noSettings)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range set {
+		if s.name == "application_name" || s.name == "extra_float_digits" {
+			continue // they change no result that a driver would read differently
+		}
+		same := false
+		for i, name := range st.base.names {
+			same = same || strings.EqualFold(name, s.name) && sameWord(st.base.values[i], s.value)
+		}
+		if !same {
+			return nil, &wire.Error{Severity: wire.SeverityFatal, Code: "0A000",
+				Message: "startup parameter \"" + s.name + "\" cannot be used: the server is itself a pooler (databases.X.upstream_pooler)"}
+		}
+	}
+	return st, nil
+}
+
+// sameWord compares values without case and punctuation: 'utf-8' is UTF8,
+// and ISO is the beginning of ISO, MDY.
+func sameWord(server, client string) bool {
+	plain := func(s string) string {
+		return strings.Map(func(r rune) rune {
+			if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
+				return r
+			}
+			return -1
+		}, strings.ToLower(s))
+	}
+	return strings.HasPrefix(plain(server), plain(client))
 }
 
 // tried returns what the pool knows of a set, after trying it if need be.

@@ -45,10 +45,11 @@ func proxyOptions(cfg *config.Config, isSelf func(network, addr string) bool, lo
 	for name, d := range cfg.Databases {
 		pool := cfg.Effective(name, "")
 		opts.Databases[name] = &proxy.Database{
-			Name:  name,
-			Mode:  poolMode(pool.Mode),
-			Users: d.Users,
-			Pool:  poolOptions(d, pool, isSelf, log),
+			Name:        name,
+			Mode:        poolMode(pool.Mode),
+			Users:       d.Users,
+			IgnoreState: cfg.Pool.SessionState == "ignore",
+			Pool:        poolOptions(d, pool, isSelf, log),
 		}
 	}
 	for name, u := range cfg.Users {
