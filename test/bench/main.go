@@ -122,7 +122,7 @@ func run(ctx context.Context, o options) (err error) {
 // plan lists the points in the order in which they run.
 func plan(protocols, clients string, quick bool) ([]point, error) {
 	if protocols == "" && clients == "" && quick {
-		return []point{{"simple", 1}, {"simple", 32}, {"simple", 200}, {"extended", 32}, {"prepared", 32}}, nil
+		return []point{{"simple", 1}, {"simple", 32}, {"simple", 200}, {"prepared", 32}}, nil
 	}
 	if protocols == "" {
 		protocols = "simple,extended,prepared"
