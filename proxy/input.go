@@ -337,11 +337,5 @@ func (s *session) acquire() bool {
 
 // scan looks at a statement's text for state that it may make.
 func (s *session) scan(sql []byte) sqlscan.Finding {
-	standard := true
-	if s.told != nil {
-		if v, ok := s.told.get("standard_conforming_strings"); ok {
-			standard = v == "on"
-		}
-	}
-	return sqlscan.Scan(sql, standard)
+	return sqlscan.Scan(sql, s.told.standard)
 }

@@ -158,8 +158,9 @@ func quoteIdentifier(b *strings.Builder, name string) {
 // reported is what a server reports of its parameters, or what a client was
 // told of them. It never changes; a change makes a new one.
 type reported struct {
-	names  []string // as PostgreSQL spells them, sorted
-	values []string
+	names    []string // as PostgreSQL spells them, sorted
+	values   []string
+	standard bool // standard_conforming_strings, asked for with every statement
 }
 
 func newReported(m map[string]string) *reported {
@@ -171,6 +172,7 @@ func newReported(m map[string]string) *reported {
 	for _, name := range r.names {
 		r.values = append(r.values, m[name])
 	}
+	r.standard = m["standard_conforming_strings"] != "off"
 	return r
 }
 
@@ -186,12 +188,16 @@ func (r *reported) get(name string) (string, bool) {
 // with returns a copy with one value changed.
 func (r *reported) with(name, value string) *reported {
 	i := sort.SearchStrings(r.names, name)
+	standard := r.standard
+	if name == "standard_conforming_strings" {
+		standard = value != "off"
+	}
 	if i < len(r.names) && r.names[i] == name {
-		c := &reported{names: r.names, values: append([]string(nil), r.values...)}
+		c := &reported{names: r.names, values: append([]string(nil), r.values...), standard: standard}
 		c.values[i] = value
 		return c
 	}
-	c := &reported{names: append([]string(nil), r.names...), values: append([]string(nil), r.values...)}
+	c := &reported{names: append([]string(nil), r.names...), values: append([]string(nil), r.values...), standard: standard}
 	c.names = append(c.names[:i], append([]string{name}, c.names[i:]...)...)
 	c.values = append(c.values[:i], append([]string{value}, c.values[i:]...)...)
 	return c

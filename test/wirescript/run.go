@@ -272,6 +272,9 @@ func (x *run) read(ctx context.Context, st step, c *conn, want []pattern) error 
 // next reads and records one message of c.
 func (x *run) next(ctx context.Context, st step, c *conn) (Message, error) {
 	m, err := c.next(ctx)
+	for err == nil && x.norm.dropped(&c.track, m) {
+		m, err = c.next(ctx)
+	}
 	if err != nil {
 		return m, err
 	}
@@ -414,10 +417,11 @@ func clip(e Entry) string {
 	return s
 }
 
-// Divergence is the index of the first entry that differs, -1 if none does.
+// Divergence is the index of the first entry of got that is not what want has
+// there, -1 if all are.
 func Divergence(want, got []Entry) int {
 	for i := range max(len(want), len(got)) {
-		if i >= len(want) || i >= len(got) || want[i].Conn != got[i].Conn || want[i].Msg.String() != got[i].Msg.String() {
+		if i >= len(want) || i >= len(got) || want[i].Conn != got[i].Conn || !same(want[i].Msg, got[i].Msg) {
 			return i
 		}
 	}

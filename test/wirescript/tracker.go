@@ -13,6 +13,8 @@ type tracker struct {
 	flushed bool   // and a Flush behind it
 	failed  bool   // and an ErrorResponse to it was read
 	cells   []Cell
+	// leftCopy: Terminate was sent while a COPY IN was open.
+	leftCopy bool
 }
 
 // sent is a message whose replies have not all been read.
@@ -49,6 +51,8 @@ func (t *tracker) send(f frontend) {
 	}
 	if t.copying != "" {
 		switch f.typ {
+		case 'X':
+			t.leftCopy = true
 		case 'c', 'f':
 			t.copying = ""
 		case 'd', 'S', 'H': // PostgreSQL does not answer a Sync here
