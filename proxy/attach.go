@@ -14,9 +14,12 @@ import (
 func (s *session) attach(l *link) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.dead {
+		return // it ended between the pool and here: another is asked for
+	}
 	l.state = linkAttached
 	l.sess = s
-	l.answered = false
+	l.answered, l.wrote = false, false
 	s.sentN = 0
 	s.found = 0
 	l.stats.assignments++
@@ -139,11 +142,12 @@ const endingPatience = time.Second
 // the server's pump.
 func (s *session) serverLost(l *link, err error) {
 	l.mu.Lock()
-	unread := l.fatal != nil && !l.answered && !l.replayed && shutdownCode(l.fatal)
+	fate := l.unread()
 	l.mu.Unlock()
-	if unread {
-		reset, ok := l.srv.Conn.Ending(endingPatience)
-		unread = ok && reset
+	if fate == perhapsUnread {
+		if reset, ok := l.srv.Conn.Ending(endingPatience); ok && reset {
+			fate = surelyUnread
+		}
 	}
 	s.in.Lock()
 	l.mu.Lock()
@@ -155,8 +159,10 @@ func (s *session) serverLost(l *link, err error) {
 	owed, open := l.ledger.Owed(), l.ledger.BatchOpen()
 	l.ledger.Abandon()
 	l.settled()
-	again := unread && s.sentN > 0 && s.pin == "" && s.mode != ModeSession && !l.half && s.putBack()
+	again := !l.wrote || fate == surelyUnread && s.again < maxAgain && s.sentN > 0 && s.pin == "" && s.mode != ModeSession && !l.half && s.putBack()
+	s.again++
 	s.freeSent()
+	s.dropCancel()
 	l.sess, l.state, l.prefix = nil, linkOurs, nil
 	s.link.Store(nil)
 	s.blocked.Store(false)
@@ -182,10 +188,35 @@ func (s *session) serverLost(l *link, err error) {
 	s.conn.Wake() // it reads on, or ends
 }
 
-// shutdownCode tells the errors with which PostgreSQL ends a connection that
-// did nothing wrong: 57P01 to 57P05.
-func shutdownCode(body []byte) bool {
-	return bytes.HasPrefix(wire.ErrorField(body, 'C'), []byte("57P0"))
+// maxAgain is how many servers in a row may end before they have read what a
+// session sent them, until it is told.
+const maxAgain = 5
+
+// fate says whether a lost server had read what its session sent.
+type fate uint8
+
+const (
+	perhapsRead   fate = iota
+	perhapsUnread      // a reset would prove that it has not
+	surelyUnread
+)
+
+// unread judges what a lost server can have read. mu is held.
+func (l *link) unread() fate {
+	switch {
+	case l.fatal == nil || l.answered:
+		return perhapsRead
+	case l.replayed && bytes.HasPrefix(wire.ErrorField(l.fatal, 'C'), []byte("57")):
+		// Neither a shutdown nor a cancel or timeout is the fault of the
+		// settings, and what stands behind them was not read.
+		return surelyUnread
+	case l.replayed || !bytes.HasPrefix(wire.ErrorField(l.fatal, 'C'), []byte("57P0")):
+		return perhapsRead
+	case l.ledger.Owed() > 1:
+		// A reset tells that something was not read, not that nothing was.
+		return perhapsRead
+	}
+	return perhapsUnread
 }
 
 // putBack puts what the server has not read in front of the input again.

@@ -431,6 +431,7 @@ func (f *feeder) consumeMadeUp(size int) {
 // has answered nothing: should it turn out to have ended before it read them,
 // they are sent to another.
 func (s *session) keepSent(l *link, n int) {
+	l.stats.received += uint64(n)
 	if l.answered || s.sentN < 0 {
 		return
 	}

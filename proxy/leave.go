@@ -30,7 +30,7 @@ func (s *session) leave(err error) {
 	told := e != nil && e.Severity != ""
 	if told {
 		s.px.countError(e.Code)
-		_ = s.conn.Write(e.Append(nil), false)
+		s.conn.LastWords(e.Append(nil))
 	}
 	if told || s.terminate {
 		s.conn.Close(farewell)

@@ -45,6 +45,11 @@ func (f *feeder) parse(b []byte, size int) progress {
 	if !ready {
 		return mustWait
 	}
+	if cur == nil && s.names.bytes+len(body) > maxNamesBytes {
+		f.refuse(size, &wire.Error{Severity: wire.SeverityError, Code: "53200", Message: "too many prepared statements in this session",
+			Detail: "Their texts would take more than 64 MiB.", Hint: "Close statements that are no longer used, or send parameters instead of literals."})
+		return handled
+	}
 	if s.upstream {
 		f.parseUnnamed(text, body, size, cur, found)
 		return handled
@@ -77,6 +82,13 @@ func (f *feeder) parse(b []byte, size int) progress {
 	l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Ref: c})
 	f.swap(size, func(dst []byte) []byte { return wire.AppendParse(dst, st.name, body) })
 	return handled
+}
+
+// refuse answers a message of size bytes with an error of ours. PostgreSQL is
+// made to raise one in its place, so that its transaction fails too.
+func (f *feeder) refuse(size int, e *wire.Error) {
+	f.l.ledger.Append(wire.Entry{Msg: wire.MsgDescribe, Action: wire.Replace, Ref: &replacement{whole: e}})
+	f.swap(size, func(dst []byte) []byte { return wire.AppendDescribeStatement(dst, noSuchStatement) })
 }
 
 // hugeParse passes an unnamed Parse on whose text is too large to be kept for
@@ -159,10 +171,7 @@ func (f *feeder) inject(body []byte, gen uint64) {
 func (f *feeder) parseUnnamed(text, body []byte, size int, cur *statement, found sqlscan.Finding) {
 	s, l := f.s, f.l
 	if cur != nil {
-		ref := &replacement{client: string(text), whole: &wire.Error{Severity: wire.SeverityError, Code: "42P05",
-			Message: `prepared statement "` + string(text) + `" already exists`}}
-		l.ledger.Append(wire.Entry{Msg: wire.MsgDescribe, Action: wire.Replace, Ref: ref})
-		f.swap(size, func(dst []byte) []byte { return wire.AppendDescribeStatement(dst, noSuchStatement) })
+		f.refuse(size, &wire.Error{Severity: wire.SeverityError, Code: "42P05", Message: `prepared statement "` + string(text) + `" already exists`})
 		return
 	}
 	st := l.px.statements.intern(body, s.settings.parsing(), found)

@@ -101,6 +101,7 @@ func (px *Server) tick() {
 				if s.conn.Unconfirmed() {
 					s.conn.Peek()
 				}
+				s.hurry(now)
 			}
 		}
 	}

@@ -44,6 +44,7 @@ type session struct {
 	lastServer atomic.Pointer[backend.Server] // the last one it had
 	blocked    atomic.Bool                    // advance waits for replies; the server's pump wakes the client's
 	ending     atomic.Pointer[wire.Error]     // why the session must end; Severity "" for without a word
+	endBy      atomic.Int64                   // when it must have ended by itself, unix nanoseconds; 0: it need not
 	state      atomic.Uint32                  // sessionState, for the console
 	received   atomic.Uint64                  // bytes from the client
 
@@ -242,8 +243,22 @@ func (s *session) freeSent() {
 // end makes the session end with e, told to the client; Severity "" ends it
 // without a word. The first reason stays. It may be called by anybody.
 func (s *session) end(e *wire.Error) {
-	s.ending.CompareAndSwap(nil, e)
+	if s.ending.CompareAndSwap(nil, e) {
+		s.endBy.Store(time.Now().Add(farewell).UnixNano())
+	}
 	s.conn.Wake()
+}
+
+// hurry ends a session that should have ended but hangs in a write to a peer
+// that does not read.
+func (s *session) hurry(now time.Time) {
+	if by := s.endBy.Load(); by != 0 && now.UnixNano() > by {
+		s.conn.Interrupt()
+		if l := s.link.Load(); l != nil && l.srv.Conn.Queued() {
+			l.srv.Close(backend.CloseClientGone)
+			l.srv.Conn.Interrupt()
+		}
+	}
 }
 
 // writeFailed notes that the client cannot be written to.

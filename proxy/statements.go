@@ -120,8 +120,12 @@ type change struct {
 
 // names are the statements that one session knows by name.
 type names struct {
-	m map[string]*name
+	m     map[string]*name
+	bytes int // what the texts of its statements take, each counted for itself
 }
+
+// maxNamesBytes bounds the texts of one session's prepared statements.
+const maxNamesBytes = 64 << 20
 
 // lookup finds what a name stands for in this batch. ready is false while
 // that hangs on the outcome of an earlier batch.
@@ -149,6 +153,9 @@ func (n *names) begin(text []byte, st *statement, batch uint64) *change {
 		e = &name{text: string(text)}
 		n.m[e.text] = e
 	}
+	if st != nil {
+		n.bytes += len(st.body) + statementCost
+	}
 	e.pending++
 	e.next, e.batch = st, batch
 	return &change{name: e, st: st}
@@ -163,6 +170,9 @@ func (n *names) settle(c *change, done bool) (dropped *statement) {
 		dropped, e.cur = e.cur, c.st
 	} else {
 		dropped = c.st
+	}
+	if dropped != nil {
+		n.bytes -= len(dropped.body) + statementCost
 	}
 	if e.pending == 0 {
 		e.next = nil
@@ -180,6 +190,7 @@ func (n *names) clear() []*statement {
 	for _, e := range n.m {
 		if e.cur != nil {
 			all = append(all, e.cur)
+			n.bytes -= len(e.cur.body) + statementCost
 			e.cur = nil
 		}
 		if e.pending == 0 {

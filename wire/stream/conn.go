@@ -191,6 +191,15 @@ func (c *Conn) Write(p []byte, block bool) error {
 	return nil
 }
 
+// LastWords queues p unless somebody is in the middle of a write that the
+// peer does not take. It never waits.
+func (c *Conn) LastWords(p []byte) {
+	if c.wmu.TryLock() {
+		c.wmu.Unlock()
+		_ = c.Write(p, false)
+	}
+}
+
 // Flushed waits until nothing is queued.
 func (c *Conn) Flushed() error {
 	c.wmu.Lock()
