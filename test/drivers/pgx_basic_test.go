@@ -94,7 +94,7 @@ func pgxTypes(ctx context.Context, r *pgxRun) (any, error) {
 		{"interval", 76 * time.Hour}, {"json", object{"a": []any{1, nil}}}, {"jsonb", object{"a": []any{1, nil}}},
 		{"int4[]", [][]int32{{1, 2}, {3, 4}}}, {"text[]", []any{"a", nil, `q"`}}, {"point", "(1,2)"},
 		{"int4range", pgtype.Range[int32]{Lower: 1, Upper: 10, LowerType: pgtype.Inclusive, UpperType: pgtype.Exclusive, Valid: true}},
-		{r.schema + ".mood", "stormy"}, {r.schema + ".position", []any{54.3, 10.1}},
+		{r.schema + ".mood", "stormy"}, {r.schema + ".position", pgtype.CompositeFields{54.3, 10.1}},
 	}
 	var result []any
 	for _, mode := range []pgx.QueryExecMode{
@@ -134,6 +134,9 @@ func pgxPrepared(ctx context.Context, r *pgxRun) (any, error) {
 	wrong := []any{}
 	for turn := range 4 {
 		for i := range r.statements {
+			if i%7 == 0 { // clients that take turns in step would meet the same server each time
+				tag(ctx, conns[0], "SELECT 1")
+			}
 			for side, conn := range conns {
 				var (
 					n   int

@@ -319,8 +319,11 @@ func pgxSettings(ctx context.Context, r *pgxRun) (any, error) {
 			tag(ctx, conn, "SET TimeZone = '"+zone+"'"), tag(ctx, conn, "SET IntervalStyle = "+style),
 			tag(ctx, conn, fmt.Sprintf("SET application_name = 'smoke %d'", n)))
 	}
-	for range 5 {
+	for turn := range 5 {
 		for n, conn := range conns {
+			if turn == n { // out of step, as in pgxPrepared
+				tag(ctx, conn, "SELECT 1")
+			}
 			var at, span, name string
 			var pid uint32
 			err := conn.QueryRow(ctx, `SELECT timestamptz '2024-07-01 12:00:00+00'::text, interval '1 day 2 hours'::text,

@@ -144,6 +144,8 @@ async function prepared() {
   let answers = 0
   for (let turn = 0; turn < 4; turn++) {
     for (let i = 0; i < statements; i++) {
+      // Clients that take turns in step would meet the same server each time.
+      if (i % 7 === 0) await sides.left.query('SELECT 1')
       for (const [side, client] of Object.entries(sides)) {
         const query = {
           name: `s${i}`,
@@ -452,6 +454,7 @@ async function settings() {
                        current_setting('application_name'), pg_backend_pid()`
   for (let turn = 0; turn < 5; turn++) {
     for (const [number, client] of clients.entries()) {
+      if (turn === number) await client.query('SELECT 1') // out of step, as above
       const [row] = await rows(client, text)
       saw(number, row[3])
       result.push(row.slice(0, 3))

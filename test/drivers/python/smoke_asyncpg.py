@@ -99,6 +99,8 @@ async def prepared(s: Smoke) -> Any:
     statements = {"left": await prepare(left, "left"), "right": await prepare(right, "right")}
     for turn in range(4):
         for i in range(s.statements):
+            if i % 7 == 0:  # clients that take turns in step would meet the same server each time
+                await left.execute("SELECT 1")
             for side, connection in (("left", left), ("right", right)):
                 statement = statements[side][i]
                 if turn % 2:
@@ -391,10 +393,12 @@ async def settings(s: Smoke) -> Any:
         await connection.execute(f"SET application_name = 'smoke {number}'")
         await connection.execute(f"SET DateStyle = '{['ISO', 'German', 'SQL'][number]}, DMY'")
     query = "SELECT timestamptz '2024-07-01 12:00:00+00'::text, current_setting('application_name'), pg_backend_pid()"
-    for _ in range(5):
+    for turn in range(5):
         for number, connection in enumerate(connections):
             row = await connection.fetchrow(query)
             s.saw(number, row[2])
+            if turn == number:  # clients that take turns in step would meet the same server each time
+                await connection.execute("SELECT 1")
             result.append([row[0], row[1], connection.get_settings().TimeZone])
     one = connections[0]
     try:

@@ -117,6 +117,8 @@ async def prepared(s: Smoke) -> Any:
     wrong, answers = [], 0
     for turn in range(4):
         for i in range(s.statements):
+            if i % 7 == 0:  # clients that take turns in step would meet the same server each time
+                await sides["left"].execute("SELECT 1")
             for side, connection in sides.items():
                 query = f"SELECT %s::int + {i}, '{side}{i}', pg_backend_pid()"
                 if turn % 2:
@@ -471,8 +473,10 @@ async def settings(s: Smoke) -> Any:
         await connection.execute(f"SET application_name = 'smoke {number}'")
     await connections[1].execute("SET client_encoding = 'LATIN1'")
     query = "SELECT timestamptz '2024-07-01 12:00:00+00', current_setting('application_name'), 'Größe', pg_backend_pid()"
-    for _ in range(5):
+    for turn in range(5):
         for number, connection in enumerate(connections):
+            if turn == number:  # clients that take turns in step would meet the same server each time
+                await connection.execute("SELECT 1")
             [row] = await rows(connection, query)
             s.saw(number, row[3])
             result.append([row[0].isoformat(), str(row[0].tzinfo), *row[1:3], connection.info.encoding])
