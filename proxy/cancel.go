@@ -92,32 +92,41 @@ func (px *Server) cancelRequest(pid uint32, secret []byte) {
 		return
 	}
 	if l.ledger.HeadOurs() {
-		s.cancel = true // sent when the client's own query is at the head
+		// Sent when the client's own query is at the head.
+		if s.cancel == nil {
+			s.cancel = make(chan struct{})
+		}
+		done := s.cancel
 		l.mu.Unlock()
+		select {
+		case <-done:
+		case <-px.ctx.Done():
+		}
 		return
 	}
-	done := px.sendCancel(l)
+	done := make(chan struct{})
+	px.sendCancel(l, done)
 	l.mu.Unlock()
 	<-done
 }
 
 // sendCancel passes a cancel on to the server; until its connection has
-// closed the server is not reused. mu is held. The channel is closed when it
-// has.
-func (px *Server) sendCancel(l *link) <-chan struct{} {
+// closed the server is not reused. mu is held. done, if not nil, is closed
+// when it has.
+func (px *Server) sendCancel(l *link, done chan<- struct{}) {
 	l.cancels++
 	px.counts.cancelsForwarded.Add(1)
-	done := make(chan struct{})
 	px.helpers.Add(1)
 	go px.cancelServer(l, done)
-	return done
 }
 
 // cancelServer is the goroutine of one cancel request to PostgreSQL, bounded
 // by cancel_wait_timeout and joined by Server.Wait.
 func (px *Server) cancelServer(l *link, done chan<- struct{}) {
 	defer px.helpers.Done()
-	defer close(done)
+	if done != nil {
+		defer close(done)
+	}
 	ctx, cancel := context.WithTimeout(px.ctx, px.opts.CancelWaitTimeout)
 	defer cancel()
 	err := l.srv.Cancel(ctx)
@@ -147,11 +156,22 @@ func (px *Server) cancelServer(l *link, done chan<- struct{}) {
 // head. mu is held.
 func (l *link) sendHeldCancel() {
 	s := l.sess
-	if s == nil || !s.cancel || l.ledger.HeadOurs() {
+	if s == nil || s.cancel == nil || l.ledger.HeadOurs() {
 		return
 	}
-	s.cancel = false
-	if l.ledger.Len() > 0 {
-		l.px.sendCancel(l)
+	if l.ledger.Len() == 0 {
+		s.dropCancel()
+		return
+	}
+	l.px.sendCancel(l, s.cancel)
+	s.cancel = nil
+}
+
+// dropCancel ends cancel requests that have found nothing to cancel. The
+// session's own guard is held.
+func (s *session) dropCancel() {
+	if s.cancel != nil {
+		close(s.cancel)
+		s.cancel = nil
 	}
 }

@@ -3,7 +3,6 @@ package proxy
 import (
 	"time"
 
-	"pgpoold/backend"
 	"pgpoold/wire"
 	"pgpoold/wire/stream"
 )
@@ -38,6 +37,9 @@ func (f *feeder) run() progress {
 		}
 		if typ == wire.MsgTerminate {
 			s.terminate = true
+			if copying, _ := f.l.ledger.CopyIn(); f.l.ledger.Owed() > 0 && !copying {
+				return mustWait // for the replies to what stands in front of it
+			}
 			return sessionEnd
 		}
 		if f.full(typ) {
@@ -67,7 +69,7 @@ func (f *feeder) full(typ byte) bool {
 	if l.px.upstreamTurn(l) {
 		return true
 	}
-	return f.s.mode != ModeSession && f.s.pin == "" && l.ledger.Status() == wire.TxIdle && l.answered && l.pool.servers.Waiting()
+	return !f.s.orderly && f.s.mode != ModeSession && f.s.pin == "" && l.ledger.Status() == wire.TxIdle && l.answered && l.pool.servers.Waiting()
 }
 
 // passing moves on through a message that has not come whole.
@@ -141,6 +143,7 @@ func (f *feeder) send() {
 	l := f.l
 	s := f.s
 	var err error
+	l.wrote = l.wrote || len(l.prefix) > 0 || f.out != nil || f.to > f.from
 	if len(l.prefix) > 0 {
 		f.dropRun()
 		f.grow()
@@ -160,7 +163,8 @@ func (f *feeder) send() {
 		s.pos, s.n = 0, 0
 	}
 	if err != nil {
-		l.srv.Close(backend.CloseIO)
+		// The pump reads on to the server's last words and its end.
+		l.srv.Conn.Wake()
 	}
 	for {
 		e, ok := l.ledger.Emit()

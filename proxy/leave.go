@@ -6,6 +6,7 @@ import (
 	"go.uber.org/zap"
 
 	"pgpoold/backend"
+	"pgpoold/proxy/sqlscan"
 	"pgpoold/wire"
 )
 
@@ -73,12 +74,15 @@ func (s *session) abandon(l *link) {
 		return
 	}
 	s.freeSent()
+	s.dropCancel()
 	l.sess = nil
 	s.link.Store(nil)
 	l.lastSess = s.id
 	l.state = linkOrphan
 	l.finished = false
-	l.pinned = s.pin != ""
+	l.canceled = false
+	l.pinned = s.pin != "" || s.found&sqlscan.Untracked != 0 && s.mode != ModeSession
+	l.known = l.known && s.found&sqlscan.Resets == 0
 	l.reset = s.mode == ModeSession
 	l.leaveBy = time.Now().Add(s.px.opts.RecoverTimeout)
 	if l.dead {
@@ -95,8 +99,8 @@ func (s *session) abandon(l *link) {
 // whenever the server has said something, and drops it.
 func (l *link) recover() {
 	if l.toCancel && l.ledger.Len() > 0 && !l.ledger.HeadOurs() {
-		l.toCancel = false
-		l.px.sendCancel(l)
+		l.toCancel, l.canceled = false, true
+		l.px.sendCancel(l, nil)
 	}
 	copying, extended := l.ledger.CopyIn()
 	switch {
@@ -130,6 +134,16 @@ func (l *link) recover() {
 	default:
 		l.recovered()
 		return
+	}
+	l.mu.Unlock()
+}
+
+// cancelAgain repeats a cancel that has found nothing to cancel, because the
+// query had not begun, or has left another one behind it to run.
+func (l *link) cancelAgain() {
+	l.mu.Lock()
+	if l.state == linkOrphan && l.canceled && l.cancels == 0 && !l.dead && l.ledger.Len() > 0 && !l.ledger.HeadOurs() {
+		l.px.sendCancel(l, nil)
 	}
 	l.mu.Unlock()
 }

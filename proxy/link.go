@@ -47,12 +47,14 @@ type link struct {
 
 	prefix   []byte // ours, to be written in front of what the session sends first
 	half     bool   // a message has been sent in part
+	wrote    bool   // something was written to the server since the attach
 	answered bool   // the server has answered something since the attach
 	cancels  int    // cancel requests under way
 	tainted  bool   // one of them may still hit a later query
 	pinned   bool   // orphan: its session was pinned
 	reset    bool   // orphan: its session had it for itself and may have changed anything
 	toCancel bool   // orphan: what runs is to be cancelled as soon as it is the client's own
+	canceled bool   // orphan: and a cancel was sent
 	finished bool   // orphan: what ends an open batch has been sent
 	leaveBy  time.Time
 	fatal    []byte // body of the ErrorResponse that ends the connection
@@ -125,6 +127,8 @@ func (l *link) detach() {
 	s := l.sess
 	s.lastServer.Store(l.srv)
 	s.freeSent()
+	s.again = 0
+	s.dropCancel()
 	l.lastSess = s.id
 	l.sess = nil
 	l.state = linkOurs
@@ -165,6 +169,11 @@ func (l *link) discard(reason backend.CloseReason) { l.pool.servers.Discard(l.sr
 // body of the error, or nil. The caller has set state to linkOurs.
 func (l *link) ask(sql string, then func(l *link, failed []byte)) {
 	l.mu.Lock()
+	if l.dead {
+		l.mu.Unlock()
+		then(l, lostError.Append(nil)[wire.HeaderLen:])
+		return
+	}
 	l.then, l.failed = then, nil
 	l.leaveBy = time.Now().Add(l.px.opts.RecoverTimeout)
 	l.unnamedOf = 0

@@ -143,6 +143,8 @@ func (p *pool) tick(now time.Time) {
 		l.mu.Unlock()
 		if late {
 			l.discard(backend.CloseClientGone)
+		} else {
+			l.cancelAgain()
 		}
 	})
 	p.servers.Tick(now)

@@ -350,9 +350,10 @@ func (l *link) readyForQuery(status byte) {
 
 // serverError settles an ErrorResponse and puts it in the client's words.
 func (l *link) serverError(body []byte, c *chunk) (keep bool) {
-	ours := l.ledger.HeadOurs()
 	if wire.Ends(body) {
-		l.fatal, l.replayed = bytes.Clone(body), ours
+		// A notice settles nothing: this asks whose turn it is.
+		_, replayed := l.ledger.Settle(wire.MsgNotice, 0).Head.Ref.(*replayRef)
+		l.fatal, l.replayed = bytes.Clone(body), replayed
 		l.srv.SetClosing(backend.CloseServerError)
 		return false
 	}
@@ -385,6 +386,9 @@ func (l *link) parameterStatus(body []byte, c *chunk) {
 	name, value := string(n), string(v)
 	l.reported = l.reported.with(name, value)
 	s := l.sess
+	if s == nil && l.state == linkOrphan {
+		l.known = false // what its client has left behind changes it still
+	}
 	if s == nil || l.ledger.HeadOurs() {
 		return
 	}

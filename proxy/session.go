@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"io"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -63,6 +64,7 @@ type session struct {
 	ticket    backend.Ticket // guarded by in while not waiting
 	gone      bool           // guarded by in: the pump has ended
 	terminate bool           // guarded by in: Terminate came
+	orderly   bool           // guarded by in: no more can come, and a Terminate stands behind what is not handled
 	waitSince time.Time      // guarded by in
 
 	// Guarded by the attached link's mu; by in while there is none.
@@ -76,7 +78,8 @@ type session struct {
 	pinSince time.Time
 	sent     *stream.Buffer // what the client has sent since the attach, as long as it could be sent again
 	sentN    int
-	cancel   bool // a cancel request waits until the client's own query is at the head
+	again    int           // servers in a row that ended before they had read what was sent
+	cancel   chan struct{} // not nil: cancel requests wait until the client's own query is at the head; closed when they are done
 }
 
 // sessionAddr is where a client is, for logs and the console.
@@ -146,12 +149,35 @@ func (s *session) readable() bool {
 			return true
 		}
 		if err != nil {
-			return false
+			return err == io.EOF && s.saidAll()
 		}
 		if drained {
 			return true
 		}
 	}
+}
+
+// saidAll reports whether a client that sends no more has said goodbye behind
+// messages that are not handled yet: these still run, as PostgreSQL would run
+// them, and the session stays for as long.
+func (s *session) saidAll() bool {
+	s.in.Lock()
+	defer s.in.Unlock()
+	if s.terminate || s.bigSize > 0 || s.pass > 0 {
+		return false
+	}
+	for b := s.input(); len(b) >= wire.HeaderLen; {
+		typ, size := wire.Header(b)
+		if typ == wire.MsgTerminate {
+			s.orderly = true
+			return s.advance()
+		}
+		if size < wire.HeaderLen || size > len(b) {
+			break
+		}
+		b = b[size:]
+	}
+	return false
 }
 
 // flushServer waits until the server has taken what the client sent, as a
