@@ -2,7 +2,7 @@
 // database, or in front of a private PostgreSQL that lives as long as this
 // program, with everything on the screen that a newcomer needs to try it.
 //
-// It ends on SIGINT, SIGTERM and SIGHUP (a closed terminal) and leaves no
+// It ends on SIGINT, SIGTERM, SIGHUP and with its terminal, and leaves no
 // process and no file; after SIGKILL the guard package does the same.
 package main
 
@@ -28,8 +28,14 @@ func main() {
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 
+	stop, done := make(chan struct{}), make(chan struct{})
+	go watchTerminal(signals, stop, done)
+
 	r := &runner{demo: *demo, bin: *bin, out: os.Stdout}
-	if err := r.run(signals); err != nil && !errors.Is(err, context.Canceled) {
+	err := r.run(signals)
+	close(stop)
+	<-done
+	if err != nil && !errors.Is(err, context.Canceled) {
 		fmt.Fprintln(os.Stderr, "make run:", err)
 		os.Exit(1)
 	}

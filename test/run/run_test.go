@@ -44,8 +44,23 @@ type started struct {
 	said bytes.Buffer  // what was read of it
 }
 
-// startRun builds the program and starts it as a process.
+// startRun builds the program and starts it as a process whose output goes
+// into a pipe.
 func startRun(t *testing.T, env []string, args ...string) *started {
+	t.Helper()
+	s := prepareRun(t, env, args...)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.cmd.Stdout, s.cmd.Stderr = w, w
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	s.start(r, w)
+	return s
+}
+
+// prepareRun builds the program and makes its command.
+func prepareRun(t *testing.T, env []string, args ...string) *started {
 	t.Helper()
 	postgres.ForTest(t) // skips where there is no PostgreSQL
 	program := filepath.Join(binDir, "run")
@@ -64,25 +79,25 @@ func startRun(t *testing.T, env []string, args ...string) *started {
 		}
 	}
 	s.cmd.Env = append(append(s.cmd.Env, "TMPDIR="+s.temp), env...)
-	r, w, err := os.Pipe()
+	return s
+}
+
+// start starts the command; from is what the test reads, and to what the
+// program alone is to hold.
+func (s *started) start(from, to *os.File) {
+	s.t.Helper()
+	s.out = bufio.NewReader(from)
+	err := s.cmd.Start()
+	to.Close()
 	if err != nil {
-		t.Fatal(err)
+		from.Close()
+		s.t.Fatal(err)
 	}
-	s.cmd.Stdout, s.cmd.Stderr = w, w
-	s.out = bufio.NewReader(r)
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	err = s.cmd.Start()
-	w.Close()
-	if err != nil {
-		r.Close()
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
+	s.t.Cleanup(func() {
 		s.cmd.Process.Kill()
 		s.cmd.Wait()
-		r.Close()
+		from.Close()
 	})
-	return s
 }
 
 // openTemp makes a temporary folder that PostgreSQL's user can enter too.
