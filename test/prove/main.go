@@ -63,7 +63,7 @@ type proof struct {
 // in the program, and the tests of the whole of it.
 var raced = []string{
 	"./wire/...", "./backend/...", "./proxy/...", "./admin/...", "./config/...", "./cmd/...",
-	"./test/conformance/...", "./test/guard/...", "./test/postgres/...",
+	"./test/conformance/...", "./test/harness/...", "./test/pooling/...", "./test/guard/...", "./test/postgres/...",
 }
 
 // targets are the systems that pgpoold is released for.
