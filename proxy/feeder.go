@@ -235,7 +235,9 @@ func (f *feeder) message(typ byte, b []byte, size int) progress {
 		f.keep(size)
 		s.batch++
 	case wire.MsgFlush:
-		l.ledger.SawFlush()
+		if size > wire.HeaderLen { // malformed: PostgreSQL says so
+			l.ledger.Append(wire.Entry{Msg: typ})
+		}
 		f.keep(size)
 	case wire.MsgCopyDone, wire.MsgCopyFail:
 		if l.ledger.Copying() {

@@ -62,21 +62,25 @@ type Ledger struct {
 	open     bool // a message of the extended protocol was sent since the last Sync
 	skipping bool // the batch failed and its Sync has not been sent
 	inError  bool // the head, a Query, FunctionCall or Sync, has failed; its ReadyForQuery is owed
-	replied  bool // the head has had a reply
+	last     byte // type of the last reply to the head; 0: it has had none
 
 	copyIn    bool // CopyInResponse was seen
 	copyEnded bool // and the client has ended the data
 	copyBoth  bool
-	struck    int  // Syncs that this COPY has eaten
-	ambiguous bool // a COPY failed: whether it had eaten its Syncs is not known
+	struck    int // Syncs that this COPY has eaten
+	// extra is how many ReadyForQuery may come that no entry stands for: a
+	// COPY failed, and how many of its Syncs it had eaten by then is not known.
+	extra int
 
 	ready   int // entries that ReadyForQuery settles: Query, FunctionCall, Sync
+	mayCopy int // entries that may turn out to be a COPY: Query, Execute
 	settled []Settled
 }
 
 // Append notes a message that the server will answer. It tells whether the
 // server will look at it at all: after an error it skips everything up to
-// Sync. CopyData and Flush owe nothing; Flush is noted with SawFlush.
+// Sync. CopyData and Flush owe nothing and are not noted, but for a Flush that
+// PostgreSQL will find malformed.
 func (l *Ledger) Append(e Entry) (looked bool) {
 	if l.skipping {
 		if e.Msg != MsgSync {
@@ -90,45 +94,46 @@ func (l *Ledger) Append(e Entry) (looked bool) {
 		switch {
 		case l.copyIn && !l.copyEnded:
 			l.copyEnded = true
-		case !l.copyIn && l.mayCopy():
-			l.q.push(e)
+		case l.mayCopy > 0:
+			l.q.push(e) // for a COPY that has not begun, perhaps the second of one Query
 		}
 		return true
-	case MsgSync:
+	case MsgSync, MsgFlush:
 		if l.copyIn && !l.copyEnded {
-			l.struck++
-			l.settle(e, Skipped)
+			l.strike(e)
 			return false
 		}
+	}
+	switch e.Msg {
+	case MsgSync, MsgQuery, MsgFunctionCall:
 		l.open = false
-		l.ready++
-	case MsgQuery, MsgFunctionCall:
-		l.open = false
-		l.ready++
 	default:
 		l.open = true
 	}
 	l.q.push(e)
+	l.count(e.Msg, 1)
 	return true
 }
 
-// SawFlush notes that a Flush was sent: until Sync the server is in the
-// middle of a batch.
-func (l *Ledger) SawFlush() {
-	if !(l.copyIn && !l.copyEnded) {
-		l.open = true
+// count keeps the counters of what is in the queue.
+func (l *Ledger) count(msg byte, by int) {
+	switch msg {
+	case MsgQuery:
+		l.ready += by
+		l.mayCopy += by
+	case MsgFunctionCall, MsgSync:
+		l.ready += by
+	case MsgExecute:
+		l.mayCopy += by
 	}
 }
 
-// mayCopy reports whether an entry is owed that may turn out to be a COPY.
-func (l *Ledger) mayCopy() bool {
-	for i := range l.q.len() {
-		switch l.q.at(i).Msg {
-		case MsgQuery, MsgExecute:
-			return true
-		}
+// strike settles a Sync or Flush that a COPY eats.
+func (l *Ledger) strike(e Entry) {
+	if e.Msg == MsgSync {
+		l.struck++
 	}
-	return false
+	l.settle(e, Skipped)
 }
 
 // Verdict is what to do with a message that the server sent.
@@ -148,12 +153,16 @@ type Verdict struct {
 func (l *Ledger) Settle(typ, status byte) Verdict {
 	if typ == MsgNotice || typ == MsgNotification || typ == MsgParameterStatus {
 		v := l.verdict()
-		if v.Action == Replace {
+		if v.Action == Replace || v.Action == MakeUp {
 			v.Action = Forward
 		}
 		return v
 	}
 	v := l.verdict()
+	if v.Action == MakeUp {
+		v.Broken = true // its turn has come, and no server answers it
+		return v
+	}
 	if typ == MsgError {
 		l.failed(&v)
 		return v
@@ -161,15 +170,15 @@ func (l *Ledger) Settle(typ, status byte) Verdict {
 	if typ == MsgReady {
 		return l.readyForQuery(v, status)
 	}
-	if !v.Known {
-		v.Broken = true
-		return v
+	var ok, done bool
+	if v.Known && !l.inError {
+		ok, done = step(v.Head.Msg, l.last, typ)
 	}
-	ok, done := step(v.Head.Msg, typ)
 	if !ok {
 		v.Broken = true
 		return v
 	}
+	l.extra = 0 // they would have come in front of this
 	switch typ {
 	case MsgCopyIn:
 		l.beginCopyIn()
@@ -182,7 +191,7 @@ func (l *Ledger) Settle(typ, status byte) Verdict {
 		// The message was meant to fail. It did not, so its reply is the truth.
 		v.Action = Forward
 	}
-	l.replied = true
+	l.last = typ
 	if done {
 		l.pop(Done)
 	}
@@ -193,20 +202,18 @@ func (l *Ledger) Settle(typ, status byte) Verdict {
 // came to meet them.
 func (l *Ledger) pop(o Outcome) {
 	e := l.q.pop()
-	switch e.Msg {
-	case MsgQuery, MsgFunctionCall, MsgSync:
-		l.ready--
-	}
+	l.count(e.Msg, -1)
 	l.settle(e, o)
-	l.replied, l.inError = false, false
+	l.last, l.inError = 0, false
 	for l.q.len() > 0 && l.q.at(0).Msg == CopyMark {
 		l.q.pop()
 	}
 }
 
-// step tells whether a reply of type typ may answer a message, and whether it
-// is the last one.
-func step(msg, typ byte) (ok, done bool) {
+// step tells whether a reply of type typ may answer a message whose reply
+// before was of type last, and whether it is the final one. ReadyForQuery and
+// ErrorResponse are not its business.
+func step(msg, last, typ byte) (ok, done bool) {
 	switch msg {
 	case MsgParse:
 		return typ == MsgParseComplete, true
@@ -217,27 +224,51 @@ func step(msg, typ byte) (ok, done bool) {
 	case MsgDescribe:
 		switch typ {
 		case MsgParamDescription:
-			return true, false
+			return last == 0, false
 		case MsgRowDescription, MsgNoData:
 			return true, true
 		}
 	case MsgExecute:
 		switch typ {
-		case MsgDataRow, MsgCopyIn, MsgCopyOut, MsgCopyBoth, MsgCopyData, MsgCopyDone:
-			return true, false
-		case MsgCommandComplete, MsgEmptyQuery, MsgPortalSuspended:
+		case MsgDataRow:
+			return last == 0 || last == MsgDataRow, false
+		case MsgPortalSuspended:
+			return last == 0 || last == MsgDataRow, true
+		case MsgEmptyQuery:
+			return last == 0, true
+		case MsgCommandComplete:
 			return true, true
+		case MsgCopyIn, MsgCopyOut, MsgCopyBoth:
+			return last == 0, false
 		}
+		return copyStep(last, typ), false
 	case MsgQuery:
+		first := last == 0 || last == MsgCommandComplete // of a command
 		switch typ {
-		case MsgDataRow, MsgRowDescription, MsgCommandComplete, MsgEmptyQuery,
-			MsgCopyIn, MsgCopyOut, MsgCopyBoth, MsgCopyData, MsgCopyDone:
-			return true, false
+		case MsgRowDescription:
+			return first || last == MsgCopyDone, false // in a walsender also at the end of a timeline
+		case MsgDataRow:
+			return last == MsgRowDescription || last == MsgDataRow, false
+		case MsgEmptyQuery:
+			return last == 0, false
+		case MsgCommandComplete:
+			return last != MsgEmptyQuery, false
+		case MsgCopyIn, MsgCopyOut, MsgCopyBoth:
+			return first, false
 		}
+		return copyStep(last, typ), false
 	case MsgFunctionCall:
-		return typ == MsgFunctionResult, false
+		return typ == MsgFunctionResult && last == 0, false
 	}
 	return false, false
+}
+
+// copyStep judges CopyData and CopyDone from the server.
+func copyStep(last, typ byte) (ok bool) {
+	if typ != MsgCopyData && typ != MsgCopyDone {
+		return false
+	}
+	return last == MsgCopyOut || last == MsgCopyBoth || last == MsgCopyData
 }
 
 // verdict is the head's action, for a reply that is a success.
@@ -253,13 +284,17 @@ func (l *Ledger) failed(v *Verdict) {
 	if v.Action == Swallow {
 		v.Action = Forward
 	}
-	if l.copyIn && l.struck > 0 {
-		l.ambiguous = true
+	if !v.Known {
+		v.Broken = true
+		return
+	}
+	if v.Head.Msg != MsgSync {
+		l.extra = 0 // as in Settle
+	}
+	if l.copyIn {
+		l.extra += l.struck
 	}
 	l.endCopy()
-	if !v.Known {
-		return // nothing is owed: the server speaks for itself, and usually ends
-	}
 	switch v.Head.Msg {
 	case MsgQuery, MsgFunctionCall, MsgSync:
 		l.inError = true
@@ -278,33 +313,44 @@ func (l *Ledger) failed(v *Verdict) {
 
 func (l *Ledger) readyForQuery(v Verdict, status byte) Verdict {
 	switch {
-	case !v.Known && l.ambiguous,
-		v.Known && l.ambiguous && v.Head.Msg == MsgQuery && !l.replied && !l.inError:
-		// The answer to a Sync that the failed COPY had not eaten after all; a
-		// Query's own ReadyForQuery never comes first.
-		v.Action = Forward
-		l.status = status
-		return v
-	case v.Known && (v.Head.Msg == MsgQuery || v.Head.Msg == MsgFunctionCall || v.Head.Msg == MsgSync):
-		if v.Head.Msg == MsgQuery {
-			l.ambiguous = false
-		}
+	case v.Known && l.ends(v.Head.Msg):
+		outcome := Done
 		if l.inError {
-			l.pop(Failed)
-		} else {
-			l.pop(Done)
+			outcome = Failed
 		}
+		l.pop(outcome)
+		l.endCopy()
+		l.copyBoth = false
+		if v.Action == Replace {
+			v.Action = Forward
+		}
+	case l.extra > 0 && l.last == 0:
+		// The answer to a Sync that the failed COPY had not eaten after all.
+		l.extra--
+		if l.skipping {
+			l.skipping, l.open = false, false
+		}
+		v = Verdict{Action: Forward}
 	default:
 		v.Broken = true
 		return v
 	}
 	l.status = status
-	l.endCopy()
-	l.copyBoth = false
-	if v.Action == Replace {
-		v.Action = Forward
-	}
 	return v
+}
+
+// ends tells whether ReadyForQuery may answer the head, given what came
+// before.
+func (l *Ledger) ends(msg byte) bool {
+	switch msg {
+	case MsgSync:
+		return true
+	case MsgQuery:
+		return l.inError || l.last == MsgCommandComplete || l.last == MsgEmptyQuery
+	case MsgFunctionCall:
+		return l.inError || l.last == MsgFunctionResult
+	}
+	return false
 }
 
 // beginCopyIn enters COPY IN: PostgreSQL ignores Sync and Flush until the
@@ -317,11 +363,10 @@ func (l *Ledger) beginCopyIn() {
 		case CopyMark:
 			l.q.remove(i)
 			l.copyEnded = true
-		case MsgSync:
+		case MsgSync, MsgFlush:
 			e := l.q.remove(i)
-			l.ready--
-			l.struck++
-			l.settle(e, Skipped)
+			l.count(e.Msg, -1)
+			l.strike(e)
 		default:
 			i++
 		}
@@ -365,7 +410,7 @@ func (l *Ledger) Abandon() {
 	for l.q.len() > 0 {
 		l.settle(l.q.pop(), Skipped)
 	}
-	l.ready = 0
+	l.ready, l.mayCopy = 0, 0
 }
 
 // Len is the number of replies owed.
@@ -401,12 +446,12 @@ func (l *Ledger) CopyIn() (in, extended bool) {
 // Copying reports whether CopyData, CopyDone or CopyFail from the client may
 // mean something to the server: a COPY is open, or a command is owed that may
 // turn out to be one.
-func (l *Ledger) Copying() bool { return l.copyIn || l.copyBoth || l.mayCopy() }
+func (l *Ledger) Copying() bool { return l.copyIn || l.copyBoth || l.mayCopy > 0 }
 
 // CanMakeUp reports whether a reply to Parse may be made up now: the server's
 // state is known, and is one in which PostgreSQL would parse.
 func (l *Ledger) CanMakeUp() bool {
-	return l.ready == 0 && !l.skipping && l.Status() != TxFailed
+	return l.ready == 0 && l.extra == 0 && !l.skipping && !l.copyIn && !l.copyBoth && l.Status() != TxFailed
 }
 
 // HeadOurs reports whether the reply that is owed next answers a message of
@@ -417,12 +462,12 @@ func (l *Ledger) HeadOurs() bool {
 }
 
 // Ambiguous reports whether the server may still send a ReadyForQuery that
-// nobody waits for, because a COPY failed with Syncs inside. A Query settles
-// the question.
-func (l *Ledger) Ambiguous() bool { return l.ambiguous }
+// nobody waits for, because a COPY failed with Syncs inside. The reply to any
+// other message settles the question, so a Query may be sent to do that.
+func (l *Ledger) Ambiguous() bool { return l.extra > 0 }
 
 // Releasable is the ledger's part of "this server may go back to the pool
 // now": nothing is owed, no transaction is open, no batch is unfinished.
 func (l *Ledger) Releasable() bool {
-	return l.q.len() == 0 && l.Status() == TxIdle && !l.open && !l.copyIn && !l.copyBoth && !l.ambiguous
+	return l.q.len() == 0 && l.Status() == TxIdle && !l.open && !l.copyIn && !l.copyBoth && l.extra == 0
 }
