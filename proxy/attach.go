@@ -23,9 +23,11 @@ func (s *session) attach(l *link) {
 	s.sentN = 0
 	s.found = 0
 	l.stats.assignments++
-	if l.srv == s.lastServer.Load() {
+	switch s.lastServer.Load() {
+	case nil: // the session's first
+	case l.srv:
 		l.stats.kept++
-	} else {
+	default:
 		l.stats.switches++
 	}
 	s.state.Store(uint32(stateActive))

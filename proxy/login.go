@@ -122,6 +122,7 @@ func (lg *login) run(slot *loginSlot) error {
 		return err
 	}
 	if px.opts.Console != nil && (dbname == "pgbouncer" || dbname == "pgpoold") && px.opts.Databases[dbname] == nil {
+		slot.done()
 		return lg.console(user, st.Parameters)
 	}
 	db := px.database(dbname)

@@ -118,7 +118,7 @@ func (p *pool) snapshot(now time.Time, snap *Snapshot) PoolSnapshot {
 		ServerAssignments: stats.assignments, Xacts: stats.xacts, Queries: stats.queries,
 		BytesReceived: stats.received, BytesSent: stats.sent, XactTime: stats.xactTime, QueryTime: stats.queryTime,
 		WaitTime: st.WaitTime, ClientParses: stats.clientParses, ServerParses: stats.parses, Binds: stats.binds,
-		ClientLogins: ps.Stats.ClientLogins, Switches: stats.switches, Dials: st.Dials, DialErrors: st.DialErrors,
+		ClientLogins: ps.Stats.ClientLogins, Switches: stats.switches, Kept: stats.kept, Dials: st.Dials, DialErrors: st.DialErrors,
 	}
 	return ps
 }

@@ -18,6 +18,7 @@ type pool struct {
 	opts    *backend.PoolOptions
 	servers *backend.Pool
 	px      *Server
+	main    bool // known from the configuration: pgpoold is not ready without it
 
 	epoch atomic.Uint64 // raised when plans may have gone stale
 
@@ -66,7 +67,7 @@ func (px *Server) poolFor(db *Database, id identity, size *int, replication stri
 	if p := px.pools[key]; p != nil {
 		return p, nil
 	}
-	p := &pool{key: key, opts: &opts, px: px, links: map[*link]struct{}{}, started: map[settings]*startup{}, closes: map[backend.CloseReason]uint64{}}
+	p := &pool{key: key, opts: &opts, px: px, main: id.User == "" && session == 0, links: map[*link]struct{}{}, started: map[settings]*startup{}, closes: map[backend.CloseReason]uint64{}}
 	var err error
 	p.servers, err = backend.NewPool(opts, backend.Callbacks{NewHandler: p.newLink, Dialled: p.dialled})
 	if err != nil {

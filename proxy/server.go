@@ -259,6 +259,9 @@ func (px *Server) Ready() (bool, string) {
 		return false, "draining"
 	}
 	for _, p := range px.allPools() {
+		if !p.main {
+			continue
+		}
 		if ok, err := p.servers.Ready(); !ok {
 			if err != nil {
 				return false, p.key.database + ": " + err.Error()

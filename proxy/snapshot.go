@@ -116,6 +116,7 @@ type PoolStats struct {
 	Binds             uint64
 	ClientLogins      uint64
 	Switches          uint64 // attaches to another server than the session's last
+	Kept              uint64 // attaches to the session's last server
 	Dials             uint64
 	DialErrors        uint64
 }

@@ -204,13 +204,13 @@ func (p *Pgpoold) Settled(patience time.Duration) error {
 }
 
 // Switched is the share of transactions that ran on another server than the
-// session's last one, and their number. Pinned sessions do not count, because
-// they attach only once.
+// session's last one, and their number. A session's first attach does not
+// count, and pinned sessions do not, because they attach only once.
 func (p *Pgpoold) Switched() (share float64, attaches uint64) {
 	var switches uint64
 	for _, pool := range p.Server().Snapshot().Pools {
 		switches += pool.Stats.Switches
-		attaches += pool.Stats.ServerAssignments
+		attaches += pool.Stats.Switches + pool.Stats.Kept
 	}
 	if attaches == 0 {
 		return 1, 0
