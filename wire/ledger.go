@@ -74,6 +74,7 @@ type Ledger struct {
 
 	ready   int // entries that ReadyForQuery settles: Query, FunctionCall, Sync
 	mayCopy int // entries that may turn out to be a COPY: Query, Execute
+	marks   int // entries that are CopyMark
 	settled []Settled
 }
 
@@ -96,6 +97,7 @@ func (l *Ledger) Append(e Entry) (looked bool) {
 			l.copyEnded = true
 		case l.mayCopy > 0:
 			l.q.push(e) // for a COPY that has not begun, perhaps the second of one Query
+			l.marks++
 		}
 		return true
 	case MsgSync, MsgFlush:
@@ -207,6 +209,7 @@ func (l *Ledger) pop(o Outcome) {
 	l.last, l.inError = 0, false
 	for l.q.len() > 0 && l.q.at(0).Msg == CopyMark {
 		l.q.pop()
+		l.marks--
 	}
 }
 
@@ -362,6 +365,7 @@ func (l *Ledger) beginCopyIn() {
 		switch l.q.at(i).Msg {
 		case CopyMark:
 			l.q.remove(i)
+			l.marks--
 			l.copyEnded = true
 		case MsgSync, MsgFlush:
 			e := l.q.remove(i)
@@ -410,7 +414,7 @@ func (l *Ledger) Abandon() {
 	for l.q.len() > 0 {
 		l.settle(l.q.pop(), Skipped)
 	}
-	l.ready, l.mayCopy = 0, 0
+	l.ready, l.mayCopy, l.marks = 0, 0, 0
 }
 
 // Len is the number of replies owed.
@@ -453,6 +457,11 @@ func (l *Ledger) Copying() bool { return l.copyIn || l.copyBoth || l.mayCopy > 0
 func (l *Ledger) CanMakeUp() bool {
 	return l.ready == 0 && l.extra == 0 && !l.skipping && !l.copyIn && !l.copyBoth && l.Status() != TxFailed
 }
+
+// CanMakeUpClose reports whether a reply to Close may be made up now, in any
+// state of the transaction. It may not where a COPY IN could leave a
+// ReadyForQuery behind that belongs in front of it.
+func (l *Ledger) CanMakeUpClose() bool { return l.extra == 0 && l.marks == 0 && !l.copyIn }
 
 // HeadOurs reports whether the reply that is owed next answers a message of
 // pgpoold's own.

@@ -144,9 +144,12 @@ func checkCounts(t *testing.T, l *Ledger) {
 	var n Ledger
 	for i := range l.q.len() {
 		n.count(l.q.at(i).Msg, 1)
+		if l.q.at(i).Msg == CopyMark {
+			n.marks++
+		}
 	}
-	if n.ready != l.ready || n.mayCopy != l.mayCopy {
-		t.Fatalf("%d ReadyForQuery and %d possible COPYs are owed, counted %d and %d", n.ready, n.mayCopy, l.ready, l.mayCopy)
+	if n.ready != l.ready || n.mayCopy != l.mayCopy || n.marks != l.marks {
+		t.Fatalf("%d ReadyForQuery, %d possible COPYs and %d marks, counted %d, %d and %d", n.ready, n.mayCopy, n.marks, l.ready, l.mayCopy, l.marks)
 	}
 	if l.q.len() > 0 && l.q.at(0).Msg == CopyMark {
 		t.Fatal("a mark is at the head")

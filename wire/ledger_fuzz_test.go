@@ -1,0 +1,408 @@
+package wire
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+)
+
+// choices are a fuzzer's bytes, used up one by one; zeros follow.
+type choices []byte
+
+func (c *choices) next(n int) int {
+	if len(*c) == 0 {
+		return 0
+	}
+	b := (*c)[0]
+	*c = (*c)[1:]
+	return int(b) % n
+}
+
+// program is what a well-behaved client sends. It may pipeline as it likes,
+// but ends the data of each COPY that it begins before it sends anything else.
+func (c *choices) program() []message {
+	var all []message
+	send := func(typ byte, do ...effect) { all = append(all, message{typ: typ, do: do}) }
+	copyData := func(extended bool) {
+		synced := false
+		for range c.next(4) {
+			switch c.next(4) {
+			case 0:
+				send(MsgSync)
+				synced = true
+			case 1:
+				send(MsgFlush)
+			default:
+				send(MsgCopyData)
+			}
+		}
+		if c.next(4) == 0 {
+			send(MsgCopyFail)
+		} else {
+			send(MsgCopyDone)
+		}
+		if extended && synced {
+			send(MsgSync) // as libpq does
+		}
+	}
+	isCopy := func(e effect) bool { return e == copyIn || e == copyBad || e == copyDie }
+	commands := []effect{rows, modify, fail, failRows, begin_, commit, rollback, copyIn, copyBad, copyDie, copyOut}
+	for range 1 + c.next(8) {
+		switch c.next(8) {
+		case 0, 1:
+			var do []effect
+			for range 1 + c.next(3) {
+				do = append(do, commands[c.next(len(commands))])
+			}
+			if c.next(8) == 0 {
+				do = []effect{empty}
+			}
+			send(MsgQuery, do...)
+			for _, e := range do {
+				if isCopy(e) {
+					copyData(false)
+				}
+			}
+		case 2, 3, 4, 5:
+			e := append(commands, empty, suspend)[c.next(len(commands)+2)]
+			early := modify // what Parse, Bind and Describe have to fear of it
+			if e == rollback || e == commit {
+				early = e
+			}
+			stage := c.next(8)
+			if stage == 0 {
+				send(MsgParse, fail)
+			} else if e == empty {
+				send(MsgParse, empty)
+			} else {
+				send(MsgParse, early)
+			}
+			if c.next(4) == 0 {
+				send(MsgFlush)
+			}
+			if stage == 1 {
+				send(MsgBind, fail)
+			} else {
+				send(MsgBind, early)
+			}
+			if c.next(2) == 0 {
+				if e == rows || e == failRows || e == suspend {
+					send(MsgDescribe, rows)
+				} else {
+					send(MsgDescribe, noData)
+				}
+			}
+			send(MsgExecute, e)
+			if isCopy(e) {
+				copyData(true)
+			}
+			if c.next(4) > 0 {
+				send(MsgSync)
+			}
+		case 6:
+			send(MsgFunctionCall, [...]effect{rows, fail}[c.next(2)])
+		default:
+			switch c.next(7) {
+			case 0:
+				send(MsgFlush)
+			case 1:
+				send(MsgCopyData)
+			case 2:
+				send(MsgCopyDone)
+			case 3:
+				send(MsgClose)
+			case 4:
+				all = append(all, message{typ: MsgFlush, bad: true})
+			default:
+				send(MsgSync)
+			}
+		}
+	}
+	if c.next(2) == 0 {
+		send(MsgSync)
+	}
+	return all
+}
+
+func (r reply) String() string {
+	if r.typ == MsgReady {
+		return "Z" + string(r.status)
+	}
+	return string(r.typ)
+}
+
+func (m message) String() string {
+	text := string(m.typ)
+	for _, e := range m.do {
+		text += string(e)
+	}
+	if m.bad {
+		text += "!"
+	}
+	return text
+}
+
+// direct is what a client sees without a pooler.
+func direct(t *testing.T, program []message) (seen []reply, idle bool) {
+	s := newSimulator()
+	for _, m := range program {
+		out, fatal := s.receive(m)
+		if fatal {
+			t.Fatalf("%v: not well-behaved at %v", program, m)
+		}
+		seen = append(seen, out...)
+	}
+	return seen, s.idle()
+}
+
+// pooled plays the same through a ledger, in an order of events that the
+// choices decide, with Parses of the pooler's own and made-up replies.
+type pooled struct {
+	t      *testing.T
+	c      *choices
+	ledger Ledger
+	server *simulator
+	sent   []message
+	coming []reply
+	seen   []reply
+	log    []string
+}
+
+func (p *pooled) note(format string, args ...any) {
+	p.log = append(p.log, fmt.Sprintf(format, args...))
+}
+
+func (p *pooled) failf(format string, args ...any) {
+	p.t.Helper()
+	p.t.Fatalf("%s\n%s", fmt.Sprintf(format, args...), strings.Join(p.log, " "))
+}
+
+func (p *pooled) append(e Entry) {
+	p.note("+%c%s", e.Msg, [...]string{"", "~", "!", "="}[e.Action])
+	p.ledger.Append(e)
+}
+
+// client is one message of the client's, as the proxy treats it.
+func (p *pooled) client(m message) {
+	if p.ledger.Releasable() && p.c.next(4) == 0 {
+		p.append(Entry{Msg: MsgQuery, Action: Swallow}) // a replay
+		p.sent = append(p.sent, message{typ: MsgQuery, do: []effect{modify, rows}})
+	}
+	if p.ledger.Skipping() && m.typ != MsgSync {
+		return
+	}
+	switch m.typ {
+	case MsgCopyData:
+		if !p.ledger.Copying() {
+			return
+		}
+	case MsgCopyDone, MsgCopyFail:
+		if !p.ledger.Copying() {
+			return
+		}
+		p.append(Entry{Msg: CopyMark})
+	case MsgFlush:
+		if m.bad {
+			p.append(Entry{Msg: MsgFlush})
+		}
+	case MsgParse:
+		if m.effect() != fail && p.ledger.CanMakeUp() && p.c.next(2) == 0 {
+			p.append(Entry{Msg: MsgParse, Action: MakeUp})
+			p.emit()
+			return
+		}
+		p.append(Entry{Msg: MsgParse})
+	case MsgClose:
+		if p.ledger.CanMakeUpClose() {
+			p.append(Entry{Msg: MsgClose, Action: MakeUp})
+			p.emit()
+			return
+		}
+		p.append(Entry{Msg: MsgClose})
+	case MsgBind:
+		if p.c.next(3) == 0 {
+			p.append(Entry{Msg: MsgParse, Action: Swallow})
+			injected := message{typ: MsgParse, do: m.do}
+			if m.effect() == fail {
+				injected.do = []effect{modify}
+			}
+			p.sent = append(p.sent, injected)
+		}
+		p.append(Entry{Msg: MsgBind})
+	default:
+		p.append(Entry{Msg: m.typ})
+	}
+	p.sent = append(p.sent, m)
+	p.emit()
+}
+
+func (p *pooled) emit() {
+	for {
+		e, ok := p.ledger.Emit()
+		if !ok {
+			break
+		}
+		typ := byte(MsgParseComplete)
+		if e.Msg == MsgClose {
+			typ = MsgCloseComplete
+		}
+		p.seen = append(p.seen, reply{typ: typ})
+		p.note("(%c)", typ)
+	}
+	checkCounts(p.t, &p.ledger)
+	if !p.ledger.Releasable() {
+		return
+	}
+	if !p.server.idle() || len(p.coming) > 0 {
+		p.failf("releasable, but the server is busy: %+v, coming %v", p.server, p.coming)
+	}
+	for _, m := range p.sent {
+		if m.typ != MsgCopyData && m.typ != MsgCopyDone && m.typ != MsgCopyFail && m.typ != MsgFlush {
+			p.failf("releasable, but %v is on its way", m)
+		}
+	}
+}
+
+// work lets the server read one message.
+func (p *pooled) work() bool {
+	if len(p.sent) == 0 {
+		return false
+	}
+	out, fatal := p.server.receive(p.sent[0])
+	if fatal {
+		p.failf("the server ends at %v", p.sent[0])
+	}
+	p.sent = p.sent[1:]
+	p.coming = append(p.coming, out...)
+	return true
+}
+
+// settle takes one reply of the server's.
+func (p *pooled) settle() bool {
+	if len(p.coming) == 0 {
+		return false
+	}
+	r := p.coming[0]
+	p.coming = p.coming[1:]
+	p.note("-%v", r)
+	v := p.ledger.Settle(r.typ, r.status)
+	if v.Broken {
+		p.failf("broken")
+	}
+	if v.Action == Forward {
+		p.seen = append(p.seen, r)
+	}
+	p.emit()
+	l := &p.ledger
+	if l.Ambiguous() && l.Len() == 0 && l.Status() == TxIdle && !l.BatchOpen() {
+		p.append(Entry{Msg: MsgQuery, Action: Swallow})
+		p.sent = append(p.sent, message{typ: MsgQuery, do: []effect{empty}})
+	}
+	return true
+}
+
+func (p *pooled) run(program []message, idle bool) {
+	for _, m := range program {
+		for step := p.c.next(6); step > 0; step-- {
+			if p.c.next(2) == 0 || !p.settle() {
+				p.work()
+			}
+		}
+		p.client(m)
+	}
+	for p.settle() || p.work() {
+	}
+	// Whose Parse and Close were all made up has a batch open all the same.
+	if free := p.ledger.Releasable(); free != (idle && p.server.idle()) && !p.ledger.Ambiguous() {
+		p.failf("at the end releasable is %v, but the client is idle: %v, the server: %v", free, idle, p.server.idle())
+	}
+}
+
+// playBoth compares what the client sees.
+func playBoth(t *testing.T, data []byte) {
+	c := choices(data)
+	program := c.program()
+	want, idle := direct(t, program)
+	p := &pooled{t: t, c: &c, server: newSimulator()}
+	p.run(program, idle)
+	if fmt.Sprint(p.seen) != fmt.Sprint(want) {
+		p.failf("%v\nthe client sees %v\nbut directly    %v", program, p.seen, want)
+	}
+}
+
+// FuzzLedger plays well-behaved clients against a model of PostgreSQL.
+func FuzzLedger(f *testing.F) {
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 64 {
+		data := make([]byte, 16+r.IntN(100))
+		for i := range data {
+			data[i] = byte(r.Uint32())
+		}
+		f.Add(data)
+	}
+	f.Fuzz(playBoth)
+}
+
+// TestLedgerModel does so for a fixed number of clients.
+func TestLedgerModel(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	for range 5000 {
+		data := make([]byte, r.IntN(200))
+		for i := range data {
+			data[i] = byte(r.Uint32())
+		}
+		playBoth(t, data)
+		if t.Failed() {
+			return
+		}
+	}
+}
+
+// FuzzLedgerHostile feeds a ledger what no client and no server would send.
+func FuzzLedgerHostile(f *testing.F) {
+	f.Add([]byte("+Q-G+c-E-Z-Z"))
+	f.Add([]byte("+P+B+E+S-1-2-G+c-E-Z"))
+	messages := []byte{MsgParse, MsgBind, MsgDescribe, MsgExecute, MsgClose, MsgSync, MsgQuery, MsgFunctionCall, MsgFlush, CopyMark}
+	answers := []byte("123CDEGHIKNRSTVWZcdnstA")
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var l Ledger
+		c := choices(data)
+		for len(c) > 0 {
+			if c.next(2) == 0 {
+				e := Entry{Msg: messages[c.next(len(messages))], Action: Action(c.next(4)), Ref: l.Len()}
+				if e.Msg == CopyMark {
+					e.Ref = nil
+				}
+				l.Append(e)
+			} else {
+				typ := answers[c.next(len(answers))]
+				asked := l.Len() > 0 || l.Ambiguous()
+				v := l.Settle(typ, "ITE"[c.next(3)])
+				if v.Broken {
+					return
+				}
+				if !asked && !strings.ContainsRune("NSA", rune(typ)) {
+					t.Fatalf("%c was accepted, but nothing was asked", typ)
+				}
+			}
+			if c.next(8) > 0 {
+				for {
+					if _, ok := l.Emit(); !ok {
+						break
+					}
+				}
+				l.Settled()
+			}
+			checkCounts(t, &l)
+			if l.Releasable() && (l.Len() > 0 || l.Owed() > 0 || l.BatchOpen() || l.Skipping() || l.Copying()) {
+				t.Fatal("releasable, but not idle")
+			}
+		}
+		n := l.Len()
+		l.Abandon()
+		if l.Len() != 0 || l.Owed() != 0 || n < 0 {
+			t.Fatal("an abandoned ledger owes replies")
+		}
+	})
+}
