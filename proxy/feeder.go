@@ -3,6 +3,7 @@ package proxy
 import (
 	"time"
 
+	"pgpoold/proxy/sqlscan"
 	"pgpoold/wire"
 	"pgpoold/wire/stream"
 )
@@ -166,7 +167,7 @@ func (f *feeder) send() {
 		// The pump reads on to the server's last words and its end.
 		l.srv.Conn.Wake()
 	}
-	for {
+	for l.left == 0 { // not in the middle of a message of the server's
 		e, ok := l.ledger.Emit()
 		if !ok {
 			break
@@ -295,16 +296,18 @@ func (f *feeder) beginXact() {
 func (f *feeder) query(b []byte, size int) progress {
 	s, l := f.s, f.l
 	n := min(len(b), size)
-	if n < size && n < stream.BufferSize && s.bigSize == 0 {
-		return needBytes // a little more, so that the text is seen whole where it is short
+	if n < size && size <= maxWholeText {
+		return s.more(wire.MsgQuery, size)
 	}
 	f.beginXact()
 	e := wire.Entry{Msg: wire.MsgQuery}
 	if s.unnamed.exists() {
-		s.unnamed.begin(nil, s.batch)
+		s.unnamed.begin(nil, 0, s.batch)
 		e.Ref = unnamedChange{}
 	}
-	s.found |= s.scan(b[wire.HeaderLen:n])
+	if s.found |= s.scan(b[wire.HeaderLen:n]); n < size {
+		s.found |= sqlscan.Untracked | sqlscan.Resets
+	}
 	l.ledger.Append(e)
 	l.unnamedOf = 0
 	f.stream(b, size)
@@ -405,7 +408,7 @@ func (f *feeder) close(b []byte, size int) progress {
 	case len(text) == 0:
 		e := wire.Entry{Msg: wire.MsgClose}
 		if s.unnamed.exists() {
-			s.unnamed.begin(nil, s.batch)
+			s.unnamed.begin(nil, 0, s.batch)
 			e.Ref = unnamedChange{}
 		}
 		l.ledger.Append(e)
@@ -420,8 +423,14 @@ func (f *feeder) close(b []byte, size int) progress {
 		if st != nil {
 			e.Ref = s.names.begin(wire.Name(text), nil, s.batch)
 		}
+		if l.ledger.CanMakeUpClose() {
+			l.ledger.Append(e)
+			f.consumeMadeUp(size)
+			break
+		}
+		e.Action = wire.Forward
 		l.ledger.Append(e)
-		f.consumeMadeUp(size)
+		f.swap(size, func(dst []byte) []byte { return wire.AppendCloseStatement(dst, noSuchStatement) })
 	}
 	return handled
 }
