@@ -46,6 +46,10 @@ var lastServerID atomic.Uint64
 
 // connect is puddle's constructor: it logs in to the first host that lets it.
 func (p *Pool) connect(ctx context.Context) (*Server, error) {
+	// puddle's own context outlives the pool's.
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	defer context.AfterFunc(p.ctx, stop)()
 	if p.opts.ConnectTimeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, p.opts.ConnectTimeout)

@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"context"
 	"math"
 	"sync"
 	"time"
@@ -31,6 +32,8 @@ type Pool struct {
 	opts   PoolOptions
 	cb     Callbacks
 	puddle *puddle.Pool[*Server]
+	ctx    context.Context // done when Close begins: ends dials
+	cancel context.CancelFunc
 
 	pumps sync.WaitGroup // server pumps and dials
 
@@ -66,6 +69,7 @@ func NewPool(opts PoolOptions, cb Callbacks) (*Pool, error) {
 	if p.size <= 0 {
 		p.size = math.MaxInt32
 	}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
 	var err error
 	p.puddle, err = puddle.NewPool(&puddle.Config[*Server]{
 		Constructor: p.connect,
@@ -309,6 +313,7 @@ func (p *Pool) Discard(s *Server, reason CloseReason) {
 func (p *Pool) Close(err error) {
 	p.mu.Lock()
 	p.closed, p.closeErr = true, err
+	p.cancel()
 	idle := append([]*Server(nil), p.idle...)
 	for _, s := range idle {
 		p.goneLocked(s)

@@ -19,7 +19,7 @@ func (s *session) attach(l *link) {
 	}
 	l.state = linkAttached
 	l.sess = s
-	l.answered, l.wrote = false, false
+	l.answered, l.wrote, l.doomed = false, false, l.fatal != nil
 	s.sentN = 0
 	s.found = 0
 	l.stats.assignments++
@@ -147,9 +147,12 @@ func (s *session) serverLost(l *link, err error) {
 	fate := l.unread()
 	l.mu.Unlock()
 	if fate == perhapsUnread {
-		if reset, ok := l.srv.Conn.Ending(endingPatience); ok && reset {
+		reset, ok := l.srv.Conn.Ending(endingPatience)
+		l.mu.Lock()
+		if ok && (reset || s.repeatable(l)) {
 			fate = surelyUnread
 		}
+		l.mu.Unlock()
 	}
 	s.in.Lock()
 	l.mu.Lock()
@@ -206,6 +209,8 @@ const (
 // unread judges what a lost server can have read. mu is held.
 func (l *link) unread() fate {
 	switch {
+	case l.doomed:
+		return surelyUnread // nothing is read behind the last word
 	case l.fatal == nil || l.answered:
 		return perhapsRead
 	case l.replayed && bytes.HasPrefix(wire.ErrorField(l.fatal, 'C'), []byte("57")):

@@ -12,9 +12,9 @@ import (
 // more waits.
 const maxOwed = 4096
 
-// maxWholeParse is the largest Parse whose text is kept, so that it can be
-// sent to another server again.
-const maxWholeParse = 8 << 20
+// maxWholeText is the largest Query or Parse that is looked at whole. A
+// larger one may do anything, so its session stays with its server.
+const maxWholeText = 8 << 20
 
 // progress says what became of one message.
 type progress uint8
@@ -63,16 +63,12 @@ func (s *session) advance() (more bool) {
 				l.detach()
 			}
 		}
+		if p == mustWait {
+			s.blocked.Store(true) // under mu: what it waits for is settled under mu too
+		}
 		l.mu.Unlock()
 		if released {
 			l.giveBack()
-		}
-		if p == mustWait {
-			s.blocked.Store(true)
-			if l.settledEnough(s) {
-				s.blocked.Store(false)
-				continue
-			}
 		}
 		more = p != sessionEnd
 		break
@@ -86,14 +82,6 @@ func (s *session) advance() (more bool) {
 		}
 	}
 	return more
-}
-
-// settledEnough looks once more, after blocked was set, whether what advance
-// waits for has come in between.
-func (l *link) settledEnough(s *session) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.sess != s || l.ledger.Len() == 0
 }
 
 // input is what has come and is not handled.
@@ -205,11 +193,34 @@ func (s *session) detached() progress {
 			s.skip = true
 			continue
 		}
+		if p := s.usable(typ, b, size); p != handled {
+			return p
+		}
 		if !s.acquire() {
 			return mustWait
 		}
 		return handled
 	}
+}
+
+// usable reports whether enough of a message has come to send something of
+// it, so that no server is taken for a few bytes of a message.
+func (s *session) usable(typ byte, b []byte, size int) progress {
+	switch typ {
+	case wire.MsgQuery:
+		if size <= maxWholeText && len(b) < size {
+			return s.more(typ, size)
+		}
+	case wire.MsgParse:
+		if len(b) < size && size <= maxWholeText {
+			return s.more(typ, size)
+		}
+	case wire.MsgExecute, wire.MsgClose, wire.MsgDescribe:
+		if len(b) < size {
+			return s.more(typ, size)
+		}
+	}
+	return handled
 }
 
 // more asks for the rest of a message that must be seen as a whole, or, for a
@@ -246,7 +257,7 @@ func (s *session) closeDetached(body []byte) bool {
 		}
 	case body[0] == 'S':
 		if s.unnamed.exists() {
-			s.unnamed.begin(nil, s.batch)
+			s.unnamed.begin(nil, 0, s.batch)
 			s.unnamed.settle(true)
 		}
 	case body[0] != 'P':

@@ -23,7 +23,7 @@ type link struct {
 
 	// Owned by the pump.
 	carry   []byte // bytes of a message that has not arrived whole
-	left    int    // bytes of the current message that are still to come
+	left    int    // bytes of the current message that are still to come; written under mu
 	keep    bool   // and whether they go to the client
 	readErr error
 
@@ -59,6 +59,7 @@ type link struct {
 	leaveBy  time.Time
 	fatal    []byte // body of the ErrorResponse that ends the connection
 	replayed bool   // and it came while the replay was at the head
+	doomed   bool   // it had come before the session was attached
 	lastSess uint64 // session that was attached last
 	lastApp  string
 
@@ -118,7 +119,7 @@ func (l *link) poolLabel() any {
 // releasable reports whether the attached session's transaction has ended
 // and nothing ties the session to the server.
 func (l *link) releasable() bool {
-	return l.sess != nil && l.sess.mode != ModeSession && l.sess.pin == "" && l.ledger.Releasable() && !l.half && !l.srv.Conn.Queued()
+	return l.sess != nil && l.sess.mode != ModeSession && l.sess.pin == "" && l.ledger.Releasable() && !l.half && l.left == 0 && !l.srv.Conn.Queued()
 }
 
 // detach parts the session and the server. The caller holds mu and passes the
@@ -142,6 +143,7 @@ func (l *link) giveBack() {
 	if l.cancels > 0 {
 		// A cancel request on its way could hit the next user's query.
 		l.then = (*link).giveBackAfterCancel
+		l.leaveBy = time.Now().Add(l.px.opts.CancelWaitTimeout + l.px.opts.RecoverTimeout)
 		l.mu.Unlock()
 		l.pool.servers.Canceled(l.srv)
 		return

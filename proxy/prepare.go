@@ -15,7 +15,7 @@ const maxServerStatements = 200
 func (f *feeder) parse(b []byte, size int) progress {
 	s, l := f.s, f.l
 	if len(b) < size {
-		if size > maxWholeParse {
+		if size > maxWholeText {
 			return f.hugeParse(b, size)
 		}
 		return s.more(wire.MsgParse, size)
@@ -35,7 +35,7 @@ func (f *feeder) parse(b []byte, size int) progress {
 	found := s.scan(sql)
 	if len(text) == 0 {
 		s.found |= found
-		l.setUnnamed(s.unnamed.begin(body, s.batch))
+		l.setUnnamed(s.unnamed.begin(body, found, s.batch))
 		l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Ref: unnamedChange{}})
 		f.keep(size)
 		return handled
@@ -97,11 +97,11 @@ func (f *feeder) hugeParse(b []byte, size int) progress {
 	s, l := f.s, f.l
 	text, _, ok := wire.CString(b[wire.HeaderLen:])
 	if !ok || len(text) > 0 {
-		s.ending.CompareAndSwap(nil, fatal("54000", "the text of a named prepared statement is larger than %d bytes", maxWholeParse))
+		s.ending.CompareAndSwap(nil, fatal("54000", "the text of a named prepared statement is larger than %d bytes", maxWholeText))
 		return sessionEnd
 	}
 	s.found |= sqlscan.Untracked
-	l.setUnnamed(s.unnamed.begin([]byte{}, s.batch))
+	l.setUnnamed(s.unnamed.begin([]byte{}, 0, s.batch))
 	l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Ref: unnamedChange{}})
 	f.stream(b, size)
 	return handled
@@ -119,7 +119,9 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 			return "", nil, mustWait
 		case v == nil || v.body == nil:
 			return noSuchStatement, &replacement{}, handled
-		case !l.holdsUnnamed(v.gen):
+		}
+		s.found |= v.found
+		if !l.holdsUnnamed(v.gen) {
 			f.inject(v.body, v.gen)
 		}
 		return "", nil, handled
@@ -200,9 +202,13 @@ func (f *feeder) ensure(st *statement) {
 	f.put(func(dst []byte) []byte { return wire.AppendParse(dst, st.name, []byte(st.body)) })
 }
 
+// noBatch is a batch that there never is.
+const noBatch = ^uint64(0)
+
 // closeHeld closes a statement on the server, unseen by the client.
 func (f *feeder) closeHeld(h *held) {
 	h.pending++
+	h.batch = noBatch // what was sent of it before is void
 	f.l.ledger.Append(wire.Entry{Msg: wire.MsgClose, Action: wire.Swallow, Ref: &heldChange{held: h, close: true}})
 	f.put(func(dst []byte) []byte { return wire.AppendCloseStatement(dst, h.st.name) })
 }

@@ -120,6 +120,9 @@ func (l *link) settle(b []byte) (rest []byte, ok bool) {
 			}
 			l.left -= n
 			pos += n
+			if l.left == 0 {
+				l.emit(&c) // not in the middle of a message
+			}
 			continue
 		}
 		if len(b)-pos < wire.HeaderLen {
@@ -146,7 +149,9 @@ func (l *link) settle(b []byte) (rest []byte, ok bool) {
 			pos = len(b)
 			break
 		}
-		l.emit(&c)
+		if l.left == 0 {
+			l.emit(&c)
+		}
 	}
 	l.deliver(c.bytes())
 	return b[pos:], l.fatal == nil
@@ -175,7 +180,7 @@ func (l *link) deliver(out []byte) {
 	if !release && l.ledger.Len() > 0 {
 		// The reply goes on, so nobody else writes to this client: the server
 		// waits with it, as PostgreSQL itself would.
-		wake := s.blocked.Load() && l.ledger.Len() < maxOwed/2
+		wake := s.blocked.Load()
 		l.mu.Unlock()
 		if len(out) > 0 {
 			if err := s.conn.Write(out, true); err != nil {
@@ -202,7 +207,7 @@ func (l *link) deliver(out []byte) {
 	if err != nil {
 		s.writeFailed(err)
 	}
-	if release {
+	if release && l.fatal == nil {
 		l.giveBack()
 	}
 	if wake {
@@ -295,7 +300,7 @@ func (l *link) message(typ byte, body []byte, c *chunk) (keep, fits bool) {
 	case wire.MsgCommandComplete:
 		v := l.ledger.Settle(typ, 0)
 		if v.Action == wire.Forward && l.sess != nil {
-			l.tag(bytes.TrimRight(body, "\x00"))
+			l.tag(bytes.TrimRight(body, "\x00"), c)
 		}
 		l.answered = l.answered || v.Action != wire.Swallow
 		l.settledTo(c)
@@ -409,9 +414,11 @@ func (l *link) tell(c *chunk) {
 	if s == nil || s.told == l.reported {
 		return
 	}
-	l.reported.diff(s.told, func(name, value string) {
-		c.put(func(dst []byte) []byte { return wire.AppendParameterStatus(dst, name, value) })
-	})
+	if s.told.same != l.reported.same {
+		l.reported.diff(s.told, func(name, value string) {
+			c.put(func(dst []byte) []byte { return wire.AppendParameterStatus(dst, name, value) })
+		})
+	}
 	s.told = l.reported
 }
 
@@ -435,9 +442,13 @@ func (l *link) settled() (replayed bool) {
 		case unnamedChange:
 			if l.sess != nil {
 				// A Query that fails has taken the unnamed statement with it
-				// all the same; a Parse that fails too, but only on the server.
+				// all the same, and so has a Parse: PostgreSQL drops the old
+				// one before it looks at the new.
 				gone := st.Entry.Msg == wire.MsgQuery && st.Outcome != wire.Skipped
 				gen := l.sess.unnamed.settle(done || gone)
+				if st.Entry.Msg == wire.MsgParse && st.Outcome == wire.Failed {
+					l.sess.unnamed.drop()
+				}
 				if !done && l.unnamedOf == l.sess.id && l.unnamedGen == gen {
 					l.unnamedOf = 0
 				}

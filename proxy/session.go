@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"io"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -202,7 +203,7 @@ func (s *session) releaseLate(l *link) {
 
 // woken runs after somebody has woken the pump.
 func (s *session) woken() bool {
-	if s.ending.Load() != nil {
+	if s.ending.Load() != nil || s.conn.Queued() && s.conn.Flushed() != nil {
 		return false
 	}
 	s.blocked.Store(false)
@@ -300,7 +301,9 @@ func (s *session) transactionEnded(l *link) {
 	if s.found&sqlscan.Resets != 0 {
 		l.known = false // which settings it gave back is not known
 	}
-	s.found = 0
+	if l.ledger.Len() == 0 {
+		s.found = 0 // else it is also what stands behind
+	}
 }
 
 // pinUntracked is the reason of a session that may have made state which is
@@ -338,9 +341,15 @@ func (s *session) wish(l *link, name, value string) string {
 
 // tag looks at a command's tag for what concerns the session. The link's mu
 // is held.
-func (l *link) tag(tag []byte) {
+func (l *link) tag(tag []byte, c *chunk) {
 	s := l.sess
 	switch {
+	case bytes.Equal(tag, []byte("RESET")):
+		l.known = false
+		s.found |= sqlscan.Resets
+		if s.found&sqlscan.ResetsAll != 0 {
+			s.restart(l, c)
+		}
 	case bytes.Equal(tag, []byte("DISCARD ALL")), bytes.Equal(tag, []byte("DEALLOCATE ALL")):
 		for _, st := range s.names.clear() {
 			l.px.statements.drop(st)
@@ -351,11 +360,40 @@ func (l *link) tag(tag []byte) {
 		}
 		if len(tag) == len("DISCARD ALL") {
 			l.known = false
+			s.found |= sqlscan.Resets
+			s.restart(l, c)
+		}
+	case bytes.Equal(tag, []byte("DEALLOCATE")):
+		for _, h := range l.shelf.m {
+			h.sure = false // it may have been one of ours
+			l.tidy(h)
 		}
 	case bytes.HasPrefix(tag, []byte("ALTER")), bytes.HasPrefix(tag, []byte("DROP")), bytes.HasPrefix(tag, []byte("CREATE")):
 		l.pool.epoch.Add(1) // plans made before may no longer be what a Parse would make
 	case bytes.Equal(tag, []byte("LISTEN")), bytes.Equal(tag, []byte("LOAD")), bytes.Equal(tag, []byte("PREPARE")):
 		s.found |= sqlscan.Untracked
+	}
+}
+
+// restart gives every reported setting that stands at the server's own start
+// value the session's: PostgreSQL reports nothing when RESET changes nothing.
+// The link's mu is held.
+func (s *session) restart(l *link, c *chunk) {
+	for _, p := range s.start.list() {
+		for i, name := range l.reported.names {
+			if !strings.EqualFold(name, p.name) || !settable(name) {
+				continue
+			}
+			if base, _ := l.base.get(name); l.reported.values[i] != base {
+				continue
+			}
+			s.settings = s.settings.with(p.name, p.value, true)
+			value, ok := s.startTo.get(name)
+			if told, _ := s.told.get(name); ok && told != value {
+				s.told = s.told.with(name, value)
+				c.put(func(dst []byte) []byte { return wire.AppendParameterStatus(dst, name, value) })
+			}
+		}
 	}
 }
 

@@ -160,7 +160,25 @@ func quoteIdentifier(b *strings.Builder, name string) {
 type reported struct {
 	names    []string // as PostgreSQL spells them, sorted
 	values   []string
-	standard bool // standard_conforming_strings, asked for with every statement
+	standard bool                  // standard_conforming_strings, asked for with every statement
+	same     unique.Handle[string] // equal exactly if all names and values are
+}
+
+// sealed fills in what is derived from names and values.
+func (r *reported) sealed() *reported {
+	var b strings.Builder
+	r.standard = true
+	for i, name := range r.names {
+		b.WriteString(name)
+		b.WriteByte(0)
+		b.WriteString(r.values[i])
+		b.WriteByte(0)
+		if name == "standard_conforming_strings" {
+			r.standard = r.values[i] != "off"
+		}
+	}
+	r.same = unique.Make(b.String())
+	return r
 }
 
 func newReported(m map[string]string) *reported {
@@ -172,8 +190,7 @@ func newReported(m map[string]string) *reported {
 	for _, name := range r.names {
 		r.values = append(r.values, m[name])
 	}
-	r.standard = m["standard_conforming_strings"] != "off"
-	return r
+	return r.sealed()
 }
 
 // get returns the value of name.
@@ -188,19 +205,15 @@ func (r *reported) get(name string) (string, bool) {
 // with returns a copy with one value changed.
 func (r *reported) with(name, value string) *reported {
 	i := sort.SearchStrings(r.names, name)
-	standard := r.standard
-	if name == "standard_conforming_strings" {
-		standard = value != "off"
-	}
 	if i < len(r.names) && r.names[i] == name {
-		c := &reported{names: r.names, values: append([]string(nil), r.values...), standard: standard}
+		c := &reported{names: r.names, values: append([]string(nil), r.values...)}
 		c.values[i] = value
-		return c
+		return c.sealed()
 	}
-	c := &reported{names: append([]string(nil), r.names...), values: append([]string(nil), r.values...), standard: standard}
+	c := &reported{names: append([]string(nil), r.names...), values: append([]string(nil), r.values...)}
 	c.names = append(c.names[:i], append([]string{name}, c.names[i:]...)...)
 	c.values = append(c.values[:i], append([]string{value}, c.values[i:]...)...)
-	return c
+	return c.sealed()
 }
 
 // diff calls each with the values of r that differ from told's.

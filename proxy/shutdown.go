@@ -196,12 +196,16 @@ func (q *loginQueue) closeAll() {
 
 // connSet is a set of connections that can be closed together.
 type connSet struct {
-	mu sync.Mutex
-	m  map[net.Conn]struct{} // guarded by mu
+	mu     sync.Mutex
+	m      map[net.Conn]struct{} // guarded by mu
+	closed bool                  // guarded by mu
 }
 
 func (c *connSet) add(nc net.Conn) {
 	c.mu.Lock()
+	if c.closed {
+		_ = nc.Close()
+	}
 	if c.m == nil {
 		c.m = map[net.Conn]struct{}{}
 	}
@@ -218,6 +222,7 @@ func (c *connSet) remove(nc net.Conn) {
 func (c *connSet) closeAll() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.closed = true
 	for nc := range c.m {
 		_ = nc.Close()
 	}

@@ -176,7 +176,7 @@ func (p *pool) tried(set settings) (*startup, *wire.Error) {
 	st := p.started[set]
 	p.mu.Unlock()
 	newest := p.servers.Newest()
-	if st != nil && newest != nil && newest.Handler.(*link).base.equal(st.base) {
+	if st != nil && newest != nil && newest.Handler.(*link).base.same == st.base.same {
 		return st, nil
 	}
 	w := &loginWaiter{came: make(chan *backend.Server, 1), failed: make(chan error, 1)}
@@ -214,21 +214,6 @@ func (p *pool) tried(set settings) (*startup, *wire.Error) {
 	p.started[set] = st
 	p.mu.Unlock()
 	return st, nil
-}
-
-func (r *reported) equal(o *reported) bool {
-	if r == o {
-		return true
-	}
-	if len(r.names) != len(o.names) {
-		return false
-	}
-	for i := range r.names {
-		if r.names[i] != o.names[i] || r.values[i] != o.values[i] {
-			return false
-		}
-	}
-	return true
 }
 
 // loginWaiter waits for a server on behalf of a client that is logging in.

@@ -1,5 +1,7 @@
 package proxy
 
+import "pgpoold/proxy/sqlscan"
+
 // unnamed is a session's unnamed statement, as PostgreSQL keeps it: it lives
 // across Syncs and transactions until the next Parse of it, a Close, or any
 // Query. versions[0] is what is true now; the others are changes on their way
@@ -15,6 +17,7 @@ type version struct {
 	gen   uint64 // 0: there has never been one
 	body  []byte // of its Parse, without the name; nil: there is none
 	batch uint64
+	found sqlscan.Finding // of its text
 }
 
 // unnamedChange is a change of a session's unnamed statement, as a Ref.
@@ -46,12 +49,12 @@ func (u *unnamed) exists() bool {
 
 // begin notes a change that is being sent. body nil means that the unnamed
 // statement goes away.
-func (u *unnamed) begin(body []byte, batch uint64) (gen uint64) {
+func (u *unnamed) begin(body []byte, found sqlscan.Finding, batch uint64) (gen uint64) {
 	if len(u.versions) == 0 {
 		u.versions = append(u.versions, version{})
 	}
 	u.last++
-	v := version{gen: u.last, batch: batch}
+	v := version{gen: u.last, batch: batch, found: found}
 	if body != nil {
 		v.body = append(u.spare[:0], body...)
 		u.spare = nil
@@ -76,6 +79,13 @@ func (u *unnamed) settle(done bool) (gen uint64) {
 	}
 	u.versions = append(u.versions[:drop], u.versions[drop+1:]...)
 	return gen
+}
+
+// drop forgets what was true until now.
+func (u *unnamed) drop() {
+	if len(u.versions) > 0 {
+		u.versions[0].body = nil
+	}
 }
 
 // maxSpare is the largest buffer that a session keeps for reuse.

@@ -19,6 +19,8 @@ const (
 	// Moment says that a literal depends on the moment it is parsed: 'now',
 	// 'today', 'tomorrow', 'yesterday'.
 	Moment
+	// ResetsAll says that it may give all settings back at once.
+	ResetsAll
 )
 
 // Reported are the settings whose changes PostgreSQL reports to the client,
@@ -187,7 +189,7 @@ func (s *scanner) begin(w string) {
 		s.found |= Resets
 		s.setName = true
 	case "discard":
-		s.found |= Resets
+		s.found |= Resets | ResetsAll
 	case "listen", "load":
 		s.found |= Untracked
 	case "prepare":
@@ -220,7 +222,9 @@ func (s *scanner) setting(w, prev string) {
 			s.found |= Untracked
 		}
 	case "all":
-		if s.verb != "reset" {
+		if s.verb == "reset" {
+			s.found |= ResetsAll
+		} else {
 			s.found |= Untracked
 		}
 	default:
@@ -241,7 +245,13 @@ func (s *scanner) setting(w, prev string) {
 func (s *scanner) setConfig() {
 	rest := s.sql[s.pos:]
 	open := bytes.IndexByte(rest, '(')
-	if open < 0 || len(bytes.TrimSpace(rest[:open])) > 0 {
+	if open < 0 {
+		return // not a call
+	}
+	if gap := bytes.TrimSpace(rest[:open]); len(gap) > 0 {
+		if bytes.HasPrefix(gap, []byte("/*")) || bytes.HasPrefix(gap, []byte("--")) {
+			s.found |= Untracked // who would comment here hides something
+		}
 		return // not a call
 	}
 	depth, last := 0, open

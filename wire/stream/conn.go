@@ -115,8 +115,10 @@ func (c *Conn) TryRead(p []byte) (n int, drained bool, err error) {
 		if err != nil && errors.Is(err, ErrWouldBlock) {
 			err = ErrWouldBlock
 		}
-		if c.sock.hasCiphertext() {
-			// TLS answered something by itself.
+		if c.sock.hasCiphertext() && c.wmu.TryLock() {
+			// TLS answered something by itself. If somebody is writing, the
+			// next write takes it along.
+			c.wmu.Unlock()
 			if werr := c.Write(nil, false); werr != nil && err == nil {
 				err = werr
 			}
