@@ -19,7 +19,7 @@ func (s *session) attach(l *link) {
 	}
 	l.state = linkAttached
 	l.sess = s
-	l.answered, l.wrote, l.doomed = false, false, l.fatal != nil
+	l.answered, l.madeUp, l.wrote, l.doomed = false, 0, false, l.fatal != nil
 	s.sentN = 0
 	s.found = 0
 	l.stats.assignments++
@@ -164,7 +164,7 @@ func (s *session) serverLost(l *link, err error) {
 	owed, open := l.ledger.Owed(), l.ledger.BatchOpen()
 	l.ledger.Abandon()
 	l.settled()
-	again := !l.wrote || fate == surelyUnread && s.again < maxAgain && s.sentN > 0 && s.pin == "" && s.mode != ModeSession && !l.half && s.putBack()
+	again := !l.wrote || fate == surelyUnread && s.again < maxAgain && s.sentN >= 0 && s.pin == "" && s.mode != ModeSession && !l.half && s.dropMadeUp(l.madeUp) && s.putBack()
 	s.again++
 	s.freeSent()
 	s.dropCancel()
@@ -226,9 +226,32 @@ func (l *link) unread() fate {
 	return perhapsUnread
 }
 
+// dropMadeUp drops from what was sent the first n messages with a reply,
+// which the client has had: they were no server's.
+func (s *session) dropMadeUp(n int) bool {
+	for n > 0 {
+		if s.sentN < wire.HeaderLen {
+			return false
+		}
+		switch typ, size := wire.Header(s.sent[:s.sentN]); typ {
+		case wire.MsgParse, wire.MsgClose:
+			n--
+			fallthrough
+		case wire.MsgFlush:
+			s.sentN = copy(s.sent[:], s.sent[min(size, s.sentN):s.sentN])
+		default:
+			return false
+		}
+	}
+	return true
+}
+
 // putBack puts what the server has not read in front of the input again.
 func (s *session) putBack() bool {
 	rest := s.input()
+	if s.sentN == 0 {
+		return true
+	}
 	if s.bigSize > 0 || s.sentN+len(rest) > len(s.sent) {
 		return false
 	}

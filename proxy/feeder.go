@@ -172,7 +172,7 @@ func (f *feeder) send() {
 		if !ok {
 			break
 		}
-		l.answered = true
+		l.madeUp++
 		s.reply = appendMadeUp(s.reply, e.Msg)
 	}
 	if l.settled() {

@@ -49,6 +49,7 @@ type link struct {
 	half     bool   // a message has been sent in part
 	wrote    bool   // something was written to the server since the attach
 	answered bool   // the server has answered something since the attach
+	madeUp   int    // replies made up since the attach
 	cancels  int    // cancel requests under way
 	tainted  bool   // one of them may still hit a later query
 	pinned   bool   // orphan: its session was pinned

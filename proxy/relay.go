@@ -251,7 +251,7 @@ func (l *link) emit(c *chunk) {
 		if !ok {
 			break
 		}
-		l.answered = true
+		l.madeUp++
 		if l.sess != nil {
 			c.put(func(dst []byte) []byte { return appendMadeUp(dst, e.Msg) })
 		}
