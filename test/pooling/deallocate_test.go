@@ -1,0 +1,96 @@
+package pooling_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// TestDeallocateOfAnother: one client drops, by DEALLOCATE, the names that
+// statements have on the servers. Those whose statements they are lose
+// nothing.
+func TestDeallocateOfAnother(t *testing.T) {
+	for name, run := range map[string]func(c *peer, text string) reply{
+		"Query": (*peer).query,
+		"batch": func(c *peer, text string) reply {
+			c.send(append(batch(text), &pgproto3.Sync{})...)
+			return c.read()
+		},
+		"in a transaction": func(c *peer, text string) reply {
+			c.must("begin")
+			r := c.query(text)
+			c.must("end")
+			return r
+		},
+		"among others": func(c *peer, text string) reply { return c.query("select 1; " + text + "; select 2") },
+	} {
+		for _, all := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/all=%v", name, all), func(t *testing.T) {
+				t.Parallel()
+				p, _, db := start(t, 1)
+				a, b := login(t, p.Addr(), "app", db), login(t, p.Addr(), "app", db)
+				a.send(parse("s", "select 42"), parse("t", "select 43"), &pgproto3.Sync{})
+				if r := a.read(); r.code() != "" {
+					t.Fatal(r)
+				}
+				dropped := 0
+				if all {
+					if r := run(b, "deallocate all"); r.code() != "" {
+						t.Fatal(r)
+					}
+					dropped = 2
+				}
+				for i := range 5 {
+					if !all && run(b, fmt.Sprintf("deallocate pgpoold_%d", i+1)).code() == "" {
+						dropped++
+					}
+				}
+				if dropped == 0 {
+					t.Fatal("nothing was dropped, so nothing is proven")
+				}
+				for range 2 {
+					a.send(bind("s"), &pgproto3.Execute{}, rvDescribe("t"), bind("t"), &pgproto3.Execute{}, &pgproto3.Sync{})
+					if r := a.read(); rvGist(r) != "2DCtT2DCZ [[42] [43]] [SELECT 1 SELECT 1] I" {
+						t.Errorf("got %s", r)
+					}
+				}
+			})
+		}
+	}
+}
+
+// TestEvictedInTheSameBatch: a batch makes the server give up the statement
+// that it uses next, which another client had sent in a batch of the same
+// number.
+func TestEvictedInTheSameBatch(t *testing.T) {
+	p, _, db := start(t, 1)
+	a, b := login(t, p.Addr(), "app", db), login(t, p.Addr(), "app", db)
+	many := func(c *peer, prefix string, n int) {
+		t.Helper()
+		var m []pgproto3.FrontendMessage
+		for i := range n {
+			m = append(m, parse(fmt.Sprint(prefix, i), fmt.Sprintf("select '%s', %d", prefix, i)))
+		}
+		c.send(append(m, &pgproto3.Sync{})...)
+		if r := c.read(); r.code() != "" {
+			t.Fatal(r)
+		}
+	}
+	const x = "select 'x'"
+	a.send(parse("x", x), &pgproto3.Sync{}) // a's batch 0
+	a.read()
+	many(b, "f", 300)                                          // b's 0
+	many(b, "more", 1)                                         // 1: x is evicted
+	b.send(parse("x", x), bind("x"), &pgproto3.Execute{}, &pgproto3.Sync{}) // 2: and held again
+	if r := b.read(); r.cell() != "x" {
+		t.Fatal(r)
+	}
+	many(b, "g", 300)
+	a.send(&pgproto3.Sync{}) // a's 1
+	a.read()
+	a.send(parse("new", "select 'new'"), bind("x"), &pgproto3.Execute{}, &pgproto3.Sync{}) // 2
+	if r := a.read(); rvGist(r) != "12DCZ [[x]] [SELECT 1] I" {
+		t.Errorf("got %s", r)
+	}
+}

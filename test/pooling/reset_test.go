@@ -1,0 +1,84 @@
+package pooling_test
+
+import (
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// TestResetReturnsToStartup: RESET and its like return to what the client said
+// at login, as on a connection of its own, however they are sent and whatever
+// the value was before. Others with the same startup parameters keep theirs.
+func TestResetReturnsToStartup(t *testing.T) {
+	run := func(msgs ...pgproto3.FrontendMessage) func(*peer) []string {
+		ready := 0
+		for _, m := range msgs {
+			switch m.(type) {
+			case *pgproto3.Query, *pgproto3.Sync:
+				ready++
+			}
+		}
+		return func(c *peer) (lines []string) {
+			c.send(msgs...)
+			for range ready {
+				lines = append(lines, rvGist(c.read()))
+			}
+			return lines
+		}
+	}
+	do := func(texts ...string) func(*peer) []string {
+		return func(c *peer) (lines []string) {
+			for _, s := range texts {
+				lines = append(lines, rvGist(c.query(s)))
+			}
+			return lines
+		}
+	}
+	sync := &pgproto3.Sync{}
+	for _, test := range []struct {
+		name string
+		do   func(*peer) []string
+	}{
+		{"RESET ALL, Parse and Execute apart", func(c *peer) []string {
+			return append(run(parse("", "reset all"), sync)(c), run(bind(""), &pgproto3.Execute{}, sync)(c)...)
+		}},
+		{"RESET ALL, Parse and Execute apart, pipelined", run(parse("", "reset all"), sync, bind(""), &pgproto3.Execute{}, sync)},
+		{"RESET ALL, named", func(c *peer) []string {
+			return append(run(parse("r", "reset all"), sync)(c), run(bind("r"), &pgproto3.Execute{}, sync)(c)...)
+		}},
+		{"RESET, pipelined behind a query", run(sql("select 1"), sql("reset timezone"))},
+		{"RESET, pipelined between queries", run(sql("set timezone = 'CET'"), sql("select 1"), sql("reset timezone"), sql("select 2"))},
+		{"RESET ALL, pipelined in batches", run(append(append(batch("select 1"), sync), append(batch("reset all"), sync)...)...)},
+		{"SET to the server's value, RESET", do("set timezone = 'utc'", "reset timezone")},
+		{"SET to the server's value, SET TO DEFAULT", do("set timezone = 'UTC'", "set timezone to default")},
+		{"SET to the server's value, SET TIME ZONE DEFAULT", do("set timezone = 'UTC'", "set time zone default")},
+		{"SET to the server's value, RESET TIME ZONE", do("set timezone = 'UTC'", "reset time zone")},
+		{"SET to the server's value, RESET ALL", do("set timezone = 'utc'", "reset all")},
+		{"SET to the server's value, DISCARD ALL", do("set timezone = 'utc'", "discard all")},
+		{"in a transaction", do("begin", "set timezone = 'utc'", "reset timezone", "commit")},
+		{"in a transaction that is rolled back", do("set timezone = 'utc'", "begin", "reset timezone", "rollback")},
+		{"in one string", do("begin; set timezone = 'utc'; reset timezone; commit")},
+		{"SET to the server's value and left so", do("set timezone = 'utc'", "reset datestyle")},
+		{"SET to another value and left so", do("set timezone = 'CET'", "reset datestyle")},
+		{"nothing but RESET", do("reset timezone", "reset search_path", "reset all")},
+		{"RESET of another's word", do("set timezone = 'CET'", "select 'reset timezone'")},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			rvSame(t, 2, nil, func(t *testing.T, open rvOpen) []string {
+				with := []string{"timezone", "Asia/Tokyo", "search_path", "information_schema", "datestyle", "German"}
+				c, other, plain := open(with...), open(with...), open()
+				lines := test.do(c)
+				for range 3 {
+					for _, one := range []*peer{c, other, plain} {
+						for _, name := range []string{"timezone", "search_path", "datestyle"} {
+							lines = append(lines, name+" is "+one.show(name))
+						}
+						lines = append(lines, "told "+one.params["TimeZone"]+" "+one.params["DateStyle"])
+					}
+				}
+				return lines
+			})
+		})
+	}
+}
