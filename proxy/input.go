@@ -348,5 +348,9 @@ func (s *session) acquire() bool {
 
 // scan looks at a statement's text for state that it may make.
 func (s *session) scan(sql []byte) sqlscan.Finding {
-	return sqlscan.Scan(sql, s.told.standard)
+	found := sqlscan.Scan(sql, s.told.standard)
+	if s.told.opaque {
+		found |= sqlscan.Untracked // the scan may have lost its way
+	}
+	return found
 }

@@ -121,6 +121,9 @@ func (s *session) readable() bool {
 			// is held up by its own socket.
 			more := s.advance()
 			full := s.full()
+			if s.waiting && s.conn.HungUp() {
+				more = false // its end stands behind what is not read
+			}
 			s.in.Unlock()
 			if !more {
 				return false

@@ -161,7 +161,18 @@ type reported struct {
 	names    []string // as PostgreSQL spells them, sorted
 	values   []string
 	standard bool                  // standard_conforming_strings, asked for with every statement
+	opaque   bool                  // client_encoding is one in which a text cannot be read byte by byte
 	same     unique.Handle[string] // equal exactly if all names and values are
+}
+
+// opaqueEncoding tells the client encodings in which the second byte of a
+// character may look like a quote's escape (PG_ENCODING_BE_LAST and above).
+func opaqueEncoding(name string) bool {
+	switch name {
+	case "SJIS", "BIG5", "GBK", "UHC", "GB18030", "JOHAB", "SHIFT_JIS_2004":
+		return true
+	}
+	return false
 }
 
 // sealed fills in what is derived from names and values.
@@ -173,8 +184,11 @@ func (r *reported) sealed() *reported {
 		b.WriteByte(0)
 		b.WriteString(r.values[i])
 		b.WriteByte(0)
-		if name == "standard_conforming_strings" {
+		switch name {
+		case "standard_conforming_strings":
 			r.standard = r.values[i] != "off"
+		case "client_encoding":
+			r.opaque = opaqueEncoding(r.values[i])
 		}
 	}
 	r.same = unique.Make(b.String())
