@@ -1,0 +1,7 @@
+//go:build !linux
+
+package stream
+
+// HungUp reports whether the peer has closed or reset the connection, also
+// while bytes that it sent before have not been read. It is not known here.
+func (c *Conn) HungUp() (gone bool) { return false }
