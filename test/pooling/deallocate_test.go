@@ -80,8 +80,8 @@ func TestEvictedInTheSameBatch(t *testing.T) {
 	const x = "select 'x'"
 	a.send(parse("x", x), &pgproto3.Sync{}) // a's batch 0
 	a.read()
-	many(b, "f", 300)                                          // b's 0
-	many(b, "more", 1)                                         // 1: x is evicted
+	many(b, "f", 300)                                                       // b's 0
+	many(b, "more", 1)                                                      // 1: x is evicted
 	b.send(parse("x", x), bind("x"), &pgproto3.Execute{}, &pgproto3.Sync{}) // 2: and held again
 	if r := b.read(); r.cell() != "x" {
 		t.Fatal(r)

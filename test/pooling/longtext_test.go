@@ -33,7 +33,7 @@ func TestLongTexts(t *testing.T) {
 				continue // refused by name
 			}
 			t.Run(fmt.Sprintf("%s/%d", test.name, size), func(t *testing.T) {
-				p, _, db := start(t, 2)
+				p, _, db := start(t, 3) // one of them for who has changed something
 				fresh := login(t, p.Addr(), "app", db)
 				state := func(c *peer) string {
 					return c.must("select current_setting('work_mem') || ' ' || current_setting('timezone') || ' ' || current_user").cell()
