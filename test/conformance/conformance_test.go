@@ -3,6 +3,7 @@
 package conformance
 
 import (
+	"bytes"
 	"context"
 	"flag"
 	"fmt"
@@ -11,9 +12,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"pgpoold/test/postgres"
 	"pgpoold/test/wirescript"
 )
 
@@ -44,7 +47,13 @@ func newSetup(tb testing.TB, t wirescript.Target) *setup {
 	return &setup{conn: conn}
 }
 
+// patience bounds one statement of the setup connection. A script's own
+// deadline must not end it, because pgconn would close the connection.
+const patience = 30 * time.Second
+
 func (s *setup) Exec(ctx context.Context, sql string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	_, err := s.conn.Exec(ctx, sql).ReadAll()
@@ -52,6 +61,8 @@ func (s *setup) Exec(ctx context.Context, sql string) error {
 }
 
 func (s *setup) True(ctx context.Context, sql string) (bool, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	res, err := s.conn.Exec(ctx, sql).ReadAll()
@@ -60,6 +71,21 @@ func (s *setup) True(ctx context.Context, sql string) (bool, error) {
 	}
 	last := res[len(res)-1]
 	return len(last.Rows) == 1 && string(last.Rows[0][0]) == "t", nil
+}
+
+// rows of a query, their columns joined.
+func (s *setup) rows(ctx context.Context, sql string) ([]string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	res, err := s.conn.Exec(ctx, sql).ReadAll()
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, r := range res[len(res)-1].Rows {
+		out = append(out, string(bytes.Join(r, []byte(" | "))))
+	}
+	return out, nil
 }
 
 // loadScripts gives the scripts that are compared, and those meant for one
@@ -84,7 +110,7 @@ func loadScripts(tb testing.TB, side wirescript.Only) []*wirescript.Script {
 // normalisations. It also proves each script's own assertions against the
 // oracle, and that no cell of the table is empty.
 func TestDirect(t *testing.T) {
-	target := direct(t)
+	target := targetOf(postgres.ForTest(t))
 	r := &wirescript.Runner{Target: target, Setup: newSetup(t, target)}
 	cells := wirescript.Cells{}
 	ran, scripts := 0, loadScripts(t, wirescript.OnlyDirect)

@@ -14,43 +14,38 @@ import (
 // have heard what PostgreSQL says; afterwards nothing of it may be left, and a
 // client that works beside it must not notice.
 func TestClientFaults(t *testing.T) {
-	o := newOracle(t)
-	p := startPooler(t, o.direct.Target.Addr)
-	clientFaults(t, o, p)
+	eachScript(t, func(t *testing.T, k *stack, s *wirescript.Script) {
+		want, ok := k.undisturbed(t, s)
+		if !ok {
+			return
+		}
+		by := startBystander(t, k)
+		for _, i := range sample(s, 3*(s.Messages()+1), 2, 3*48) {
+			k.clientFault(t, s, want, wirescript.ClientFault{
+				Message: i / 3,
+				Part:    []float64{0.5, 1}[i%2],
+				Action:  wirescript.Actions()[i%3],
+			})
+		}
+		by.stop(t)
+		k.clean(t, "at the end")
+	})
 }
 
-func clientFaults(t *testing.T, o *oracle, p pooler) {
-	for _, s := range loadScripts(t, wirescript.OnlyBoth) {
-		t.Run(s.Name, func(t *testing.T) {
-			want := o.says(t, s)
-			by := startBystander(t, o.direct.Target, p.Addr())
-			for _, at := range sample(s, s.Messages()+1, 2, 48) {
-				for _, action := range wirescript.Actions() {
-					for _, part := range []float64{0.5, 1} {
-						fault := wirescript.ClientFault{Message: at, Part: part, Action: action}
-						clientFault(t, o, p, s, fault, want)
-					}
-				}
-			}
-			by.stop(t)
-			o.clean(t, p)
-		})
-	}
-}
-
-func clientFault(t *testing.T, o *oracle, p pooler, s *wirescript.Script, f wirescript.ClientFault, want []wirescript.Entry) {
+func (k *stack) clientFault(t *testing.T, s *wirescript.Script, want []wirescript.Entry, f wirescript.ClientFault) {
 	t.Helper()
-	r := o.through(p)
-	f.During = func() { o.clean(t, p) }
+	r := k.through()
+	what := fmt.Sprintf("client: %s at message %d (%.1f of it)", f.Action, f.Message, f.Part)
+	f.During = func() { k.clean(t, "during "+what) }
 	r.Fault = &f
 	res, err := r.Run(t.Context(), s)
 	if res.Cut {
 		want = want[:min(len(want), len(res.Transcript))]
 	}
 	if d := wirescript.Diff(want, res.Transcript); d != "" || err != nil {
-		t.Errorf("client: %s at message %d (%.1f of it): %v\n%s", f.Action, f.Message, f.Part, err, d)
+		t.Errorf("%s: %v\n%s", what, err, d)
 	}
-	o.settled(t, p)
+	k.settled(t, what)
 }
 
 // TestServerFaults cuts, resets and stalls the connection between pgpoold and
@@ -58,34 +53,31 @@ func clientFault(t *testing.T, o *oracle, p pooler, s *wirescript.Script, f wire
 // error, or hears exactly what PostgreSQL would have said: never anything
 // else. A stall that ends must not have changed anything.
 func TestServerFaults(t *testing.T) {
-	o := newOracle(t)
-	relay := newRelay(t, o.direct.Target.Addr)
-	p := startPooler(t, relay.Addr())
-	serverFaults(t, o, p, relay)
-}
-
-func serverFaults(t *testing.T, o *oracle, p pooler, relay *wirescript.Relay) {
-	for _, s := range loadScripts(t, wirescript.OnlyBoth) {
-		t.Run(s.Name, func(t *testing.T) {
-			want := o.says(t, s)
-			n := [2]int{s.Messages() + 4, len(want)} // about as many pass, ours not counted
-			for _, d := range wirescript.Directions() {
-				for _, at := range sample(s, n[d], 1, 48) {
-					for _, action := range wirescript.Actions() {
-						fault := wirescript.RelayFault{Direction: d, Message: at, Part: float64(at%3) / 2, Action: action}
-						serverFault(t, o, p, relay, s, fault, want)
-					}
-				}
+	eachScript(t, func(t *testing.T, k *stack, s *wirescript.Script) {
+		want, ok := k.undisturbed(t, s)
+		if !ok {
+			return
+		}
+		messages := [2]int{s.Messages() + 4, len(want)} // about as many pass, ours not counted
+		for _, d := range wirescript.Directions() {
+			for _, i := range sample(s, 3*messages[d], 1, 3*48) {
+				k.serverFault(t, s, want, wirescript.RelayFault{
+					Direction: d,
+					Message:   i / 3,
+					Part:      []float64{0, 0.5, 1}[i/3%3],
+					Action:    wirescript.Actions()[i%3],
+				})
 			}
-			o.clean(t, p)
-		})
-	}
+		}
+		k.clean(t, "at the end")
+	})
 }
 
-func serverFault(t *testing.T, o *oracle, p pooler, relay *wirescript.Relay, s *wirescript.Script, f wirescript.RelayFault, want []wirescript.Entry) {
+func (k *stack) serverFault(t *testing.T, s *wirescript.Script, want []wirescript.Entry, f wirescript.RelayFault) {
 	t.Helper()
-	r := o.through(p)
-	fired := relay.Arm(f)
+	r := k.through()
+	what := fmt.Sprintf("%s %s at message %d (%.1f of it)", f.Action, f.Direction, f.Message, f.Part)
+	fired := k.relay.Arm(f)
 	type outcome struct {
 		res wirescript.Result
 		err error
@@ -101,8 +93,8 @@ func serverFault(t *testing.T, o *oracle, p pooler, relay *wirescript.Relay, s *
 	case <-fired:
 		happened = true
 		if f.Action == wirescript.ActStall {
-			o.clean(t, p)
-			relay.Disarm()
+			k.clean(t, "during "+what)
+			k.relay.Disarm()
 		}
 		out = <-done
 	case out = <-done:
@@ -112,8 +104,14 @@ func serverFault(t *testing.T, o *oracle, p pooler, relay *wirescript.Relay, s *
 		default:
 		}
 	}
-	relay.Disarm()
-	what := fmt.Sprintf("%s %s at message %d (%.1f of it)", f.Action, f.Direction, f.Message, f.Part)
+	k.relay.Disarm()
+	if happened && f.Action != wirescript.ActStall {
+		// A PostgreSQL that sleeps does not notice that nobody is there any more.
+		if err := k.setup.Exec(t.Context(), `select pg_catalog.pg_terminate_backend(pid)
+			from pg_catalog.pg_stat_activity where wait_event = 'PgSleep'`); err != nil {
+			t.Error(err)
+		}
+	}
 	switch {
 	case errors.Is(out.err, wirescript.ErrHang):
 		t.Errorf("%s: %v\n%s", what, out.err, tail(out.res.Transcript))
@@ -126,7 +124,7 @@ func serverFault(t *testing.T, o *oracle, p pooler, relay *wirescript.Relay, s *
 			t.Errorf("%s: %s\n%s", what, why, wirescript.Diff(want, out.res.Transcript))
 		}
 	}
-	o.settled(t, p)
+	k.settled(t, what)
 }
 
 // honest says what is wrong with a transcript that a lost server cut short:

@@ -4,69 +4,88 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
-	"sync"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"pgpoold/test/harness"
+	"pgpoold/test/postgres"
 	"pgpoold/test/wirescript"
 )
-
-// pooler is what the tests need of a running pgpoold. Its pool has at least
-// poolSize servers, handed out in turn, in transaction mode; clients log in
-// by trust, and TLS is refused.
-type pooler interface {
-	// Addr is where clients connect.
-	Addr() string
-	// Check is ConsistencyCheck: counters against maps against pools.
-	Check() error
-}
 
 // poolSize is more than any script has connections, so that a probe gets a
 // server while a script holds its own.
 const poolSize = 6
 
-// oracle is PostgreSQL, with what it said to each script and to the probe.
-type oracle struct {
+// stack is one PostgreSQL, a relay before it, and pgpoold before that. One
+// goroutine uses it.
+type stack struct {
 	direct wirescript.Runner
-
-	mu     sync.Mutex // guards what follows
-	golden map[string][]wirescript.Entry
-	probe  string
+	setup  *setup
+	relay  *wirescript.Relay
+	pooler *harness.Pgpoold
+	probe  string // what PostgreSQL answers to it
 }
 
-func newOracle(tb testing.TB) *oracle {
-	tb.Helper()
-	target := direct(tb)
-	return &oracle{
-		direct: wirescript.Runner{Target: target, Setup: newSetup(tb, target)},
-		golden: map[string][]wirescript.Entry{},
-	}
-}
-
-// says is PostgreSQL's transcript of the script.
-func (o *oracle) says(tb testing.TB, s *wirescript.Script) []wirescript.Entry {
-	tb.Helper()
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if g, ok := o.golden[s.Name]; ok {
-		return g
-	}
-	res, err := o.direct.Run(tb.Context(), s)
+func newStack(t *testing.T, c *postgres.Cluster) *stack {
+	t.Helper()
+	target := targetOf(c)
+	relay, err := wirescript.NewRelay("tcp", target.Addr)
 	if err != nil {
-		tb.Fatalf("direct: %v", err)
+		t.Fatal(err)
 	}
-	o.golden[s.Name] = res.Transcript
-	return res.Transcript
+	t.Cleanup(relay.Close)
+	dsn := fmt.Sprintf("postgres://%s@%s/%s?sslmode=disable", target.User, relay.Addr(), target.Database)
+	beside := newSetup(t, target)
+	return &stack{
+		direct: wirescript.Runner{Target: target, Setup: beside},
+		setup:  beside,
+		relay:  relay,
+		pooler: harness.Start(t, harness.Options{DSN: dsn, Size: poolSize, Quiet: true}),
+	}
 }
 
-// through is a runner for the pooler's address.
-func (o *oracle) through(p pooler) *wirescript.Runner {
-	t := o.direct.Target
-	t.Name, t.Addr = "pgpoold", p.Addr()
-	return &wirescript.Runner{Target: t, Setup: o.direct.Setup}
+// eachScript runs f for every compared script, spread over stacks that work
+// side by side, and checks each stack at its end.
+func eachScript(t *testing.T, f func(t *testing.T, k *stack, s *wirescript.Script)) {
+	t.Helper()
+	const stacks = 4
+	scripts := loadScripts(t, wirescript.OnlyBoth)
+	for i := range stacks {
+		t.Run(fmt.Sprint(i), func(t *testing.T) {
+			t.Parallel()
+			k := newStack(t, postgres.StartForTest(t, postgres.Config{}))
+			for j := i; j < len(scripts); j += stacks {
+				t.Run(scripts[j].Name, func(t *testing.T) { f(t, k, scripts[j]) })
+			}
+			k.clean(t, "at the end")
+			k.pooler.RequireSwitched(t)
+		})
+	}
+}
+
+// through is a runner for pgpoold's address.
+func (k *stack) through() *wirescript.Runner {
+	t := k.direct.Target
+	t.Name, t.Addr = "pgpoold", k.pooler.Addr()
+	return &wirescript.Runner{Target: t, Setup: k.direct.Setup}
+}
+
+// undisturbed is the script's transcript through pgpoold when nothing happens.
+// That it is also PostgreSQL's is what TestThrough proves; where that fails,
+// there is nothing to compare with, and ok is false.
+func (k *stack) undisturbed(t *testing.T, s *wirescript.Script) (want []wirescript.Entry, ok bool) {
+	t.Helper()
+	res, err := k.through().Run(t.Context(), s)
+	if err != nil {
+		t.Logf("undisturbed: %v", err)
+	}
+	k.settled(t, "the undisturbed run")
+	return res.Transcript, err == nil
 }
 
 // probeSQL is one row of what a session could find that another one left.
@@ -115,67 +134,87 @@ func look(ctx context.Context, tb testing.TB, t wirescript.Target, addr string, 
 
 // clean fails the test unless a new client finds what it would find at
 // PostgreSQL itself, whichever server it gets.
-func (o *oracle) clean(tb testing.TB, p pooler) {
+func (k *stack) clean(tb testing.TB, when string) {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(tb.Context(), 20*time.Second)
 	defer cancel()
-	o.mu.Lock()
-	if o.probe == "" {
-		rows, err := look(ctx, tb, o.direct.Target, o.direct.Target.Addr, 1)
+	if k.probe == "" {
+		rows, err := look(ctx, tb, k.direct.Target, k.direct.Target.Addr, 1)
 		if err != nil {
 			tb.Fatal(err)
 		}
-		o.probe = rows[0]
+		k.probe = rows[0]
 	}
-	want := o.probe
-	o.mu.Unlock()
-	rows, err := look(ctx, tb, o.direct.Target, p.Addr(), 3)
+	books := make(chan string, 1)
+	late := time.AfterFunc(10*time.Second, func() { books <- k.books() })
+	rows, err := look(ctx, tb, k.direct.Target, k.pooler.Addr(), 3)
+	if !late.Stop() {
+		tb.Logf("%s: another client still waits after 10 seconds:\n%s", when, <-books)
+	}
 	if err != nil {
-		tb.Errorf("another client: %v", err)
+		tb.Errorf("%s: another client: %v", when, err)
 		return
 	}
 	for _, r := range rows {
-		if r != want {
-			tb.Errorf("another client finds\n  %s, directly it is\n  %s", r, want)
+		if r != k.probe {
+			tb.Errorf("%s: another client finds\n  %s, directly it is\n  %s", when, r, k.probe)
 		}
 	}
 }
 
 // settled waits until no server is inside a transaction or busy with what a
-// client left, then checks the pooler's own books.
-func (o *oracle) settled(tb testing.TB, p pooler) {
+// client left, and pgpoold knows which of its servers are gone; then it checks
+// pgpoold's own books.
+func (k *stack) settled(tb testing.TB, after string) {
 	tb.Helper()
-	const busy = `select count(*) = 0 from pg_catalog.pg_stat_activity
+	const busy = ` from pg_catalog.pg_stat_activity
 		where backend_type = 'client backend' and pid <> pg_catalog.pg_backend_pid() and state <> 'idle'`
 	deadline := time.Now().Add(20 * time.Second)
 	for {
-		ok, err := o.direct.Setup.True(tb.Context(), busy)
+		ok, err := k.direct.Setup.True(tb.Context(), "select count(*) = 0"+busy)
 		if err == nil && ok {
-			err = p.Check()
+			err = k.pooler.Check()
 		} else if err == nil {
 			err = errors.New("a server is still busy or in a transaction")
+		}
+		if have, live := len(k.pooler.Server().Snapshot().Servers), k.relay.Links(); err == nil && have != live {
+			err = fmt.Errorf("pgpoold counts %d servers, %d are connected", have, live)
 		}
 		if err == nil {
 			return
 		}
 		if time.Now().After(deadline) {
-			tb.Errorf("after the script: %v", err)
+			rows, _ := k.setup.rows(tb.Context(), "select state, wait_event, query"+busy)
+			tb.Errorf("after %s: %v\n    %s", after, err, strings.Join(rows, "\n    "))
 			return
 		}
 		time.Sleep(2 * time.Millisecond)
 	}
 }
 
-// compare runs the script and reports the first difference to the oracle.
-func (o *oracle) compare(tb testing.TB, r *wirescript.Runner, s *wirescript.Script) {
-	tb.Helper()
-	want := o.says(tb, s)
-	got, err := r.Run(tb.Context(), s)
-	if d := wirescript.Diff(want, got.Transcript); d != "" {
-		tb.Errorf("%s: PostgreSQL (-) and %s (+) differ:\n%s", s.About, r.Target.Name, d)
+// books are pgpoold's clients and servers, for a failure's text.
+func (k *stack) books() string {
+	var s strings.Builder
+	snap := k.pooler.Server().Snapshot()
+	for _, c := range snap.Clients {
+		fmt.Fprintf(&s, "    client %d %s server %d pin %q\n", c.ID, c.State, c.ServerID, c.Pin)
 	}
-	if err != nil {
-		tb.Error(err)
+	for _, v := range snap.Servers {
+		fmt.Fprintf(&s, "    server %d %s\n", v.ID, v.State)
+	}
+	return s.String()
+}
+
+// compare runs the script and reports the first difference to what is wanted.
+func compare(tb testing.TB, r *wirescript.Runner, s *wirescript.Script, want []wirescript.Entry, what string) {
+	tb.Helper()
+	got, err := r.Run(tb.Context(), s)
+	d := wirescript.Diff(want, got.Transcript)
+	switch {
+	case d != "":
+		tb.Errorf("%s: %s: wanted (-), got (+):\n%s", what, s.About, d)
+	case err != nil:
+		tb.Errorf("%s: %v", what, err)
 	}
 }
 
@@ -186,9 +225,9 @@ type bystander struct {
 	result   chan error
 }
 
-func startBystander(tb testing.TB, t wirescript.Target, addr string) *bystander {
+func startBystander(tb testing.TB, k *stack) *bystander {
 	tb.Helper()
-	c, err := connect(tb.Context(), tb, t, addr, map[string]string{"TimeZone": "Pacific/Tongatapu", "application_name": "bystander"})
+	c, err := connect(tb.Context(), tb, k.direct.Target, k.pooler.Addr(), map[string]string{"TimeZone": "Pacific/Tongatapu", "application_name": "bystander"})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -209,7 +248,7 @@ func (b *bystander) loop(c *pgconn.PgConn) {
 		case <-b.stopping:
 			b.result <- nil
 			return
-		case <-time.After(time.Millisecond):
+		case <-time.After(5 * time.Millisecond):
 		}
 		tag := fmt.Sprintf("%d:", i)
 		res := c.ExecPrepared(ctx, "mine", [][]byte{[]byte(tag)}, nil, nil).Read()
@@ -231,6 +270,9 @@ func (b *bystander) stop(tb testing.TB) {
 		tb.Error(err)
 	}
 }
+
+// full says that everything is tried, not a sample.
+func full() bool { return os.Getenv("PGPOOLD_TEST") == "full" }
 
 // sample picks places to try: all n in full mode, else a few that differ from
 // script to script, always at most most.

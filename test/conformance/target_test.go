@@ -12,10 +12,9 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(postgres.Main(m)) }
 
-// direct is the oracle: PostgreSQL itself.
-func direct(tb testing.TB) wirescript.Target {
-	tb.Helper()
-	return wirescript.Target{Name: "direct", Network: "tcp", Addr: postgres.ForTest(tb).Addr(), User: postgres.Superuser, Database: "postgres"}
+// targetOf is the oracle: PostgreSQL itself.
+func targetOf(c *postgres.Cluster) wirescript.Target {
+	return wirescript.Target{Name: "direct", Network: "tcp", Addr: c.Addr(), User: postgres.Superuser, Database: "postgres"}
 }
 
 func splitAddr(tb testing.TB, addr string) (string, uint16) {

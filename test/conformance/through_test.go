@@ -1,17 +1,18 @@
 package conformance
 
 import (
+	"fmt"
 	"testing"
 
+	"pgpoold/test/postgres"
 	"pgpoold/test/wirescript"
 )
 
 // TestThrough runs every script through pgpoold: the client must be told
 // exactly what PostgreSQL would have told it.
 func TestThrough(t *testing.T) {
-	o := newOracle(t)
-	p := startPooler(t, o.direct.Target.Addr)
-	r := o.through(p)
+	k := newStack(t, postgres.ForTest(t))
+	r := k.through()
 	for _, s := range loadScripts(t, wirescript.OnlyPooler) {
 		t.Run(s.Name, func(t *testing.T) {
 			if s.Only == wirescript.OnlyPooler {
@@ -20,65 +21,54 @@ func TestThrough(t *testing.T) {
 					t.Errorf("%v\n%s", err, tail(res.Transcript))
 				}
 			} else {
-				o.compare(t, r, s)
+				want, err := k.direct.Run(t.Context(), s)
+				if err != nil {
+					t.Fatalf("direct: %v", err)
+				}
+				compare(t, r, s, want.Transcript, "PostgreSQL (-) and pgpoold (+)")
 			}
-			o.settled(t, p)
+			k.settled(t, "the script")
 		})
 	}
-	o.clean(t, p)
-	p.RequireSwitched(t)
+	k.clean(t, "at the end")
+	k.pooler.RequireSwitched(t)
 }
 
 // TestSplitByClient runs the scripts with a client that sends every byte
 // alone, and with every message cut in two at each of its bytes.
 func TestSplitByClient(t *testing.T) {
-	o := newOracle(t)
-	p := startPooler(t, o.direct.Target.Addr)
 	const long = 8 << 10 // byte by byte, longer ones take minutes and show nothing new
-	for _, s := range loadScripts(t, wirescript.OnlyBoth) {
+	eachScript(t, func(t *testing.T, k *stack, s *wirescript.Script) {
 		if s.Bytes() > long {
-			continue
+			return
 		}
-		t.Run(s.Name, func(t *testing.T) {
-			r := o.through(p)
-			r.Write = wirescript.ByteByByte
-			o.compare(t, r, s)
-			for _, at := range sample(s, s.Longest(), 1, 120) {
-				r.Write = wirescript.SplitAt(at)
-				o.compare(t, r, s)
-			}
-			o.settled(t, p)
-		})
-	}
-	o.clean(t, p)
+		want, ok := k.undisturbed(t, s)
+		if !ok {
+			return
+		}
+		r := k.through()
+		r.Write = wirescript.ByteByByte
+		compare(t, r, s, want, "byte by byte")
+		for _, at := range sample(s, s.Longest(), 1, 120) {
+			r.Write = wirescript.SplitAt(at)
+			compare(t, r, s, want, fmt.Sprintf("split behind byte %d", at))
+		}
+		k.settled(t, "the script")
+	})
 }
 
 // TestSplitByServer runs the scripts with a PostgreSQL that sends, and takes,
 // every byte alone.
 func TestSplitByServer(t *testing.T) {
-	o := newOracle(t)
-	relay := newRelay(t, o.direct.Target.Addr)
-	p := startPooler(t, relay.Addr())
-	relay.Split(true)
 	const long = 400 // messages, as above
-	for _, s := range loadScripts(t, wirescript.OnlyBoth) {
-		if len(o.says(t, s)) > long {
-			continue
+	eachScript(t, func(t *testing.T, k *stack, s *wirescript.Script) {
+		want, ok := k.undisturbed(t, s)
+		if !ok || len(want) > long {
+			return
 		}
-		t.Run(s.Name, func(t *testing.T) {
-			o.compare(t, o.through(p), s)
-			o.settled(t, p)
-		})
-	}
-	o.clean(t, p)
-}
-
-func newRelay(t *testing.T, upstream string) *wirescript.Relay {
-	t.Helper()
-	r, err := wirescript.NewRelay("tcp", upstream)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(r.Close)
-	return r
+		k.relay.Split(true)
+		defer k.relay.Split(false)
+		compare(t, k.through(), s, want, "byte by byte from the server")
+		k.settled(t, "the script")
+	})
 }

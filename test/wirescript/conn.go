@@ -28,6 +28,7 @@ type conn struct {
 	raw   int        // single-byte answers still to come
 	in    []Message
 	ended bool // the connection ended: no message follows
+	read  bool // and the script was told
 	wake  chan struct{}
 }
 
@@ -103,6 +104,7 @@ func (c *conn) next(ctx context.Context) (Message, error) {
 			return m, nil
 		}
 		ended := c.ended
+		c.read = c.read || ended
 		c.mu.Unlock()
 		if ended {
 			return Message{Type: typeClose}, nil
@@ -113,6 +115,13 @@ func (c *conn) next(ctx context.Context) (Message, error) {
 			return Message{}, context.Cause(ctx)
 		}
 	}
+}
+
+// over says that the connection ended and the script has not read that yet.
+func (c *conn) over() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ended && !c.read
 }
 
 // expectByte is called before an SSLRequest is written.

@@ -39,8 +39,8 @@ type Relay struct {
 	ln                        net.Listener
 	wg                        sync.WaitGroup // acceptLoop and two pumps per connection
 
-	mu     sync.Mutex // guards what follows
-	links  map[*link]struct{}
+	mu     sync.Mutex         // guards what follows
+	links  map[*link]struct{} // without those that a fault is ending
 	fault  *RelayFault
 	passed [2]int // messages since the fault was armed
 	fired  chan struct{}
@@ -84,6 +84,13 @@ func (r *Relay) Close() {
 	r.mu.Unlock()
 	r.ln.Close()
 	r.wg.Wait()
+}
+
+// Links is the number of connections that are relayed now.
+func (r *Relay) Links() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.links)
 }
 
 // Split makes the relay write every byte alone, in both directions.
@@ -194,6 +201,7 @@ func (r *Relay) pass(l *link, d Direction, dst net.Conn, msg []byte) error {
 			fired, resume = r.fired, r.resume
 			if f.Action != ActStall {
 				r.fault = nil
+				delete(r.links, l) // Links does not count it from here on
 			}
 		}
 		r.passed[d]++

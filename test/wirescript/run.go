@@ -294,7 +294,8 @@ func (x *run) next(ctx context.Context, st step, c *conn) (Message, error) {
 	return m, nil
 }
 
-// await polls until the condition holds.
+// await polls until the condition holds, or cannot any more because a
+// connection has ended.
 func (x *run) await(ctx context.Context, sql string) error {
 	if err := x.push(); err != nil {
 		return err
@@ -306,6 +307,11 @@ func (x *run) await(ctx context.Context, sql string) error {
 		}
 		if ok {
 			return nil
+		}
+		for _, c := range x.order {
+			if c.over() {
+				return fmt.Errorf("await %s: connection %s ended", sql, c.name)
+			}
 		}
 		select {
 		case <-ctx.Done():
