@@ -132,7 +132,9 @@ func (t *tracker) recv(m Message) {
 	case 'E':
 		t.failure(head)
 	case 'Z':
-		t.status = m.Body[0]
+		if len(m.Body) == 1 {
+			t.status = m.Body[0]
+		}
 		pop("QFS")
 	}
 }
