@@ -39,12 +39,13 @@ type Conn struct {
 	// file may be hiding. Peek finds it.
 	unconfirmed atomic.Bool
 
-	wmu      sync.Mutex  // orders writes; held across a blocking write
-	flushed  *sync.Cond  // signalled when flushing ends; made under wmu when first needed
+	wmu      sync.Mutex  // never held while the peer is waited for
+	released *sync.Cond  // signalled when busy or flushing ends; made under wmu when first needed
+	busy     bool        // guarded by wmu: a blocking Write or the flush goroutine owns the socket's write side
 	queue    []byte      // guarded by wmu: unsent bytes, behind which later ones go
-	flushing atomic.Bool // written under wmu: the flush goroutine runs and owns the socket's write side
+	flushing atomic.Bool // written under wmu: there is a queue, or the flush goroutine sends what was one
 	werr     error       // guarded by wmu: first write error
-	wbuf     []byte      // guarded by wmu, or by the flush goroutine while flushing: what writeFn sends
+	wbuf     []byte      // owned by who owns the write side: what writeFn sends
 	wblock   bool        // as wbuf: writeFn may park
 	wcall    error       // as wbuf: writeFn's error
 }
@@ -149,17 +150,17 @@ func (c *Conn) Wake() { _ = c.sock.Conn.SetReadDeadline(longAgo) }
 // was being written is lost, so the connection can only be closed afterwards.
 func (c *Conn) Interrupt() { _ = c.sock.Conn.SetDeadline(longAgo) }
 
-// Write sends p. If block is false it never waits for the peer: what the
-// socket does not take is queued and a goroutine of the connection's own
-// flushes it. The caller bounds the queue, by waiting (Flushed) before it
-// takes in more that would have to be written. If block is true it returns
-// when p has been handed to the system. Writes are sent whole and in order of
-// arrival. An error is permanent.
+// Write sends p. If block is false it never waits for the peer, also when
+// another Write does: what the socket does not take is queued and a goroutine
+// of the connection's own flushes it. The caller bounds the queue, by waiting
+// (Flushed) before it takes in more that would have to be written. If block is
+// true it returns when p has been handed to the system. Writes are sent whole
+// and in order of arrival. An error is permanent.
 func (c *Conn) Write(p []byte, block bool) error {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
-	for block && c.flushing.Load() {
-		c.awaitFlush()
+	for block && c.busy {
+		c.await()
 	}
 	if c.werr != nil {
 		return c.werr
@@ -173,41 +174,52 @@ func (c *Conn) Write(p []byte, block bool) error {
 		}
 		p = c.sock.takeCiphertext()
 	}
-	if c.flushing.Load() {
-		c.queue = append(c.queue, p...)
-		return nil
-	}
 	if len(p) == 0 {
 		return nil
 	}
-	rest, err := c.send(p, block)
+	if c.busy {
+		c.queue = append(c.queue, p...)
+		c.flushing.Store(true)
+		return nil
+	}
+	rest, err := c.send(p, false)
 	if err != nil {
 		c.werr = err
 		return err
 	}
-	if len(rest) > 0 {
+	switch {
+	case len(rest) == 0:
+	case block:
+		c.busy = true
+		c.wmu.Unlock()
+		_, err = c.send(rest, true)
+		c.wmu.Lock()
+		if err != nil {
+			c.werr = err
+		}
+		if len(c.queue) > 0 && err == nil {
+			go c.flush() // what came meanwhile
+		} else {
+			c.release()
+		}
+	default:
 		c.queue = append(c.queue[:0], rest...)
+		c.busy = true
 		c.flushing.Store(true)
 		go c.flush()
 	}
-	return nil
+	return err
 }
 
-// LastWords queues p unless somebody is in the middle of a write that the
-// peer does not take. It never waits.
-func (c *Conn) LastWords(p []byte) {
-	if c.wmu.TryLock() {
-		c.wmu.Unlock()
-		_ = c.Write(p, false)
-	}
-}
+// LastWords queues p, whatever the peer does. It never waits.
+func (c *Conn) LastWords(p []byte) { _ = c.Write(p, false) }
 
 // Flushed waits until nothing is queued.
 func (c *Conn) Flushed() error {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
 	for c.flushing.Load() {
-		c.awaitFlush()
+		c.await()
 	}
 	return c.werr
 }
@@ -215,11 +227,22 @@ func (c *Conn) Flushed() error {
 // Queued reports whether bytes wait for the peer.
 func (c *Conn) Queued() bool { return c.flushing.Load() }
 
-func (c *Conn) awaitFlush() {
-	if c.flushed == nil {
-		c.flushed = sync.NewCond(&c.wmu)
+// await waits, without wmu, for what release signals.
+func (c *Conn) await() {
+	if c.released == nil {
+		c.released = sync.NewCond(&c.wmu)
 	}
-	c.flushed.Wait()
+	c.released.Wait()
+}
+
+// release gives up the socket's write side. wmu is held.
+func (c *Conn) release() {
+	c.busy = false
+	c.queue = nil
+	c.flushing.Store(false)
+	if c.released != nil {
+		c.released.Broadcast()
+	}
 }
 
 // flush sends the queue, blocking, until it is empty or the socket fails. It
@@ -236,11 +259,7 @@ func (c *Conn) flush() {
 			c.werr = err
 		}
 	}
-	c.queue = nil
-	c.flushing.Store(false)
-	if c.flushed != nil {
-		c.flushed.Broadcast()
-	}
+	c.release()
 	c.wmu.Unlock()
 }
 
@@ -281,6 +300,8 @@ func (c *Conn) Unconfirmed() bool { return c.unconfirmed.Load() }
 // parked, and if so wakes the pump, which will read the end of file. It never
 // blocks and may be called by anybody.
 func (c *Conn) Peek() (gone bool) {
+	// First, so that a short read behind the look is not forgotten.
+	c.unconfirmed.Store(false)
 	_ = c.sock.rc.Control(func(fd uintptr) {
 		var b [1]byte
 		n, _, err := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
@@ -288,8 +309,6 @@ func (c *Conn) Peek() (gone bool) {
 	})
 	if gone {
 		c.Wake()
-	} else {
-		c.unconfirmed.Store(false)
 	}
 	return gone
 }
@@ -301,15 +320,25 @@ func (c *Conn) Peek() (gone bool) {
 func (c *Conn) Close(linger time.Duration) {
 	if linger > 0 {
 		_ = c.sock.Conn.SetWriteDeadline(time.Now().Add(linger))
-		if c.Flushed() == nil && c.tls != nil {
+		if c.written() == nil && c.tls != nil {
 			_ = c.tls.CloseWrite()
 			_ = c.Write(nil, false)
-			_ = c.Flushed()
+			_ = c.written()
 		}
 	}
 	_ = c.sock.Conn.SetWriteDeadline(longAgo)
-	_ = c.Flushed()
+	_ = c.written()
 	_ = c.sock.Conn.Close()
+}
+
+// written waits until nobody writes.
+func (c *Conn) written() error {
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	for c.busy {
+		c.await()
+	}
+	return c.werr
 }
 
 // Reset closes the socket so that the peer sees a reset where the system
