@@ -17,8 +17,9 @@ import (
 	"pgpoold/test/postgres"
 )
 
-// TestRelease builds all four tarballs, checks them against the list of
-// checksums, and runs the one for this machine.
+// TestRelease builds the tarball for this machine, checks it against the list
+// of checksums, and runs its program. That the others compile is a step of
+// prove.
 func TestRelease(t *testing.T) {
 	postgres.RequireFull(t)
 	t.Chdir("../..")
@@ -29,19 +30,18 @@ func TestRelease(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(out, "pgpoold-0-old.tar.gz"), nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := release(t.Context(), out); err != nil {
+	if err := release(t.Context(), out, []target{{runtime.GOOS, runtime.GOARCH}}); err != nil {
 		t.Fatal(err)
 	}
 	lists, _ := filepath.Glob(filepath.Join(out, "*-sha256sums.txt"))
 	all, _ := os.ReadDir(out)
-	if len(lists) != 1 || len(all) != len(targets)+1 {
+	if len(lists) != 1 || len(all) != 2 {
 		t.Fatalf("the folder holds %v", all)
 	}
 	text, err := os.ReadFile(lists[0])
 	if err != nil {
 		t.Fatal(err)
 	}
-	ran := false
 	for line := range strings.Lines(string(text)) {
 		sum, name, _ := strings.Cut(strings.TrimSpace(line), "  ")
 		data, err := os.ReadFile(filepath.Join(out, name))
@@ -51,19 +51,12 @@ func TestRelease(t *testing.T) {
 		if got := sha256.Sum256(data); hex.EncodeToString(got[:]) != sum {
 			t.Errorf("%s: wrong checksum", name)
 		}
-		if !strings.Contains(name, runtime.GOOS+"-"+runtime.GOARCH) {
-			continue
-		}
-		ran = true
 		program := extract(t, filepath.Join(out, name))
 		said, err := exec.Command(program, "version").Output()
 		version := strings.TrimSuffix(strings.TrimPrefix(name, "pgpoold-"), "-"+runtime.GOOS+"-"+runtime.GOARCH+".tar.gz")
 		if err != nil || !strings.Contains(string(said), version) {
 			t.Errorf("pgpoold version said %q (%v), want %s in it", said, err, version)
 		}
-	}
-	if !ran {
-		t.Logf("none is for %s/%s", runtime.GOOS, runtime.GOARCH)
 	}
 }
 

@@ -26,23 +26,26 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := release(ctx, *out); err != nil {
+	if err := release(ctx, *out, targets); err != nil {
 		fmt.Fprintln(os.Stderr, "make dist:", err)
 		os.Exit(1)
 	}
 }
 
+// target is a system.
+type target struct{ os, arch string }
+
 // targets are the systems that pgpoold is released for.
-var targets = []struct{ os, arch string }{
+var targets = []target{
 	{"linux", "amd64"}, {"linux", "arm64"}, {"darwin", "amd64"}, {"darwin", "arm64"},
 }
 
 // companions go into each tarball where the project has them.
 var companions = []string{"config.yaml", "README.md", "LICENSE", "CHANGELOG.md"}
 
-// release builds every target into the folder out, which it empties first of
+// release builds the targets into the folder out, which it empties first of
 // what an earlier release left there.
-func release(ctx context.Context, out string) error {
+func release(ctx context.Context, out string, targets []target) error {
 	version, stamp, err := describe(ctx)
 	if err != nil {
 		return err

@@ -103,7 +103,7 @@ func (p *proof) prove(ctx context.Context) {
 	} else {
 		for _, t := range targets {
 			env := []string{"CGO_ENABLED=0", "GOOS=" + t.os, "GOARCH=" + t.arch}
-			p.command(ctx, "go build "+t.os+"/"+t.arch, env, "go", "build", "./...")
+			p.command(ctx, "go build "+t.os+"/"+t.arch, env, "go", "build", "./cmd/...")
 		}
 		p.command(ctx, "go vet darwin/arm64", []string{"CGO_ENABLED=0", "GOOS=darwin", "GOARCH=arm64"}, "go", "vet", "./...")
 		p.tests(ctx, "go test", "full", "go", "test", "-json", "-count=1", "-timeout=30m", "./...")
