@@ -248,3 +248,10 @@ func rvError(t testing.TB, typ byte, severity, code, message string) []byte {
 	b[0] = typ
 	return b
 }
+
+// rvDB is a database of the test's own on the shared cluster.
+func rvDB(t testing.TB) (*postgres.Cluster, string) {
+	t.Helper()
+	c := postgres.ForTest(t)
+	return c, newDB(t, c)
+}
