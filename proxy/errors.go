@@ -23,9 +23,8 @@ var (
 	errWaitTimeout = &wire.Error{Severity: wire.SeverityError, Code: "53300", Message: "query_wait_timeout",
 		Detail: "No server became free in time (pool.query_wait_timeout).",
 		Hint:   "All servers of the pool are busy: raise default_pool_size (pool.size), or look for long or idle transactions."}
-	errLoginTimeout  = fatal("57014", "client_login_timeout: the login took too long (listen.client_login_timeout)")
-	errTooMany       = fatal("53300", "no more connections allowed (max_client_conn)")
-	errTooManyLogins = fatal("53300", "too many clients are logging in (listen.max_login_conn)")
+	errLoginTimeout = fatal("57014", "client_login_timeout: the login took too long (listen.client_login_timeout)")
+	errTooMany      = fatal("53300", "no more connections allowed (max_client_conn)")
 )
 
 func fatal(code, format string, args ...any) *wire.Error {

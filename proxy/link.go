@@ -62,7 +62,6 @@ type link struct {
 	replayed bool   // and it came while the replay was at the head
 	doomed   bool   // it had come before the session was attached
 	lastSess uint64 // session that was attached last
-	lastApp  string
 
 	stats linkStats
 }

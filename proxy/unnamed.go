@@ -91,15 +91,6 @@ func (u *unnamed) drop() {
 // maxSpare is the largest buffer that a session keeps for reuse.
 const maxSpare = 1 << 10
 
-// bytes is what the texts take.
-func (u *unnamed) bytes() int {
-	n := cap(u.spare)
-	for i := range u.versions {
-		n += cap(u.versions[i].body)
-	}
-	return n
-}
-
 // unnamedInjected is the Ref of a Parse that brings a session's unnamed
 // statement to a server.
 type unnamedInjected struct{ gen uint64 }
