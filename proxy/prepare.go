@@ -95,12 +95,14 @@ func (f *feeder) refuse(size int, e *wire.Error) {
 // another server: the session stays with this one.
 func (f *feeder) hugeParse(b []byte, size int) progress {
 	s, l := f.s, f.l
-	text, _, ok := wire.CString(b[wire.HeaderLen:])
-	if !ok || len(text) > 0 {
+	if len(b) == wire.HeaderLen {
+		return needBytes // whether it has a name
+	}
+	if b[wire.HeaderLen] != 0 {
 		s.ending.CompareAndSwap(nil, fatal("54000", "the text of a named prepared statement is larger than %d bytes", maxWholeText))
 		return sessionEnd
 	}
-	s.found |= sqlscan.Untracked
+	s.found |= sqlscan.Untracked | sqlscan.Resets
 	l.setUnnamed(s.unnamed.begin([]byte{}, 0, s.batch))
 	l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Ref: unnamedChange{}})
 	f.stream(b, size)

@@ -56,6 +56,9 @@ func (u *unnamed) begin(body []byte, found sqlscan.Finding, batch uint64) (gen u
 	u.last++
 	v := version{gen: u.last, batch: batch, found: found}
 	if body != nil {
+		if u.spare == nil {
+			u.spare = []byte{} // not nil, also for a text that is not kept
+		}
 		v.body = append(u.spare[:0], body...)
 		u.spare = nil
 	}
