@@ -19,7 +19,7 @@ func (s *session) attach(l *link) {
 	}
 	l.state = linkAttached
 	l.sess = s
-	l.answered, l.madeUp, l.wrote, l.doomed = false, 0, false, l.fatal != nil
+	l.answered, l.madeUp, l.wrote, l.doomed, l.awaiting = false, 0, false, l.fatal != nil, false
 	s.sentN = 0
 	s.found = 0
 	l.stats.assignments++
@@ -49,6 +49,9 @@ func (l *link) replay(to settings) {
 	if l.pool.opts.UpstreamPooler {
 		return
 	}
+	// A timeout that is in force may hit before exit_on_error is: then the
+	// client's message has to wait for the outcome.
+	l.awaiting = l.label.limited()
 	sql := replay(l.label, to, !l.known, true)
 	l.ledger.Append(wire.Entry{Msg: wire.MsgQuery, Action: wire.Swallow, Ref: &replayRef{to}})
 	l.prefix = wire.AppendQuery(l.prefix[:0], sql)
@@ -209,8 +212,8 @@ const (
 // unread judges what a lost server can have read. mu is held.
 func (l *link) unread() fate {
 	switch {
-	case l.doomed:
-		return surelyUnread // nothing is read behind the last word
+	case l.doomed, l.awaiting:
+		return surelyUnread // nothing is read behind the last word, and nothing was sent yet
 	case l.fatal == nil || l.answered:
 		return perhapsRead
 	case l.replayed && bytes.HasPrefix(wire.ErrorField(l.fatal, 'C'), []byte("57")):

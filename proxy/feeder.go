@@ -25,6 +25,12 @@ func (f *feeder) run() progress {
 	s := f.s
 	for {
 		b := s.input()
+		if f.l.awaiting {
+			if f.l.ledger.Len() > 0 {
+				return mustWait
+			}
+			f.l.awaiting = false
+		}
 		if len(b) == 0 {
 			return needBytes
 		}

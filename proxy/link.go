@@ -48,6 +48,7 @@ type link struct {
 	prefix   []byte // ours, to be written in front of what the session sends first
 	half     bool   // a message has been sent in part
 	wrote    bool   // something was written to the server since the attach
+	awaiting bool   // nothing of the session's is sent until the server has answered the replay
 	answered bool   // the server has answered something since the attach
 	madeUp   int    // replies made up since the attach
 	cancels  int    // cancel requests under way
@@ -119,7 +120,7 @@ func (l *link) poolLabel() any {
 // releasable reports whether the attached session's transaction has ended
 // and nothing ties the session to the server.
 func (l *link) releasable() bool {
-	return l.sess != nil && l.sess.mode != ModeSession && l.sess.pin == "" && l.ledger.Releasable() && !l.half && l.left == 0 && !l.srv.Conn.Queued()
+	return l.sess != nil && !l.awaiting && l.sess.mode != ModeSession && l.sess.pin == "" && l.ledger.Releasable() && !l.half && l.left == 0 && !l.srv.Conn.Queued()
 }
 
 // detach parts the session and the server. The caller holds mu and passes the

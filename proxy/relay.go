@@ -355,10 +355,13 @@ func (l *link) readyForQuery(status byte) {
 
 // serverError settles an ErrorResponse and puts it in the client's words.
 func (l *link) serverError(body []byte, c *chunk) (keep bool) {
-	if wire.Ends(body) {
-		// A notice settles nothing: this asks whose turn it is.
-		_, replayed := l.ledger.Settle(wire.MsgNotice, 0).Head.Ref.(*replayRef)
-		l.fatal, l.replayed = bytes.Clone(body), replayed
+	// A notice settles nothing: this asks whose turn it is.
+	_, replayed := l.ledger.Settle(wire.MsgNotice, 0).Head.Ref.(*replayRef)
+	if ends := wire.Ends(body); ends || replayed {
+		// A replay that fails ends the connection. If PostgreSQL does not, what
+		// stands behind it may run under other settings: then that is the end
+		// of the session, too.
+		l.fatal, l.replayed = bytes.Clone(body), replayed && (ends || l.awaiting)
 		l.srv.SetClosing(backend.CloseServerError)
 		return false
 	}

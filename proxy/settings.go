@@ -73,6 +73,19 @@ func (s settings) get(name string) (string, bool) {
 	return "", false
 }
 
+// limited reports whether a query may be cut short under these settings.
+func (s settings) limited() bool {
+	if !strings.Contains(s.h.Value(), "timeout") {
+		return false
+	}
+	for _, name := range [...]string{"statement_timeout", "transaction_timeout"} {
+		if v, ok := s.get(name); ok && v != "0" {
+			return true
+		}
+	}
+	return false
+}
+
 // parsing is the part that PostgreSQL reads when it parses a statement: all
 // but what is known not to matter. Literals are coerced and names are looked
 // up at Parse, so statements are shared only where this is equal.

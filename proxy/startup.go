@@ -170,6 +170,35 @@ func sameWord(server, client string) bool {
 	return strings.HasPrefix(plain(server), plain(client))
 }
 
+// maxTries is how often startup parameters are tried whose trial was cancelled.
+const maxTries = 5
+
+// wait returns a server for the trial of a set.
+func (p *pool) wait(set settings) (*backend.Server, error) {
+	w := &loginWaiter{came: make(chan *backend.Server, 1), failed: make(chan error, 1)}
+	ticket := &backend.Ticket{W: w, Label: set}
+	srv, err := p.servers.Acquire(ticket)
+	if srv != nil || err != nil {
+		return srv, err
+	}
+	select {
+	case srv = <-w.came:
+		return srv, nil
+	case err = <-w.failed:
+		return nil, err
+	case <-p.px.ctx.Done():
+	}
+	if p.servers.Leave(ticket) {
+		return nil, errShutdown
+	}
+	select {
+	case srv = <-w.came:
+		return srv, nil
+	case err = <-w.failed:
+		return nil, err
+	}
+}
+
 // tried returns what the pool knows of a set, after trying it if need be.
 func (p *pool) tried(set settings) (*startup, *wire.Error) {
 	p.mu.Lock()
@@ -179,28 +208,18 @@ func (p *pool) tried(set settings) (*startup, *wire.Error) {
 	if st != nil && newest != nil && newest.Handler.(*link).base.same == st.base.same {
 		return st, nil
 	}
-	w := &loginWaiter{came: make(chan *backend.Server, 1), failed: make(chan error, 1)}
-	ticket := &backend.Ticket{W: w, Label: set}
-	srv, err := p.servers.Acquire(ticket)
-	if srv == nil && err == nil {
-		select {
-		case srv = <-w.came:
-		case err = <-w.failed:
-		case <-p.px.ctx.Done():
-			if p.servers.Leave(ticket) {
-				return nil, errShutdown
-			}
-			select {
-			case srv = <-w.came:
-			case err = <-w.failed:
-			}
+	var refused *wire.Error
+	for range maxTries {
+		srv, err := p.wait(set)
+		if err != nil {
+			return nil, refusal(err, wire.SeverityFatal)
 		}
+		st, refused = srv.Handler.(*link).try(set)
+		if refused == nil || refused.Code != "57014" {
+			break
+		}
+		// A timeout of the server's last client has hit the trial.
 	}
-	if err != nil {
-		return nil, refusal(err, wire.SeverityFatal)
-	}
-	l := srv.Handler.(*link)
-	st, refused := l.try(set)
 	if refused != nil {
 		return nil, refused
 	}
