@@ -141,6 +141,7 @@ func (p *proof) step(ctx context.Context, name string, do func(context.Context) 
 func (p *proof) command(ctx context.Context, name string, env []string, args ...string) {
 	p.step(ctx, name, func(ctx context.Context) error {
 		cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+		endGroup(cmd)
 		cmd.Env = append(os.Environ(), env...)
 		out, err := cmd.CombinedOutput()
 		if err != nil {

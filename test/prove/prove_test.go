@@ -1,7 +1,10 @@
 package main
 
 import (
+	"context"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -94,6 +97,35 @@ func TestReadSkipsWantsAReason(t *testing.T) {
 		if _, err := readSkips(path); err == nil || !strings.Contains(err.Error(), ":2:") {
 			t.Errorf("%q: got %v", line, err)
 		}
+	}
+}
+
+// TestInterruptEndsWhatWasStarted interrupts a program that waits for a child
+// of its own and would leave it.
+func TestInterruptEndsWhatWasStarted(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", `trap : INT; sh -c 'echo started; exec sleep 1000'; exit 1`)
+	cmd.Stdout = w
+	endGroup(cmd)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	if _, err := r.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	// End of file comes when the last process that holds the pipe has ended.
+	if _, err := io.Copy(io.Discard, r); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err == nil {
+		t.Error("an interrupted program counts as good")
 	}
 }
 

@@ -34,8 +34,7 @@ func (p *proof) tests(ctx context.Context, name, scope string, args ...string) {
 	}
 	fmt.Fprintf(p.out, "      %s\n", name)
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGINT) }
-	cmd.WaitDelay = time.Minute
+	endGroup(cmd)
 	cmd.Env = append(os.Environ(), postgres.EnvScope+"="+scope)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
@@ -54,6 +53,14 @@ func (p *proof) tests(ctx context.Context, name, scope string, args ...string) {
 	if readErr != nil {
 		p.tally.fail(name, readErr.Error())
 	}
+}
+
+// endGroup makes the end of cmd's context the end of all it started: go test
+// itself would wait for its tests.
+func endGroup(cmd *exec.Cmd) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
+	cmd.WaitDelay = time.Minute
 }
 
 // collector turns events into counts and into lines for a person: one per
