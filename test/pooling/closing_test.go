@@ -104,7 +104,7 @@ func TestLateCancelCostsNoServer(t *testing.T) {
 	}
 	b.send(sql("select pg_backend_pid()"))
 	waiting(t, p, 1)
-	sleepUntil(ctx, 2500*time.Millisecond) // the clock looks at every server meanwhile
+	sleepUntil(ctx, 1200*time.Millisecond) // the clock looks at every server meanwhile
 	close(free)
 	if err := <-ended; err != nil {
 		t.Error(err)

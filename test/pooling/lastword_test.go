@@ -6,8 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgproto3"
-
 	"pgpoold/test/harness"
 	"pgpoold/test/postgres"
 )
@@ -63,12 +61,7 @@ func TestTerminatedWhileAsked(t *testing.T) {
 	p, c, db := start(t, 3, "create table t (a int)")
 	var all []*peer
 	for _, zone := range []string{"Asia/Tokyo", "UTC", "Europe/Berlin", "CET"} {
-		one := login(t, p.Addr(), "app", db, "timezone", zone)
-		one.send(parse("s", "insert into t values ($1)"), &pgproto3.Sync{})
-		if r := one.read(); r.code() != "" {
-			t.Fatal(r)
-		}
-		all = append(all, one)
+		all = append(all, login(t, p.Addr(), "app", db, "timezone", zone))
 	}
 	killer := login(t, c.Addr(), postgres.Superuser, "postgres")
 	kill := sql("select pg_terminate_backend(pid) from pg_stat_activity where datname = '" + db + "' and state = 'idle' and backend_type = 'client backend'")
@@ -76,14 +69,9 @@ func TestTerminatedWhileAsked(t *testing.T) {
 	for i := range rounds {
 		killer.send(kill)
 		for k, one := range all {
-			switch (i + k) % 3 {
-			case 0:
-				one.send(bind("s", "1"), &pgproto3.Execute{}, &pgproto3.Sync{})
-			case 1:
-				one.send(sql("insert into t values (2)"))
-			case 2:
-				one.send(append(batch("insert into t values (3)"), &pgproto3.Sync{})...)
-			}
+			// Nothing of a Query's reply comes before it has done something; of
+			// a batch's, the server would have to be believed that it began.
+			one.send(sql(fmt.Sprintf("insert into t values (%d)", k)))
 		}
 		for _, one := range all {
 			if r := one.read(); r.code() != "" {

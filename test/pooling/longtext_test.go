@@ -12,7 +12,7 @@ import (
 // TestLongTexts: what a text sets is seen however much stands in front of it,
 // and does not reach other clients; for the client itself it holds.
 func TestLongTexts(t *testing.T) {
-	for _, size := range []int{100, 16 << 10, 20_000, 300_000, 9 << 20} {
+	for _, size := range []int{16 << 10, 20_000, 9 << 20} {
 		pad := "select '" + strings.Repeat("x", size) + "' is null"
 		for _, test := range []struct {
 			name string
@@ -33,6 +33,7 @@ func TestLongTexts(t *testing.T) {
 				continue // refused by name
 			}
 			t.Run(fmt.Sprintf("%s/%d", test.name, size), func(t *testing.T) {
+				t.Parallel()
 				p, _, db := start(t, 3) // one of them for who has changed something
 				fresh := login(t, p.Addr(), "app", db)
 				state := func(c *peer) string {
@@ -80,7 +81,7 @@ func TestLongTextInPieces(t *testing.T) {
 			"Query": {sql(text)},
 			"Parse": append(batch(text), &pgproto3.Sync{}),
 		} {
-			for _, at := range []int{1, 5, 6, 7, 100, 16 << 10, size - 3} {
+			for _, at := range []int{5, 6, 16 << 10} {
 				t.Run(fmt.Sprintf("%s/%d/%d", name, size, at), func(t *testing.T) {
 					t.Parallel()
 					rvSame(t, 1, nil, func(t *testing.T, open rvOpen) []string {
