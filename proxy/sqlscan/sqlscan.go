@@ -1,6 +1,9 @@
 // Package sqlscan looks at SQL text for what could make session state. It is
 // a lexer, not a parser: it knows comments, quoting and dollar quoting, and
 // where it cannot be sure it errs to the side of suspicion.
+//
+// Reading order: sqlscan.go (what is found, and the lexer, which takes a text
+// in pieces), words.go (what words mean in their place).
 package sqlscan
 
 import "bytes"
@@ -23,371 +26,468 @@ const (
 	ResetsAll
 )
 
-// Reported are the settings whose changes PostgreSQL reports to the client,
-// lower case: SET of one of them is followed exactly. search_path joins them
-// where the server reports it.
-var reported = map[string]bool{
-	"application_name": true, "client_encoding": true, "datestyle": true, "intervalstyle": true,
-	"standard_conforming_strings": true, "timezone": true, "default_transaction_read_only": true,
-}
-
-// makesState are functions and words that make session state wherever they
-// stand outside quotes.
-var makesState = map[string]bool{
-	"pg_advisory_lock": true, "pg_advisory_lock_shared": true,
-	"pg_try_advisory_lock": true, "pg_try_advisory_lock_shared": true,
-	"temp": true, "temporary": true, "pg_temp": true,
-	"setseed": true, "dblink_connect": true, "dblink_connect_u": true,
-	"pg_backup_start": true, "pg_start_backup": true,
-	"pg_replication_origin_session_setup": true, "set_limit": true,
-}
-
 // Scan looks at a text of one or more statements. standardStrings is the
 // session's standard_conforming_strings: without it a backslash escapes in
 // every quoted string.
 func Scan(sql []byte, standardStrings bool) Finding {
-	s := scanner{sql: sql, standard: standardStrings}
-	s.run()
+	var s Scanner
+	s.Reset(standardStrings)
+	s.Feed(sql)
+	return s.End()
+}
+
+// Scanner is a scan of a text that comes in pieces: Reset, Feed for each
+// piece, End. The zero value is not ready. It is not safe for concurrent use.
+type Scanner struct {
+	found    Finding
+	standard bool
+	code     bool // the text is the body of a DO
+
+	state   state
+	depth   int  // of comments
+	last    byte // comment: the byte before
+	escapes bool // literal: a backslash escapes
+	unicode bool // literal: U&
+	text    word // the word, identifier or dollar tag so far
+	matched int  // dollar: bytes of the closing tag seen
+
+	// The literal so far.
+	run  [9]byte // letters in a row, lower case
+	runN int     // how many; more than fit: no word of interest
+	temp int     // bytes of "pg_temp" matched
+
+	statement
+}
+
+// state is where the lexer is in the text.
+type state uint8
+
+const (
+	inSpace state = iota
+	inWord
+	afterU    // u&
+	inQuote   // 'literal
+	inEscape  // behind a backslash in it
+	atQuote   // behind a quote: the end, or one that is doubled
+	inName    // "identifier
+	atName    // as atQuote
+	inTag     // $tag
+	inDollar  // the body of a dollar quote
+	afterDash // -
+	afterSlash
+	inLine    // -- comment
+	inComment // /* comment
+)
+
+// Reset begins a text.
+func (s *Scanner) Reset(standardStrings bool) {
+	*s = Scanner{standard: standardStrings}
+}
+
+// Feed takes the next piece of the text.
+func (s *Scanner) Feed(p []byte) {
+	for i := 0; i < len(p); {
+		switch s.state {
+		case inSpace:
+			i += s.space(p[i:])
+		case inWord:
+			i += s.inWord(p[i:])
+		case afterU:
+			if s.afterU(p[i]) {
+				i++
+			}
+		case inQuote:
+			i += s.quoted(p[i:])
+		case inEscape:
+			s.found |= Moment // what it stands for is not looked at
+			if s.do() {
+				s.found |= Untracked
+			}
+			s.content(p[i : i+1])
+			s.state = inQuote
+			i++
+		case atQuote:
+			if p[i] == '\'' {
+				s.content(p[i : i+1])
+				s.state = inQuote
+				i++
+			} else {
+				s.endLiteral()
+			}
+		case inName:
+			if p[i] == '"' {
+				s.state = atName
+			} else {
+				s.text.add(lower(p[i]))
+			}
+			i++
+		case atName:
+			if p[i] == '"' {
+				s.text.add('"')
+				s.state = inName
+				i++
+			} else {
+				s.state = inSpace
+				s.name()
+			}
+		case inTag:
+			if s.tag(p[i]) {
+				i++
+			}
+		case inDollar:
+			i += s.dollar(p[i:])
+		case afterDash:
+			if s.state = inSpace; p[i] == '-' {
+				s.state = inLine
+				i++
+			} else {
+				s.punctuation('-')
+			}
+		case afterSlash:
+			if s.state = inSpace; p[i] == '*' {
+				s.state, s.depth, s.last = inComment, 1, 0
+				i++
+			} else {
+				s.punctuation('/')
+			}
+		case inLine:
+			if p[i] == '\n' || p[i] == '\r' {
+				s.state = inSpace
+			}
+			i++
+		case inComment:
+			s.comment(p[i])
+			i++
+		}
+	}
+}
+
+// End ends the text and returns what was found in it.
+func (s *Scanner) End() Finding {
+	switch s.state {
+	case inWord:
+		s.endWord(' ')
+	case inQuote, inEscape, atQuote, inDollar:
+		s.endLiteral()
+	case inName, atName:
+		s.name()
+	}
+	s.state = inSpace
+	s.endStatement()
 	return s.found
 }
 
-type scanner struct {
-	sql      []byte
-	pos      int
-	standard bool
-	found    Finding
-
-	verb    string // first word of the statement that matters
-	words   int    // words of the statement so far
-	setName bool   // SET: the next word names the setting
-	prev    string // the word before
-	inDo    bool   // the statement is DO: what it quotes is code
+func lower(c byte) byte {
+	if c >= 'A' && c <= 'Z' {
+		return c | 0x20
+	}
+	return c
 }
 
-// run walks over the text once.
-func (s *scanner) run() {
-	for s.pos < len(s.sql) {
-		c := s.sql[s.pos]
-		switch {
-		case isWordStart(c):
-			s.word()
-		case c == ' ' || c == '\n' || c == '\t' || c == '\r':
-			s.pos++
+// class says what a byte may be part of.
+type class uint8
+
+const (
+	letter    class = 1 << iota // of ASCII
+	wordStart                   // of a word
+	wordPart                    // of a word behind its start
+	blank                       // between words
+)
+
+var classes = func() (all [256]class) {
+	for c := range all {
+		switch low := byte(c) | 0x20; {
+		case low >= 'a' && low <= 'z':
+			all[c] = letter | wordStart | wordPart
+		case c == '_' || c >= 0x80:
+			all[c] = wordStart | wordPart
+		case c >= '0' && c <= '9' || c == '$':
+			all[c] = wordPart
+		case c == ' ' || c >= '\t' && c <= '\r' || c == 0:
+			all[c] = blank
+		}
+	}
+	return all
+}()
+
+// word is a text that is compared with those that mean something.
+type word struct {
+	b [63]byte // what PostgreSQL tells apart of a name
+	n int      // how long it is; what does not fit is not kept
+}
+
+func (w *word) add(c byte) {
+	if w.n < len(w.b) {
+		w.b[w.n] = c
+	}
+	w.n++
+}
+
+func (w *word) bytes() []byte { return w.b[:min(w.n, len(w.b))] }
+
+// space takes what stands between words, and the start of the next thing. It
+// returns how much that was, here as below.
+func (s *Scanner) space(p []byte) int {
+	for i, c := range p {
+		switch cl := classes[c]; {
+		case cl&blank != 0:
+			continue
+		case cl&wordStart != 0:
+			s.text.n = 0
+			s.state = inWord
+			return i
 		case c == '\'':
-			s.quoted(!s.standard)
+			s.beginLiteral(!s.standard || s.prev == tokEscaped)
+			s.state = inQuote
 		case c == '"':
-			s.identifier()
+			s.text.n = 0
+			s.state = inName
 		case c == '$':
-			s.dollar()
-		case c == '-' && s.next() == '-':
-			if i := bytes.IndexByte(s.sql[s.pos:], '\n'); i >= 0 {
-				s.pos += i
-			} else {
-				s.pos = len(s.sql)
-			}
-		case c == '/' && s.next() == '*':
-			s.comment()
+			s.text.n = 0
+			s.state = inTag
+		case c == '-':
+			s.state = afterDash
+		case c == '/':
+			s.state = afterSlash
 		case c == ';':
-			s.pos++
-			s.verb, s.words, s.setName, s.prev, s.inDo = "", 0, false, "", false
+			s.endStatement()
 		default:
-			s.pos++
+			s.punctuation(c)
+		}
+		return i + 1
+	}
+	return len(p)
+}
+
+// inWord takes bytes of a word.
+func (s *Scanner) inWord(p []byte) int {
+	n := s.text.n
+	for i, c := range p {
+		if classes[c]&wordPart == 0 {
+			s.text.n = n
+			if s.endWord(c) {
+				return i + 1
+			}
+			return i
+		}
+		if n < len(s.text.b) {
+			s.text.b[n] = lower(c)
+		}
+		n++
+	}
+	s.text.n = n
+	return len(p)
+}
+
+// endWord judges a word, now that c is known to follow it. It reports whether
+// c was taken with it.
+func (s *Scanner) endWord(c byte) (taken bool) {
+	s.state = inSpace
+	if s.text.n == 1 {
+		switch s.text.b[0] {
+		case 'e', 'b', 'x', 'n': // the prefix of a literal
+			if c == '\'' {
+				s.beginLiteral(!s.standard || s.text.b[0] == 'e')
+				s.state = inQuote
+				return true
+			}
+		case 'u':
+			if c == '&' {
+				s.state = afterU
+				return true
+			}
+		}
+	}
+	s.meaning(s.text.bytes())
+	return false
+}
+
+// afterU takes what follows u&, if it belongs to it.
+func (s *Scanner) afterU(c byte) (taken bool) {
+	switch c {
+	case '\'':
+		s.beginLiteral(!s.standard)
+		s.unicode = true
+		s.state = inQuote
+		return true
+	case '"':
+		s.found |= Untracked // a name in disguise
+		s.text.n = 0
+		s.state = inName
+		return true
+	}
+	s.state = inSpace
+	s.meaning([]byte("u"))
+	s.punctuation('&')
+	return false
+}
+
+// tag takes a byte behind a dollar sign, if it belongs to a tag.
+func (s *Scanner) tag(c byte) (taken bool) {
+	switch cl := classes[c]; {
+	case c == '$':
+		if s.text.n > len(s.text.b) {
+			s.found |= Untracked // where it ends will not be seen
+		}
+		s.state, s.matched = inDollar, 0
+		s.beginLiteral(false)
+		return true
+	case cl&wordStart != 0 || cl&wordPart != 0 && s.text.n > 0:
+		s.text.add(c)
+		return true
+	}
+	if s.text.n > 0 {
+		s.found |= Untracked // no SQL
+	}
+	s.state = inSpace
+	s.punctuation('$')
+	return false
+}
+
+// beginLiteral begins a quoted string. One that follows another directly
+// continues it.
+func (s *Scanner) beginLiteral(escapes bool) {
+	if s.prev == tokLiteral || s.prev == tokEscaped {
+		s.found |= Moment
+		if s.prev == tokEscaped && s.state == inSpace {
+			s.found |= Untracked // how it is read depends on what stands between
+		}
+	}
+	if s.prev == tokLanguage && s.verb == tokDo {
+		s.found |= Untracked
+	}
+	s.escapes, s.unicode = escapes, false
+	s.runN, s.temp = 0, 0
+	s.argument(false)
+	if s.do() && s.inner == nil {
+		s.inner = &Scanner{standard: s.standard, code: true}
+		s.inner.words, s.inner.verb = 1, tokOther
+	}
+}
+
+// quoted takes bytes of a literal up to its end, or to a backslash.
+func (s *Scanner) quoted(p []byte) int {
+	end := bytes.IndexByte(p, '\'')
+	if end < 0 {
+		end = len(p)
+	}
+	if s.escapes {
+		if i := bytes.IndexByte(p[:end], '\\'); i >= 0 {
+			s.content(p[:i])
+			s.state = inEscape
+			return i + 1
+		}
+	}
+	s.content(p[:end])
+	if end < len(p) {
+		s.state = atQuote
+		end++
+	}
+	return end
+}
+
+// content takes bytes of a literal.
+func (s *Scanner) content(p []byte) {
+	if s.inner != nil {
+		s.inner.Feed(p)
+	}
+	for _, c := range p {
+		if classes[c]&letter == 0 {
+			s.endRun()
+			if c == '\\' && s.unicode {
+				s.found |= Moment
+			}
+			continue
+		}
+		if s.runN < len(s.run) {
+			s.run[s.runN] = c | 0x20
+		}
+		s.runN++
+	}
+	if s.verb == tokSet || s.call != noCall {
+		s.seekTemp(p)
+	}
+}
+
+// seekTemp looks for the schema of temporary objects in a literal.
+func (s *Scanner) seekTemp(p []byte) {
+	const pgTemp = "pg_temp"
+	for _, c := range p {
+		if lower(c) != pgTemp[s.temp] {
+			s.temp = 0
+		}
+		if lower(c) == pgTemp[s.temp] {
+			if s.temp++; s.temp == len(pgTemp) {
+				s.temp = 0
+				s.found |= Untracked
+			}
 		}
 	}
 }
 
-func (s *scanner) next() byte {
-	if s.pos+1 < len(s.sql) {
-		return s.sql[s.pos+1]
+// endRun judges letters in a row.
+func (s *Scanner) endRun() {
+	if s.runN >= 3 && s.runN <= len(s.run) {
+		switch string(s.run[:s.runN]) {
+		case "now", "today", "tomorrow", "yesterday":
+			s.found |= Moment
+		}
 	}
+	s.runN = 0
+}
+
+func (s *Scanner) endLiteral() {
+	s.endRun()
+	s.state = inSpace
+	s.shift(tokLiteral)
+	if s.escapes {
+		s.prev = tokEscaped
+	}
+}
+
+// dollar takes bytes of a dollar-quoted string, which ends with its tag.
+func (s *Scanner) dollar(p []byte) int {
+	if s.matched == 0 {
+		i := bytes.IndexByte(p, '$')
+		if i < 0 {
+			i = len(p)
+		}
+		if i > 0 {
+			s.content(p[:i])
+			return i
+		}
+	}
+	tag := s.text.bytes()
+	var want byte = '$'
+	if s.matched > 0 && s.matched <= len(tag) {
+		want = tag[s.matched-1]
+	}
+	if p[0] == want {
+		if s.matched++; s.matched == len(tag)+2 {
+			s.escapes = false
+			s.endLiteral()
+		}
+		return 1
+	}
+	// It was not the closing tag; what looked like it is content.
+	s.content([]byte{'$'})
+	s.content(tag[:s.matched-1])
+	s.matched = 0
 	return 0
 }
 
-func isWordStart(c byte) bool {
-	return c|0x20 >= 'a' && c|0x20 <= 'z' || c == '_' || c >= 0x80
-}
-
-func isWord(c byte) bool { return isWordStart(c) || c >= '0' && c <= '9' || c == '$' }
-
-// maxWord is longer than every word that means something here.
-const maxWord = 48
-
-func (s *scanner) word() {
-	start := s.pos
-	for s.pos < len(s.sql) && isWord(s.sql[s.pos]) {
-		s.pos++
-	}
-	w := s.sql[start:s.pos]
-	if s.pos < len(s.sql) && s.sql[s.pos] == '\'' && len(w) <= 2 {
-		// A prefix of a literal: E'', U&'' and so on.
-		s.quoted(!s.standard || w[0]|0x20 == 'e')
-		return
-	}
-	if len(w) > maxWord {
-		s.meaning("")
-		return
-	}
-	var low [maxWord]byte
-	for i, c := range w {
-		if c >= 'A' && c <= 'Z' {
-			c |= 0x20
-		}
-		low[i] = c
-	}
-	s.lookup(low[:len(w)])
-}
-
-// lookup gives the words that mean something to meaning, without allocating
-// for those that do not.
-func (s *scanner) lookup(w []byte) {
-	if s.words < 4 || s.setName || makesState[string(w)] {
-		s.meaning(string(w))
-		return
-	}
-	switch string(w) {
-	case "set_config", "hold", "with", "default", "listen", "load", "prepare", "set":
-		s.meaning(string(w))
-	default:
-		s.prev = ""
-	}
-}
-
-// meaning judges one word in its place.
-func (s *scanner) meaning(w string) {
-	s.words++
-	prev := s.prev
-	s.prev = w
-	if makesState[w] {
-		s.found |= Untracked
-	}
+// comment takes a byte of a comment, which may hold others.
+func (s *Scanner) comment(c byte) {
 	switch {
-	case w == "set_config":
-		s.setConfig()
-	case w == "hold" && prev == "with":
-		s.found |= Untracked
-	case w == "default" && s.verb == "set":
-		s.found |= Resets
-	case s.inDo && (w == "set" || w == "execute" || w == "listen" || w == "load"):
-		s.found |= Untracked
-	}
-	if s.words == 1 {
-		s.begin(w)
-		return
-	}
-	if s.setName {
-		s.setting(w, prev)
-	}
-}
-
-// begin judges a statement's first word.
-func (s *scanner) begin(w string) {
-	s.verb = w
-	switch w {
-	case "set":
-		s.setName = true
-	case "reset":
-		s.found |= Resets
-		s.setName = true
-	case "discard":
-		s.found |= Resets | ResetsAll
-	case "listen", "load":
-		s.found |= Untracked
-	case "prepare":
-		s.setName = true
-	case "do":
-		s.inDo = true
-	}
-}
-
-// setting judges the word after SET, RESET or PREPARE.
-func (s *scanner) setting(w, prev string) {
-	s.setName = false
-	if s.verb == "prepare" {
-		if w != "transaction" {
-			s.found |= Untracked
-		}
-		return
-	}
-	switch w {
-	case "session":
-		if s.verb == "set" && prev == "set" {
-			s.setName = true // SET SESSION name, or SESSION AUTHORIZATION, CHARACTERISTICS
-			return
-		}
-		s.found |= Untracked
-	case "local":
-		// Ends with the transaction; so does whatever it names.
-	case "transaction", "constraints", "time", "names", "zone":
-		if prev == "session" && w == "transaction" {
-			s.found |= Untracked
-		}
-	case "all":
-		if s.verb == "reset" {
-			s.found |= ResetsAll
-		} else {
-			s.found |= Untracked
-		}
-	default:
-		if s.verb == "reset" {
-			if w == "role" || w == "session" {
-				s.found |= Untracked
-			}
-			return
-		}
-		if !reported[w] {
-			s.found |= Untracked
+	case s.last == '/' && c == '*':
+		s.depth++
+		c = 0
+	case s.last == '*' && c == '/':
+		s.depth--
+		c = 0
+		if s.depth == 0 {
+			s.state = inSpace
 		}
 	}
-}
-
-// setConfig judges a call of set_config: with a literal true as its last
-// argument it ends with the transaction.
-func (s *scanner) setConfig() {
-	rest := s.sql[s.pos:]
-	open := bytes.IndexByte(rest, '(')
-	if open < 0 {
-		return // not a call
-	}
-	if gap := bytes.TrimSpace(rest[:open]); len(gap) > 0 {
-		if bytes.HasPrefix(gap, []byte("/*")) || bytes.HasPrefix(gap, []byte("--")) {
-			s.found |= Untracked // who would comment here hides something
-		}
-		return // not a call
-	}
-	depth, last := 0, open
-	for i := open; i < len(rest); i++ {
-		switch rest[i] {
-		case '\'':
-			end := bytes.IndexByte(rest[i+1:], '\'')
-			if end < 0 {
-				s.found |= Untracked
-				return
-			}
-			i += end + 1
-		case '(':
-			depth++
-		case ',':
-			if depth == 1 {
-				last = i
-			}
-		case ')':
-			depth--
-			if depth == 0 {
-				arg := bytes.ToLower(bytes.TrimSpace(rest[last+1 : i]))
-				if !bytes.Equal(arg, []byte("true")) {
-					s.found |= Untracked
-				}
-				return
-			}
-		}
-	}
-	s.found |= Untracked
-}
-
-// quoted walks over a string literal.
-func (s *scanner) quoted(escapes bool) {
-	start := s.pos + 1
-	s.pos = start
-	for s.pos < len(s.sql) {
-		switch c := s.sql[s.pos]; {
-		case c == '\\' && escapes:
-			s.pos++
-		case c == '\'':
-			if s.next() != '\'' {
-				s.literal(s.sql[start:s.pos])
-				s.pos++
-				return
-			}
-			s.pos++
-		}
-		s.pos++
-	}
-	s.pos = len(s.sql)
-	s.literal(s.sql[min(start, len(s.sql)):])
-}
-
-// literal judges what stands in quotes.
-func (s *scanner) literal(text []byte) {
-	s.prev = ""
-	if len(text) >= 3 && len(text) <= 64 {
-		low := bytes.ToLower(text)
-		for _, w := range [...]string{"now", "today", "tomorrow", "yesterday"} {
-			if bytes.Contains(low, []byte(w)) {
-				s.found |= Moment
-			}
-		}
-	}
-	if s.verb == "set" && s.words < 2 || s.inDo {
-		// SET names its setting in quotes, or this is code.
-		s.code(text)
-	}
-}
-
-// code judges quoted code: it may be any statement.
-func (s *scanner) code(text []byte) {
-	inner := scanner{sql: text, standard: s.standard, inDo: true, words: 1, verb: "do"}
-	for inner.pos < len(text) {
-		inner.run()
-	}
-	s.found |= inner.found
-}
-
-// identifier walks over a quoted identifier. One that names a setting or a
-// schema for temporary objects counts like the word.
-func (s *scanner) identifier() {
-	start := s.pos + 1
-	end := bytes.IndexByte(s.sql[start:], '"')
-	if end < 0 {
-		s.pos = len(s.sql)
-		return
-	}
-	s.pos = start + end + 1
-	name := s.sql[start : start+end]
-	if len(name) <= maxWord {
-		s.meaning(string(bytes.ToLower(name)))
-	}
-}
-
-// dollar walks over a dollar-quoted string, or a parameter.
-func (s *scanner) dollar() {
-	end := s.pos + 1
-	for end < len(s.sql) && isWord(s.sql[end]) && s.sql[end] != '$' {
-		end++
-	}
-	if end >= len(s.sql) || s.sql[end] != '$' || end > s.pos+1 && s.sql[s.pos+1] >= '0' && s.sql[s.pos+1] <= '9' {
-		s.pos++
-		return
-	}
-	tag := s.sql[s.pos : end+1]
-	body := s.sql[end+1:]
-	n := bytes.Index(body, tag)
-	if n < 0 {
-		n = len(body)
-		s.pos = len(s.sql)
-	} else {
-		s.pos = end + 1 + n + len(tag)
-	}
-	if s.inDo {
-		s.code(body[:n])
-	}
-}
-
-// comment walks over a comment, which may hold others.
-func (s *scanner) comment() {
-	depth := 0
-	for s.pos < len(s.sql) {
-		switch {
-		case s.sql[s.pos] == '/' && s.next() == '*':
-			depth++
-			s.pos += 2
-		case s.sql[s.pos] == '*' && s.next() == '/':
-			depth--
-			s.pos += 2
-			if depth == 0 {
-				return
-			}
-		default:
-			s.pos++
-		}
-	}
+	s.last = c
 }

@@ -1,0 +1,352 @@
+package sqlscan
+
+import "bytes"
+
+// token is a word that means something, or a kind of other things.
+type token uint8
+
+const (
+	tokNone    token = iota // punctuation
+	tokOther                // any other word
+	tokLiteral              // a quoted string
+	tokEscaped              // one in which a backslash escapes
+	tokConstraints
+	tokCreate
+	tokDeclare
+	tokDefault
+	tokDiscard
+	tokDo
+	tokExecute
+	tokGlobal
+	tokHold
+	tokInsert
+	tokInto
+	tokLanguage
+	tokListen
+	tokLoad
+	tokLocal
+	tokMerge
+	tokNames
+	tokPlpgsql
+	tokPrepare
+	tokReplace
+	tokReported // a setting whose changes PostgreSQL reports
+	tokReset
+	tokRole
+	tokSession
+	tokSet
+	tokSetConfig
+	tokState // makes session state wherever it stands
+	tokTemp
+	tokTime
+	tokTransaction
+	tokTrue
+	tokWith
+	tokZone
+)
+
+// classify looks a word up, lower case.
+func classify(w []byte) token {
+	switch string(w) {
+	case "constraints":
+		return tokConstraints
+	case "create":
+		return tokCreate
+	case "declare":
+		return tokDeclare
+	case "default":
+		return tokDefault
+	case "discard":
+		return tokDiscard
+	case "do":
+		return tokDo
+	case "execute":
+		return tokExecute
+	case "global":
+		return tokGlobal
+	case "hold":
+		return tokHold
+	case "insert":
+		return tokInsert
+	case "into":
+		return tokInto
+	case "language":
+		return tokLanguage
+	case "listen":
+		return tokListen
+	case "load":
+		return tokLoad
+	case "local":
+		return tokLocal
+	case "merge":
+		return tokMerge
+	case "names":
+		return tokNames
+	case "plpgsql":
+		return tokPlpgsql
+	case "prepare":
+		return tokPrepare
+	case "replace":
+		return tokReplace
+	case "reset":
+		return tokReset
+	case "role":
+		return tokRole
+	case "session":
+		return tokSession
+	case "set":
+		return tokSet
+	case "set_config":
+		return tokSetConfig
+	case "temp", "temporary":
+		return tokTemp
+	case "time":
+		return tokTime
+	case "transaction":
+		return tokTransaction
+	case "true":
+		return tokTrue
+	case "with":
+		return tokWith
+	case "zone":
+		return tokZone
+	case "application_name", "client_encoding", "datestyle", "intervalstyle",
+		"standard_conforming_strings", "timezone", "default_transaction_read_only":
+		return tokReported
+	case "pg_advisory_lock", "pg_advisory_lock_shared", "pg_try_advisory_lock", "pg_try_advisory_lock_shared",
+		"setseed", "set_limit", "dblink_connect", "dblink_connect_u", "pg_backup_start", "pg_start_backup",
+		"pg_replication_origin_session_setup", "pg_create_physical_replication_slot", "pg_create_logical_replication_slot",
+		"pg_copy_physical_replication_slot", "pg_copy_logical_replication_slot":
+		return tokState
+	}
+	if string(w) == "pg_temp" || bytes.HasPrefix(w, []byte("pg_temp_")) {
+		return tokState // the schema of temporary objects
+	}
+	return tokOther
+}
+
+// statement is what is known of the statement so far.
+type statement struct {
+	verb  token // first word
+	words int
+	prev  token // the word before, if nothing stands between
+	prev2 token // and the one before that
+	set   setPhase
+	inner *Scanner // the body of a DO
+
+	call      callPhase // of set_config
+	callDepth int       // parentheses
+	arguments int
+	isTrue    bool // the last argument so far is the word true, and nothing else
+	isEmpty   bool // there is nothing of it yet
+}
+
+// setPhase is how far a SET, RESET or PREPARE has been read.
+type setPhase uint8
+
+const (
+	noSet     setPhase = iota
+	wantsName          // SET
+	wantsMore          // SET SESSION
+	wantsZone          // SET TIME
+)
+
+type callPhase uint8
+
+const (
+	noCall    callPhase = iota
+	wantsOpen           // set_config
+	inCall              // set_config(
+)
+
+// do reports whether the statement is DO: what it quotes is code.
+func (s *Scanner) do() bool { return s.verb == tokDo }
+
+// endStatement judges what is only known at the end.
+func (s *Scanner) endStatement() {
+	if s.call != noCall {
+		s.found |= Untracked
+	}
+	if s.inner != nil {
+		s.found |= s.inner.End()
+	}
+	s.statement = statement{}
+	if s.code {
+		s.words, s.verb = 1, tokOther
+	}
+}
+
+// shift notes a token for those behind it.
+func (s *Scanner) shift(t token) { s.prev2, s.prev = s.prev, t }
+
+// name judges a quoted identifier, which is never a keyword.
+func (s *Scanner) name() {
+	t := classify(s.text.bytes())
+	switch t {
+	case tokReported, tokState, tokSetConfig:
+	case tokPlpgsql:
+		if s.prev != tokLanguage {
+			t = tokOther
+		}
+	default:
+		t = tokOther
+	}
+	s.take(t)
+}
+
+// meaning judges a word.
+func (s *Scanner) meaning(w []byte) { s.take(classify(w)) }
+
+// take judges a token in its place.
+func (s *Scanner) take(t token) {
+	s.words++
+	s.argument(t == tokTrue)
+	switch t {
+	case tokState:
+		s.found |= Untracked
+	case tokSetConfig:
+		if s.call != noCall {
+			s.found |= Untracked
+		}
+		s.call = wantsOpen
+	case tokTemp:
+		switch s.prev {
+		case tokCreate, tokReplace, tokLocal, tokGlobal:
+			s.found |= Untracked
+		case tokInto:
+			if s.prev2 != tokInsert && s.prev2 != tokMerge {
+				s.found |= Untracked
+			}
+		}
+	case tokHold:
+		if s.prev == tokWith && (s.verb == tokDeclare || s.code) {
+			s.found |= Untracked
+		}
+	case tokDefault:
+		if s.verb == tokSet {
+			s.found |= Resets
+		}
+	case tokLocal:
+		if s.verb == tokSet && s.prev == tokZone {
+			s.found |= Resets // as DEFAULT
+		}
+	case tokSet, tokReset, tokDiscard, tokExecute, tokListen, tokLoad, tokPrepare:
+		if s.code {
+			s.found |= Untracked
+		}
+	}
+	switch {
+	case s.words == 1:
+		s.begin(t)
+	case s.set != noSet:
+		s.setting(t)
+	case s.verb == tokDo && s.prev == tokLanguage && t != tokPlpgsql:
+		s.found |= Untracked
+	}
+	s.shift(t)
+}
+
+// begin judges a statement's first word.
+func (s *Scanner) begin(t token) {
+	s.verb = t
+	switch t {
+	case tokSet, tokPrepare:
+		s.set = wantsName
+	case tokReset:
+		s.found |= Resets
+		s.set = wantsName
+	case tokDiscard:
+		s.found |= Resets | ResetsAll
+	case tokListen, tokLoad:
+		s.found |= Untracked
+	}
+}
+
+// setting judges the words after SET, RESET or PREPARE.
+func (s *Scanner) setting(t token) {
+	phase := s.set
+	s.set = noSet
+	switch s.verb {
+	case tokPrepare:
+		if t != tokTransaction {
+			s.found |= Untracked
+		}
+		return
+	case tokReset:
+		if t == tokRole || t == tokSession {
+			s.found |= Untracked
+		}
+		return
+	}
+	switch {
+	case phase == wantsZone:
+		if t != tokZone {
+			s.found |= Untracked
+		}
+	case t == tokTime:
+		s.set = wantsZone
+	case t == tokReported, t == tokNames:
+	case phase == wantsName && t == tokSession:
+		s.set = wantsMore // a name, AUTHORIZATION or CHARACTERISTICS
+	case phase == wantsName && (t == tokLocal || t == tokTransaction || t == tokConstraints):
+		// Ends with the transaction; so does whatever LOCAL names.
+	default:
+		s.found |= Untracked
+	}
+}
+
+// punctuation takes what is neither a word nor quoted.
+func (s *Scanner) punctuation(c byte) {
+	if c == '.' && s.verb == tokSet && s.prev != tokNone &&
+		(s.words == 2 || s.words == 3 && s.prev2 == tokSession) {
+		s.found |= Untracked // SET time.zone is a setting by that name
+	}
+	switch s.call {
+	case wantsOpen:
+		if c != '(' {
+			s.found |= Untracked
+			s.call = noCall
+			break
+		}
+		s.call, s.callDepth, s.arguments = inCall, 1, 1
+		s.isTrue, s.isEmpty = false, true
+	case inCall:
+		s.inCall(c)
+	}
+	s.shift(tokNone)
+}
+
+// inCall takes punctuation among the arguments of set_config.
+func (s *Scanner) inCall(c byte) {
+	switch {
+	case c == '(':
+		s.callDepth++
+		s.isTrue, s.isEmpty = false, false
+	case c == ')':
+		if s.callDepth--; s.callDepth > 0 {
+			break
+		}
+		if s.arguments != 3 || !s.isTrue {
+			s.found |= Untracked // it does not end with the transaction
+		}
+		s.call = noCall
+	case c == ',' && s.callDepth == 1:
+		s.arguments++
+		s.isTrue, s.isEmpty = false, true
+	default:
+		s.isTrue, s.isEmpty = false, false
+	}
+}
+
+// argument notes that a word or literal stands where set_config's name or
+// arguments are.
+func (s *Scanner) argument(isTrue bool) {
+	switch s.call {
+	case wantsOpen:
+		s.found |= Untracked
+		s.call = noCall
+	case inCall:
+		s.isTrue = isTrue && s.isEmpty
+		s.isEmpty = false
+	}
+}
