@@ -10,6 +10,7 @@ const (
 	tokOther                // any other word
 	tokLiteral              // a quoted string
 	tokEscaped              // one in which a backslash escapes
+	tokAll
 	tokConstraints
 	tokCreate
 	tokDeclare
@@ -48,6 +49,8 @@ const (
 // classify looks a word up, lower case.
 func classify(w []byte) token {
 	switch string(w) {
+	case "all":
+		return tokAll
 	case "constraints":
 		return tokConstraints
 	case "create":
@@ -273,7 +276,10 @@ func (s *Scanner) setting(t token) {
 		}
 		return
 	case tokReset:
-		if t == tokRole || t == tokSession {
+		switch t {
+		case tokAll:
+			s.found |= ResetsAll
+		case tokRole, tokSession:
 			s.found |= Untracked
 		}
 		return
