@@ -54,6 +54,12 @@ func generated(t *testing.T, cells wirescript.Cells) string {
 	for _, n := range wirescript.Normalisations() {
 		fmt.Fprintf(&s, "| %s | %s |\n", n.What, n.Reason)
 	}
+	s.WriteString("\n### Where pgpoold answers otherwise\n\n")
+	for _, script := range loadScripts(t, wirescript.OnlyBoth) {
+		if script.Differs != "" {
+			fmt.Fprintf(&s, "- [%s](../test/scripts/%[1]s.wire): %s\n", script.Name, script.Differs)
+		}
+	}
 	s.WriteByte('\n')
 	return s.String()
 }

@@ -229,7 +229,7 @@ func parseFrontend(text string) (frontend, error) {
 			return frontend{}, err
 		}
 		if len(w[0].text) != 1 {
-			return frontend{}, fmt.Errorf("Frame: want one type byte")
+			return frontend{}, fmt.Errorf("want one type byte for Frame")
 		}
 		f := fixed("", w[0].text[0], []byte(append(w, word{})[1].text))
 		if !strings.ContainsRune("QPBDECSHFdcfXp", rune(f.typ)) {
@@ -268,14 +268,14 @@ func parseParse(rest string) (frontend, error) {
 	rest = sql
 	w, err := splitWords(name)
 	if err != nil || len(w) != 1 {
-		return frontend{}, fmt.Errorf("Parse: want a name, or - for the unnamed statement")
+		return frontend{}, fmt.Errorf("want a name, or - for the unnamed statement, behind Parse")
 	}
 	rest = strings.TrimSpace(rest)
 	var oids []uint64
 	if strings.HasPrefix(rest, "[") {
 		list, sql, ok := strings.Cut(rest[1:], "]")
 		if !ok {
-			return frontend{}, fmt.Errorf("Parse: [ without ]")
+			return frontend{}, fmt.Errorf("[ without ] in Parse")
 		}
 		for _, t := range strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' }) {
 			oid, err := strconv.ParseUint(t, 10, 32)
@@ -359,43 +359,3 @@ func (p params) encode() []byte {
 }
 
 func (p params) results() []byte { return int16s(p.res) }
-
-// startup makes a startup message of name=value words. user and database are
-// the target's unless given; version=3.2 asks for that protocol; a parameter
-// given as name=- is left out.
-func startup(words []string) (frontend, error) {
-	major, minor := 3, 0
-	var names []string
-	given := map[string]string{}
-	for _, w := range words {
-		name, value, ok := strings.Cut(w, "=")
-		if !ok {
-			return frontend{}, fmt.Errorf("startup parameter %q: want name=value", w)
-		}
-		if name == "version" {
-			if _, err := fmt.Sscanf(value, "%d.%d", &major, &minor); err != nil {
-				return frontend{}, fmt.Errorf("version=%s: %w", value, err)
-			}
-			continue
-		}
-		if _, dup := given[name]; !dup {
-			names = append(names, name)
-		}
-		given[name] = value
-	}
-	encode := func(v vars) []byte {
-		b := binary.BigEndian.AppendUint32(nil, uint32(major)<<16|uint32(minor))
-		for _, d := range [][2]string{{"user", v.user}, {"database", v.database}} {
-			if _, ok := given[d[0]]; !ok {
-				b = append(b, cstr(d[0], d[1])...)
-			}
-		}
-		for _, n := range names {
-			if given[n] != "-" {
-				b = append(b, cstr(n, given[n])...)
-			}
-		}
-		return frame(0, append(b, 0))
-	}
-	return frontend{start: true, encode: encode}, nil
-}

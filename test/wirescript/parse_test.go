@@ -98,6 +98,7 @@ func TestParseErrors(t *testing.T) {
 		"# x\nrepeat 2\na> Sync":              ":2: repeat without end",
 		"# x\nrepeat 2\nrepeat 2\nend\nend":   ":3: repeat inside repeat",
 		"# x\nonly sometimes":                 "want direct or pooler",
+		"# x\ndiffers":                        "needs a reason",
 		"# x\ncancel a":                       "no connection",
 		"# x\na> Sync\nopen a timezone=UTC":   "open already",
 		"# x\nraw a\na> Startup user":         "want name=value",

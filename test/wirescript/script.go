@@ -32,6 +32,7 @@ type Script struct {
 	Name    string // path without .wire
 	About   string // the first comment
 	Only    Only
+	Differs string   // why the pooler's answer is another than PostgreSQL's; "" where it must not be
 	Setup   []string // run by the runner's own connection before each run
 	Cleanup []string // and after it
 	steps   []step
@@ -173,6 +174,11 @@ func (s *Script) parseLine(l line, opened map[string]bool) error {
 		default:
 			return fmt.Errorf("only %q: want direct or pooler", rest)
 		}
+	case "differs":
+		if rest == "" {
+			return fmt.Errorf("differs needs a reason")
+		}
+		s.Differs = rest
 	case "open", "raw":
 		words, err := splitWords(rest)
 		if err != nil {
