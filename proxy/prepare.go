@@ -191,10 +191,10 @@ func (f *feeder) ensure(st *statement) {
 	s, l := f.s, f.l
 	known := l.shelf.m[st] != nil
 	h := l.shelf.get(st, &l.px.statements)
+	f.evict(h)
 	if h.sure && h.pending == 0 || h.pending > 0 && h.batch == s.batch {
 		return
 	}
-	f.evict(h)
 	if known {
 		f.closeHeld(h)
 	}
