@@ -18,7 +18,15 @@ import (
 	"pgpoold/test/postgres"
 )
 
-func TestMain(m *testing.M) { os.Exit(postgres.Main(m)) }
+func TestMain(m *testing.M) {
+	code := postgres.Main(m)
+	if program.dir != nil {
+		if err := program.dir.Close(); err != nil && code == 0 {
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
 
 // patience bounds waits that end at once where all is well.
 const patience = 20 * time.Second
