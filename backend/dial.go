@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net"
+	"os"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -212,8 +213,15 @@ func tlsOf(nc net.Conn) *tls.Conn {
 // loginConfig is pgconn's configuration of one attempt. Every field that
 // ParseConfig could have taken from the environment or a file is set here.
 func (p *Pool) loginConfig(host Host, addr string, encrypt *tls.Config) (*pgconn.Config, error) {
-	cfg, err := pgconn.ParseConfig("host=127.0.0.1 port=5432 user=x password=x dbname=x sslmode=disable connect_timeout=0 " +
-		"target_session_attrs=any min_protocol_version=3.0 max_protocol_version=3.0")
+	if os.Getenv("PGSERVICE") != "" {
+		// pgconn would look for the service, whatever it is told.
+		if err := os.Unsetenv("PGSERVICE"); err != nil {
+			return nil, err
+		}
+	}
+	cfg, err := pgconn.ParseConfig("host=127.0.0.1 port=5432 user=x password=x dbname=x connect_timeout=0 sslmode=disable " +
+		"sslcert='' sslkey='' sslrootcert='' sslpassword='' sslcertmode=allow sslsni=1 sslnegotiation=postgres channel_binding=prefer " +
+		"require_auth='' target_session_attrs=any min_protocol_version=3.0 max_protocol_version=3.0")
 	if err != nil {
 		return nil, err
 	}

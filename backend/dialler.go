@@ -57,13 +57,14 @@ func (p *Pool) dialLocked() {
 	if p.base == nil {
 		least = max(least, 1) // the first shows whether the server can be reached
 	}
-	want := max(p.waiting.n-p.dialling, least-len(p.all)-p.dialling)
+	now := time.Now()
+	want := max(p.waiting.n-p.dialling-p.testedLocked(now), least-len(p.all)-p.dialling)
 	want = min(want, p.size-taken, maxParallelDials-p.dialling)
-	if want <= 0 || time.Now().Before(p.retry.until) {
+	if want <= 0 || now.Before(p.retry.until) {
 		return
 	}
-	if p.lastErr != nil {
-		want = 1 // one attempt finds out whether it works again
+	if p.base == nil || p.lastErr != nil {
+		want = 1 // one attempt finds out whether it works
 		if p.dialling > 0 {
 			return
 		}
@@ -73,6 +74,20 @@ func (p *Pool) dialLocked() {
 		p.pumps.Add(1)
 		go p.dial()
 	}
+}
+
+// testedLocked is how many servers are being checked and will likely answer
+// sooner than a new one could be dialled.
+func (p *Pool) testedLocked(now time.Time) (n int) {
+	if p.opts.CheckDelay <= 0 {
+		return 0
+	}
+	for s := range p.all {
+		if s.state == serverTested && now.Sub(s.idleSince) < checkPatience {
+			n++
+		}
+	}
+	return n
 }
 
 // dial connects one server and offers it to the pool. Started by dialLocked,
@@ -87,7 +102,7 @@ func (p *Pool) dial() {
 	} else {
 		p.dialSucceeded(res.Value(), func(s *Server) { s.res = res })
 	}
-	if p.cb.Dialled != nil {
+	if p.cb.Dialled != nil && (err == nil || p.ctx.Err() == nil) {
 		p.cb.Dialled(p, took, err)
 	}
 }

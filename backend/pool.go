@@ -111,8 +111,8 @@ func (p *Pool) Acquire(t *Ticket) (*Server, error) {
 	}
 	t.since = time.Now()
 	p.waiting.push(t)
-	p.dialLocked()
 	check := p.checkLocked(t.since)
+	p.dialLocked()
 	p.mu.Unlock()
 	if check != nil {
 		check.Handler.Check()
@@ -145,25 +145,28 @@ func (p *Pool) takeIdleLocked(t *Ticket) *Server {
 	case p.opts.RoundRobin:
 		i = 0
 	default:
-		for j := len(p.idle) - 1; j >= 0; j-- {
+		i = len(p.idle) - 1
+		for j := i; j >= 0; j-- {
 			if p.idle[j].label == t.Label {
-				i = j
+				if !p.staleLocked(p.idle[j]) {
+					i = j
+				}
 				break
 			}
 		}
-		if i < 0 {
-			i = len(p.idle) - 1
-		}
 	}
-	if i < 0 {
+	if i < 0 || p.staleLocked(p.idle[i]) {
 		return nil
 	}
 	s := p.idle[i]
-	if p.opts.CheckDelay > 0 && time.Since(s.idleSince) > p.opts.CheckDelay {
-		return nil
-	}
 	p.unidleLocked(i, serverActive)
 	return s
+}
+
+// staleLocked reports whether s was idle for so long that it must show that
+// it lives before it is used.
+func (p *Pool) staleLocked(s *Server) bool {
+	return p.opts.CheckDelay > 0 && time.Since(s.idleSince) > p.opts.CheckDelay
 }
 
 // checkLocked takes an idle server that must show that it lives before it is
@@ -203,8 +206,11 @@ func (p *Pool) Release(s *Server, label any) *Ticket {
 	}
 	if p.closed || s.close || !s.expires.IsZero() && now.After(s.expires) {
 		reason := CloseLifetime
-		if p.closed {
+		switch {
+		case p.closed:
 			reason = CloseDrain
+		case s.close:
+			reason = CloseReconnect
 		}
 		p.goneLocked(s)
 		p.mu.Unlock()

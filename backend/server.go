@@ -105,7 +105,15 @@ func (s *Server) run() {
 	s.Pool.removed()
 }
 
-// sayGoodbye sends Terminate, if the socket takes it.
+// goodbyePatience is how long PostgreSQL may take to end its side.
+const goodbyePatience = time.Second
+
+// sayGoodbye sends Terminate, if the socket takes it, and waits until
+// PostgreSQL has closed its end: only then has it one connection less, and
+// another may take the place. A pool that closes needs no place.
 func (s *Server) sayGoodbye() {
-	_ = s.Conn.Write([]byte{'X', 0, 0, 0, 4}, false)
+	err := s.Conn.Write([]byte{'X', 0, 0, 0, 4}, false)
+	if err == nil && s.Closing() != CloseClientGone && s.Pool.ctx.Err() == nil {
+		_, _ = s.Conn.Ending(goodbyePatience)
+	}
 }

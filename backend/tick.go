@@ -5,6 +5,10 @@ import "time"
 // checkTimeout is how long an idle server may take to show that it lives.
 const checkTimeout = 5 * time.Second
 
+// checkPatience is how long a check is waited for before a new server is
+// dialled as well.
+const checkPatience = time.Second
+
 // Tick does what time brings: it refuses those who have waited too long,
 // closes servers that are idle for too long, too old, or did not answer a
 // check, looks for hidden ends of file, and dials towards the minimum. One
