@@ -94,7 +94,9 @@ func (p *proof) prove(ctx context.Context) {
 	}
 	p.step(ctx, "gofmt", formatted)
 	p.command(ctx, "go vet", nil, "go", "vet", "./...")
-	p.staticcheck(ctx)
+	if !p.fast {
+		p.staticcheck(ctx)
+	}
 	if p.lint {
 		return
 	}
