@@ -5,7 +5,7 @@
 // Reading order: options.go; server.go (accepting, the clock), login.go with
 // startup.go and the auth files (from accept to ReadyForQuery); session.go and
 // input.go (what a client sends), attach.go (taking a server), feeder.go and
-// prepare.go (what goes to it), link.go and relay.go (what comes back),
+// prepare.go (what goes to it), link.go, relay.go and settle.go (what comes back),
 // leave.go and cancel.go; statements.go, unnamed.go, held.go and settings.go
 // (what is remembered); pools.go, observe.go and shutdown.go.
 //

@@ -1,0 +1,86 @@
+package proxy
+
+import "pgpoold/wire"
+
+// settled follows up what the ledger has settled. It reports whether a replay
+// was done, after which the client may have to be told parameters.
+func (l *link) settled() (replayed bool) {
+	for _, st := range l.ledger.Settled() {
+		done := st.Outcome == wire.Done
+		switch ref := st.Entry.Ref.(type) {
+		case *replayRef:
+			l.label, l.known = ref.to, done
+			replayed = replayed || done
+		case *change:
+			l.changed(ref, done)
+		case *heldChange:
+			l.heldChanged(ref, st.Outcome)
+		case unnamedInjected:
+			if !done && l.unnamedGen == ref.gen {
+				l.unnamedOf = 0
+			}
+		case unnamedChange:
+			if l.sess != nil {
+				// A Query that fails has taken the unnamed statement with it
+				// all the same, and so has a Parse: PostgreSQL drops the old
+				// one before it looks at the new.
+				gone := st.Entry.Msg == wire.MsgQuery && st.Outcome != wire.Skipped
+				gen := l.sess.unnamed.settle(done || gone)
+				if st.Entry.Msg == wire.MsgParse && st.Outcome == wire.Failed {
+					l.sess.unnamed.drop()
+				}
+				if !done && l.unnamedOf == l.sess.id && l.unnamedGen == gen {
+					l.unnamedOf = 0
+				}
+			}
+		}
+	}
+	return replayed
+}
+
+// replayRef is the Ref of a replay: the settings that are in force after it.
+type replayRef struct{ to settings }
+
+// changed follows a client's own Parse or Close of a name.
+func (l *link) changed(c *change, done bool) {
+	if l.sess != nil {
+		if st := l.sess.names.settle(c, done); st != nil {
+			l.px.statements.drop(st)
+		}
+	} else if c.st != nil {
+		l.px.statements.drop(c.st)
+	}
+	if c.held != nil {
+		l.parsed(c.held, done)
+	}
+}
+
+// heldChanged follows an injected Parse or Close.
+func (l *link) heldChanged(c *heldChange, o wire.Outcome) {
+	if !c.close {
+		l.parsed(c.held, o == wire.Done)
+		return
+	}
+	c.held.pending--
+	if o == wire.Done {
+		c.held.sure = false
+	}
+	l.tidy(c.held)
+}
+
+// parsed follows a Parse of a statement under its own name on the server.
+func (l *link) parsed(h *held, done bool) {
+	h.pending--
+	if done {
+		h.sure = true
+		l.stats.parses++
+	}
+	l.tidy(h)
+}
+
+// tidy forgets a statement that the server does not hold.
+func (l *link) tidy(h *held) {
+	if !h.sure && h.pending == 0 {
+		l.shelf.drop(h, &l.px.statements)
+	}
+}
