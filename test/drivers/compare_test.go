@@ -23,18 +23,19 @@ func TestCompare(t *testing.T) {
 		{"direct run empty", nil, one(`1`, 1, 1), "missing directly"},
 		{"pooled run empty", one(`1`, 1, 0), nil, "missing through pgpoold"},
 		{"a client kept its server", one(`1`, 2, 0), one(`1`, 2, 1), "1 of 2 clients met only one server"},
+		{"nobody looked at servers", one(`1`, 0, 0), one(`1`, 0, 0), "0 of 0 clients"},
 		{"a direct connection that moves is none", one(`1`, 2, 1), one(`1`, 2, 2), "changed servers"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got := compare([]string{"prepared"}, c.direct, c.pooled)
 			if c.want == "" {
 				if len(got) != 0 {
-					t.Errorf("differences: %q", got)
+					t.Errorf("differences: %v", got)
 				}
 				return
 			}
-			if len(got) != 1 || !strings.Contains(got[0], c.want) {
-				t.Errorf("differences %q, want one with %q", got, c.want)
+			if len(got) != 1 || !strings.Contains(got[0].text, c.want) {
+				t.Errorf("differences %v, want one with %q", got, c.want)
 			}
 		})
 	}

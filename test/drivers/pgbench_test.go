@@ -25,7 +25,12 @@ var pgbenchCounts = regexp.MustCompile(`(?m)^number of (?:transactions actually 
 // Every run makes the same number of transactions, so that its sums can be
 // checked; speed is the benchmark's business.
 const (
-	pgbenchClients      = "20"
+	pgbenchClients = "20"
+	// pgbench prepares its statements in the midst of a run with calls that
+	// block the thread. A thread of several clients would wait for a server with
+	// one while it holds the servers of the others, in transactions that only it
+	// could end: so every client has a thread.
+	pgbenchThreads      = pgbenchClients
 	pgbenchTransactions = "50"
 )
 
@@ -54,7 +59,7 @@ func runPgbench(ctx context.Context, t *testing.T, c *postgres.Cluster, args pro
 			}
 			builtin := map[string]string{"select": "select-only", "tpcb": "tpcb-like"}[script]
 			flags = []string{
-				"--protocol", mode, "--builtin", builtin, "--client", pgbenchClients, "--jobs", "2",
+				"--protocol", mode, "--builtin", builtin, "--client", pgbenchClients, "--jobs", pgbenchThreads,
 				"--transactions", pgbenchTransactions,
 			}
 		}

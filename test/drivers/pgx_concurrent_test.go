@@ -65,7 +65,7 @@ func (r *pgxRun) task(ctx context.Context, number int, deadline time.Time) error
 		err := q.QueryRow(ctx, "SELECT count(*) FROM "+ledger+" WHERE task = $1", number).Scan(&n)
 		return expect("own rows", err, n, committed)
 	}
-	for turn := 1; turn <= 12 || time.Now().Before(deadline); turn++ {
+	for turn := 1; turn <= 30 || time.Now().Before(deadline); turn++ {
 		switch (turn + number) % 6 {
 		case 0:
 			var double int

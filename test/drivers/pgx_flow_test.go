@@ -127,11 +127,11 @@ func pgxCancel(ctx context.Context, r *pgxRun) (any, error) {
 	defer closeAll()
 	one, neighbour, watch := conns[0], conns[1], conns[2]
 	var result []any
-	sleeps := func(conn *pgx.Conn, q queryer, turn int) error {
+	sleeps := func(conn *pgx.Conn, q queryer, turn int, args ...any) error {
 		marker := fmt.Sprintf("%s cancel %d", r.schema, turn)
 		var group sync.WaitGroup
 		var slept, beside any
-		group.Go(func() { slept = value(ctx, q, "SELECT pg_sleep(600) /* "+marker+" */", pgx.QueryExecModeExec) })
+		group.Go(func() { slept = value(ctx, q, "SELECT pg_sleep(600) /* "+marker+" */", args...) })
 		group.Go(func() { beside = value(ctx, neighbour, "SELECT 7 FROM pg_sleep(0.5)") })
 		err := running(ctx, watch, marker)
 		if err == nil {
@@ -142,6 +142,16 @@ func pgxCancel(ctx context.Context, r *pgxRun) (any, error) {
 		return err
 	}
 	for turn := range 5 {
+		if err := sleeps(one, one, turn, pgx.QueryExecModeExec); err != nil {
+			return nil, err
+		}
+	}
+	// Statements that are prepared on one server and run, and cancelled, on whichever is next.
+	for turn := 10; turn < 15; turn++ {
+		sql := fmt.Sprintf("SELECT pg_sleep(600) /* %s cancel %d */", r.schema, turn)
+		if _, err := one.Prepare(ctx, sql, sql); err != nil {
+			return nil, err
+		}
 		if err := sleeps(one, one, turn); err != nil {
 			return nil, err
 		}
@@ -149,7 +159,7 @@ func pgxCancel(ctx context.Context, r *pgxRun) (any, error) {
 	ledger := r.schema + ".ledger"
 	err = pgx.BeginFunc(ctx, one, func(tx pgx.Tx) error {
 		result = append(result, tag(ctx, tx, "INSERT INTO "+ledger+" VALUES (-1, 1)"))
-		return sleeps(one, tx, 5)
+		return sleeps(one, tx, 5, pgx.QueryExecModeExec)
 	})
 	result = append(result, failure(err), value(ctx, watch, "SELECT count(*) FROM "+ledger+" WHERE task = -1"))
 	if err := one.PgConn().CancelRequest(ctx); err != nil {

@@ -33,7 +33,9 @@ func runPgx(ctx context.Context, args programArgs) ([]line, error) {
 		{"timeout", pgxTimeout}, {"pipeline", pgxPipeline}, {"settings", pgxSettings}, {"concurrent", pgxConcurrent},
 	} {
 		r := &pgxRun{programArgs: args, backends: make(map[any]map[uint32]bool)}
-		result, err := scenario.run(ctx, r)
+		limited, cancel := context.WithTimeout(ctx, args.limit)
+		result, err := scenario.run(limited, r)
+		cancel()
 		if err != nil {
 			result = object{"exception": fmt.Sprintf("%T", err), "message": err.Error()}
 		}

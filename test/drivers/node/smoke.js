@@ -18,6 +18,7 @@ const { values: options } = parseArgs({
     tasks: { type: 'string', default: '50' },
     seconds: { type: 'string', default: '3' },
     statements: { type: 'string', default: '300' },
+    limit: { type: 'string', default: '60' },
     only: { type: 'string', multiple: true },
   },
 })
@@ -489,7 +490,7 @@ async function concurrent() {
     }
     const count = async () => Number(await value(client, `SELECT count(*) FROM ${ledger} WHERE task = $1`, [number]))
     const insert = { name: 'insert', text: `INSERT INTO ${ledger} VALUES ($1, $2)` }
-    while (turn < 12 || Date.now() < deadline) {
+    while (turn < 30 || Date.now() < deadline) {
       turn++
       switch ((turn + number) % 6) {
         case 0: {
@@ -541,7 +542,10 @@ const scenarios = {
 for (const [scenario, run] of Object.entries(scenarios)) {
   if (options.only && !options.only.includes(scenario)) continue
   backends = new Map()
-  const result = await run().catch((error) => {
+  const limit = sleep(Number(options.limit) * 1000, null, { ref: false }).then(() => {
+    throw new Error('hangs')
+  })
+  const result = await Promise.race([run(), limit]).catch((error) => {
     console.error(error)
     return { exception: error.name, message: error.message }
   })

@@ -42,6 +42,7 @@ def main(scenarios: "dict[str, Scenario]") -> int:
     parser.add_argument("--tasks", type=int, default=50, help="concurrent connections")
     parser.add_argument("--seconds", type=float, default=3.0, help="length of the concurrent scenario")
     parser.add_argument("--statements", type=int, default=300, help="prepared statements")
+    parser.add_argument("--limit", type=float, default=60.0, help="seconds after which a scenario is given up")
     parser.add_argument("--only", action="append", help="scenario to run; default all")
     arguments = parser.parse_args()
     for name, scenario in scenarios.items():
@@ -49,7 +50,7 @@ def main(scenarios: "dict[str, Scenario]") -> int:
             continue
         smoke = Smoke(arguments)
         try:
-            result = asyncio.run(scenario(smoke))
+            result = asyncio.run(limited(scenario(smoke), arguments.limit))
         except Exception as error:
             traceback.print_exc()
             result = {"exception": type(error).__name__, "message": str(error)}
@@ -61,6 +62,20 @@ def main(scenarios: "dict[str, Scenario]") -> int:
         }
         print(json.dumps(line, default=str, ensure_ascii=False), flush=True)
     return 0
+
+
+async def limited(work: Awaitable[Any], seconds: float) -> Any:
+    """``work``, or an error where it hangs."""
+    task = asyncio.ensure_future(work)
+    done, _ = await asyncio.wait([task], timeout=seconds)
+    if done:
+        return task.result()
+    stack = task.get_stack()
+    line = stack[-1].f_lineno if stack else 0
+    # What it waits for may not let itself be cancelled: the program goes on without it.
+    task.cancel()
+    await asyncio.wait([task], timeout=5.0)
+    raise TimeoutError(f"hangs at line {line}")
 
 
 async def outcome(work: Awaitable[Any]) -> Any:

@@ -512,7 +512,7 @@ async def concurrent(s: Smoke) -> Any:
             if got != want:
                 wrong.append([what, number, got, want])
 
-        while turn < 12 or time.monotonic() < deadline:
+        while turn < 30 or time.monotonic() < deadline:
             turn += 1
             kind = (turn + number) % 6
             if kind == 0:
