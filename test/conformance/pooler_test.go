@@ -186,8 +186,11 @@ func (k *stack) settled(tb testing.TB, after string) {
 		} else if err == nil {
 			err = errors.New("a server is still busy or in a transaction")
 		}
-		if have, live := len(k.pooler.Server().Snapshot().Servers), k.relay.Links(); err == nil && have != live {
-			err = fmt.Errorf("pgpoold counts %d servers, %d are connected", have, live)
+		live := k.relay.Ports()
+		for _, v := range k.pooler.Server().Snapshot().Servers {
+			if err == nil && !live[v.LocalPort] {
+				err = fmt.Errorf("pgpoold does not know that server %d is gone", v.ID)
+			}
 		}
 		if err == nil {
 			return

@@ -86,11 +86,15 @@ func (r *Relay) Close() {
 	r.wg.Wait()
 }
 
-// Links is the number of connections that are relayed now.
-func (r *Relay) Links() int {
+// Ports are the clients' ports of the connections that are relayed now.
+func (r *Relay) Ports() map[int]bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return len(r.links)
+	ports := map[int]bool{}
+	for l := range r.links {
+		ports[l.client.RemoteAddr().(*net.TCPAddr).Port] = true
+	}
+	return ports
 }
 
 // Split makes the relay write every byte alone, in both directions.
@@ -201,7 +205,7 @@ func (r *Relay) pass(l *link, d Direction, dst net.Conn, msg []byte) error {
 			fired, resume = r.fired, r.resume
 			if f.Action != ActStall {
 				r.fault = nil
-				delete(r.links, l) // Links does not count it from here on
+				delete(r.links, l) // Ports does not list it from here on
 			}
 		}
 		r.passed[d]++
