@@ -163,24 +163,27 @@ func runProgram(ctx context.Context, t *testing.T, interpreter, program, dir str
 }
 
 // expectIdle waits until PostgreSQL has nothing left of what a driver did: no
-// open transaction and no running query.
+// open transaction and no running query. What is left is ended, so that the
+// next driver is not blamed for it.
 func expectIdle(t *testing.T, cluster *postgres.Cluster) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
+	const left = ` FROM pg_stat_activity WHERE usename = '` + user + `' AND state <> 'idle'`
+	deadline := time.Now().Add(time.Minute)
 	for {
-		busy, err := cluster.Query(ctx, database, `SELECT pid, state, query FROM pg_stat_activity
-			WHERE datname = current_database() AND usename = '`+user+`' AND state <> 'idle'`)
+		busy, err := cluster.Query(t.Context(), database, "SELECT pid, state, query"+left)
 		if err != nil {
-			t.Fatalf("left behind: %v", err)
+			t.Fatal(err)
 		}
 		if len(busy) == 0 {
 			return
 		}
-		select {
-		case <-ctx.Done():
-			t.Fatalf("left behind: %q", busy)
-		case <-time.After(20 * time.Millisecond):
+		if time.Now().After(deadline) {
+			t.Errorf("left behind: %q", busy)
+			if err := cluster.Exec(t.Context(), database, "SELECT pg_terminate_backend(pid)"+left); err != nil {
+				t.Fatal(err)
+			}
+			return
 		}
+		time.Sleep(20 * time.Millisecond)
 	}
 }
