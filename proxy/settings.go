@@ -14,7 +14,7 @@ type settings struct{ h unique.Handle[string] }
 // setting is one name and its value.
 type setting struct{ name, value string }
 
-var noSettings = newSettings(nil)
+var noSettings = settings{}
 
 // newSettings makes a set of pairs; of two with the same name the later one
 // counts. Names are compared as PostgreSQL does, without case.
@@ -22,6 +22,9 @@ func newSettings(pairs []setting) settings {
 	last := map[string]setting{}
 	for _, p := range pairs {
 		last[strings.ToLower(p.name)] = p
+	}
+	if len(last) == 0 {
+		return noSettings
 	}
 	keys := make([]string, 0, len(last))
 	for k := range last {
@@ -40,6 +43,9 @@ func newSettings(pairs []setting) settings {
 
 // list returns the pairs, ordered by name.
 func (s settings) list() []setting {
+	if s == noSettings {
+		return nil
+	}
 	fields := strings.Split(s.h.Value(), "\x00")
 	pairs := make([]setting, 0, len(fields)/2)
 	for i := 0; i+1 < len(fields); i += 2 {
@@ -75,7 +81,7 @@ func (s settings) get(name string) (string, bool) {
 
 // limited reports whether a query may be cut short under these settings.
 func (s settings) limited() bool {
-	if !strings.Contains(s.h.Value(), "timeout") {
+	if s == noSettings || !strings.Contains(s.h.Value(), "timeout") {
 		return false
 	}
 	for _, name := range [...]string{"statement_timeout", "transaction_timeout"} {
@@ -107,26 +113,33 @@ func (s settings) parsing() settings {
 // replay is the SQL that brings a server from one set to the other. With
 // reset it starts from an unknown set. fatal makes PostgreSQL end the
 // connection if any part fails, before it reads what comes behind.
+//
+// What could keep the rest from being set goes first and comes last: timeouts
+// and the role.
 func replay(from, to settings, reset, fatal bool) string {
 	var b strings.Builder
 	if fatal {
 		b.WriteString("SET exit_on_error=on;")
 	}
 	if reset {
-		b.WriteString("RESET ALL;")
+		// RESET ALL leaves these two alone.
+		b.WriteString("RESET SESSION AUTHORIZATION;RESET ROLE;RESET ALL;")
 		if fatal {
 			b.WriteString("SET exit_on_error=on;")
 		}
 		from = noSettings
 	}
-	wanted := to.list()
-	for _, p := range from.list() {
-		if _, ok := to.get(p.name); !ok {
+	old := from.list()
+	sort.SliceStable(old, func(i, j int) bool { return hindrance(old[i].name) > hindrance(old[j].name) })
+	for _, p := range old {
+		if v, ok := to.get(p.name); !ok || v != p.value && hindrance(p.name) > 0 {
 			b.WriteString("RESET ")
 			quoteIdentifier(&b, p.name)
 			b.WriteByte(';')
 		}
 	}
+	wanted := to.list()
+	sort.SliceStable(wanted, func(i, j int) bool { return hindrance(wanted[i].name) < hindrance(wanted[j].name) })
 	for _, p := range wanted {
 		if v, ok := from.get(p.name); ok && v == p.value {
 			continue
@@ -141,6 +154,20 @@ func replay(from, to settings, reset, fatal bool) string {
 		b.WriteString("SET exit_on_error=off")
 	}
 	return b.String()
+}
+
+// hindrance orders the settings under which others may fail to be set: 0 for
+// those that hinder nothing.
+func hindrance(name string) int {
+	switch name = strings.ToLower(name); {
+	case name == "role":
+		return 3
+	case name == "session_authorization":
+		return 2
+	case strings.HasSuffix(name, "_timeout"):
+		return 1
+	}
+	return 0
 }
 
 // quoteLiteral writes a string literal that means the same under either
