@@ -20,12 +20,8 @@ func TestClientFaults(t *testing.T) {
 			return
 		}
 		by := startBystander(t, k)
-		for _, i := range sample(s, 3*(s.Messages()+1), 2, 3*48) {
-			k.clientFault(t, s, want, wirescript.ClientFault{
-				Message: i / 3,
-				Part:    []float64{0.5, 1}[i%2],
-				Action:  wirescript.Actions()[i%3],
-			})
+		for _, p := range places(s, s.Messages()+1, 2) {
+			k.clientFault(t, s, want, wirescript.ClientFault{Message: p.message, Part: p.part, Action: p.action})
 		}
 		by.stop(t)
 		k.clean(t, "at the end")
@@ -60,19 +56,13 @@ func TestServerFaults(t *testing.T) {
 		}
 		messages := [2]int{s.Messages() + 4, len(want)} // about as many pass, ours not counted
 		for _, d := range wirescript.Directions() {
-			for _, i := range sample(s, 3*messages[d], 1, 3*48) {
-				f := wirescript.RelayFault{
-					Direction: d,
-					Message:   i / 3,
-					Part:      []float64{0, 0.5, 1}[i/3%3],
-					Action:    wirescript.Actions()[i%3],
-				}
-				if f.Action == wirescript.ActStall && f.Part == 1 {
+			for _, p := range places(s, messages[d], 1) {
+				if p.action == wirescript.ActStall && p.part == 1 {
 					// Behind a whole message the server may be idle, and the next
 					// client that gets it waits too: that proves nothing.
-					f.Part = 0.5
+					p.part = 0.5
 				}
-				k.serverFault(t, s, want, f)
+				k.serverFault(t, s, want, wirescript.RelayFault{Direction: d, Message: p.message, Part: p.part, Action: p.action})
 			}
 		}
 		k.clean(t, "at the end")

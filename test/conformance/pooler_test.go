@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"os"
 	"slices"
 	"strings"
@@ -283,28 +284,51 @@ func (b *bystander) stop(tb testing.TB) {
 	}
 }
 
-// full says that everything is tried, not a sample.
-func full() bool { return os.Getenv("PGPOOLD_TEST") == "full" }
+// How much is tried: PGPOOLD_TEST=full is every message of every script, each
+// with one kind of fault in turn; PGPOOLD_TEST=all is every kind at every
+// message, and every split; otherwise it is a sample.
+func full() bool { return all() || os.Getenv("PGPOOLD_TEST") == "full" }
+func all() bool  { return os.Getenv("PGPOOLD_TEST") == "all" }
 
-// sample picks places to try: all n in full mode, else a few that differ from
-// script to script, always at most most.
+// faultPlace is one fault to try: a message, what happens there, and how much
+// of the message still passes (0 none, 0.5 half, 1 all).
+type faultPlace struct {
+	message int
+	part    float64
+	action  wirescript.Action
+}
+
+// places picks the faults to try over a number of messages.
+func places(s *wirescript.Script, messages, few int) []faultPlace {
+	const most = 48 // of the scripts with hundreds of alike messages
+	actions := wirescript.Actions()
+	var out []faultPlace
+	for _, m := range sample(s, messages, few, most) {
+		for a, action := range actions {
+			if all() || (m+seed(s))%len(actions) == a {
+				out = append(out, faultPlace{m, float64((m+a+seed(s))%3) / 2, action})
+			}
+		}
+	}
+	return out
+}
+
+func seed(s *wirescript.Script) int {
+	h := fnv.New32a()
+	h.Write([]byte(s.Name))
+	return int(h.Sum32() & 0xffff)
+}
+
+// sample picks of n places, as many as most or as few, spread evenly from a
+// start that differs from script to script.
 func sample(s *wirescript.Script, n, few, most int) []int {
 	if full() {
 		few = most
 	}
+	few = min(few, n)
 	var out []int
-	if n <= few {
-		for i := range n {
-			out = append(out, i)
-		}
-		return out
-	}
-	seed := 0
-	for _, c := range s.Name {
-		seed = seed*31 + int(c)
-	}
 	for i := range few {
-		out = append(out, ((seed&0xffff)%n+i*n/few)%n)
+		out = append(out, (seed(s)+i*n/few)%n)
 	}
 	slices.Sort(out)
 	return slices.Compact(out)
