@@ -8,10 +8,10 @@ FUZZTIME ?= 30s
 export INSTALL ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-fast bench dist build fuzz lint need-go
+.PHONY: help run demo test test-fast test-faults bench dist build fuzz lint need-go
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 need-go:
 	@command -v $(GO) >/dev/null || { echo "pgpoold is built with Go 1.26 or newer: get it at https://go.dev/dl/" >&2; exit 1; }
@@ -27,6 +27,9 @@ test: need-go ## prove the project, installing what that takes
 
 test-fast: need-go ## test with Go and PostgreSQL alone, in under two minutes
 	@$(GO) build -o bin/prove ./test/prove && exec bin/prove -fast
+
+test-faults: need-go ## cut, reset, stall and split at every place of every wire script (hours)
+	PGPOOLD_TEST=full PGPOOLD_FAULTS=all $(GO) test -count=1 -timeout 12h ./test/conformance
 
 bench: need-go ## measure beside PgBouncer, into docs/benchmarks.md
 	@$(GO) build -o bin/bench ./test/bench && exec bin/bench
