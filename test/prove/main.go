@@ -109,6 +109,8 @@ func (p *proof) prove(ctx context.Context) {
 		}
 		p.command(ctx, "go vet darwin/arm64", []string{"CGO_ENABLED=0", "GOOS=darwin", "GOARCH=arm64"}, "go", "vet", "./...")
 		p.tests(ctx, "go test", "full", "go", "test", "-json", "-count=1", "-timeout=30m", "./...")
+		// The ordinary system calls, which other systems use.
+		p.tests(ctx, "go test -tags plainio", "fast", "go", "test", "-json", "-tags=plainio", "-count=1", "-timeout=30m", "./wire/stream/...", "./proxy/...")
 		race := append([]string{"go", "test", "-json", "-race", "-count=1", "-timeout=30m"}, existing(raced)...)
 		p.tests(ctx, "go test -race", "fast", race...)
 	}
