@@ -29,7 +29,7 @@ test-fast: need-go ## test with Go and PostgreSQL alone, in under two minutes
 	@$(GO) build -o bin/prove ./test/prove && exec bin/prove -fast
 
 test-faults: need-go ## cut, reset, stall and split at every place of every wire script (hours)
-	PGPOOLD_TEST=full PGPOOLD_FAULTS=all $(GO) test -count=1 -timeout 12h ./test/conformance
+	PGPOOLD_TEST=all $(GO) test -count=1 -timeout 12h ./test/conformance
 
 bench: need-go ## measure beside PgBouncer, into docs/benchmarks.md
 	@$(GO) build -o bin/bench ./test/bench && exec bin/bench
