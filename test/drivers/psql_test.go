@@ -19,7 +19,7 @@ import (
 
 // psqlScenarios are the scripts of test/drivers/sql, whose whole output is the
 // result, and what psql does at an interrupt.
-var psqlScenarios = []string{"query", "transaction", "cursor", "copy", "settings", "state", "cancel"}
+var psqlScenarios = []string{"query", "transaction", "cursor", "copy", "set", "state", "cancel"}
 
 func runPsql(ctx context.Context, t *testing.T, c *postgres.Cluster, args programArgs) ([]line, error) {
 	install := c.Install()
