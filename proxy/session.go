@@ -167,7 +167,10 @@ func (s *session) readable() bool {
 func (s *session) saidAll() bool {
 	s.in.Lock()
 	defer s.in.Unlock()
-	if s.terminate || s.bigSize > 0 || s.pass > 0 {
+	if s.terminate {
+		return s.link.Load() != nil // it may read on, what it has asked for
+	}
+	if s.bigSize > 0 || s.pass > 0 {
 		return false
 	}
 	for b := s.input(); len(b) >= wire.HeaderLen; {
