@@ -131,7 +131,8 @@ func (r reply) String() string {
 // read reads up to ReadyForQuery or the end of the connection.
 func (c *peer) read() reply { return c.until('Z') }
 
-// until reads up to a message of the given type, ReadyForQuery or the end.
+// until reads up to a message of the given type, an error, ReadyForQuery or the
+// end.
 func (c *peer) until(typ byte) reply {
 	r := reply{params: map[string]string{}}
 	for {
@@ -142,7 +143,7 @@ func (c *peer) until(typ byte) reply {
 		}
 		r.add(c, m)
 		last := r.types[len(r.types)-1]
-		if last == typ || last == 'Z' {
+		if last == typ || last == 'Z' || last == 'E' && typ != 'Z' {
 			return r
 		}
 	}

@@ -243,32 +243,35 @@ func TestUntracked(t *testing.T) {
 // TestLeavingWithState: a client that vanishes before its transaction, or its
 // query, has ended leaves no state on the one server.
 func TestLeavingWithState(t *testing.T) {
-	for _, test := range untracked {
-		t.Run(test.name, func(t *testing.T) {
+	for how, leave := range map[string]func(c *peer, do string){
+		"in a transaction":        func(c *peer, do string) { c.query("begin"); c.query(do); c.vanish() },
+		"in a failed transaction": func(c *peer, do string) { c.query("begin"); c.query(do); c.query("select 1/0"); c.vanish() },
+		"not answered":            func(c *peer, do string) { c.send(sql(do)); c.vanish() },
+		"goodbye, not answered":   func(c *peer, do string) { c.send(sql(do), &pgproto3.Terminate{}); c.vanish() },
+		"batch, not answered":     func(c *peer, do string) { c.send(append(batch(do), &pgproto3.Sync{})...); c.vanish() },
+		"batch, goodbye": func(c *peer, do string) {
+			c.send(append(batch(do), &pgproto3.Sync{}, &pgproto3.Terminate{})...)
+			c.vanish()
+		},
+		"batch, not ended": func(c *peer, do string) {
+			c.send(append(batch(do), &pgproto3.Flush{})...)
+			c.until('C')
+			c.vanish()
+		},
+	} {
+		t.Run(how, func(t *testing.T) {
 			t.Parallel()
 			p, c, db := start(t, 1)
-			first := login(t, p.Addr(), "app", db)
-			clean := first.state()
-			first.send(&pgproto3.Terminate{})
-			for how, do := range map[string]func(*peer){
-				"in a transaction":        func(c *peer) { c.query("begin"); c.query(test.do); c.vanish() },
-				"in a failed transaction": func(c *peer) { c.query("begin"); c.query(test.do); c.query("select 1/0"); c.vanish() },
-				"not answered":            func(c *peer) { c.send(sql(test.do)); c.vanish() },
-				"goodbye, not answered":   func(c *peer) { c.send(sql(test.do), &pgproto3.Terminate{}); c.vanish() },
-				"batch, not answered":     func(c *peer) { c.send(append(batch(test.do), &pgproto3.Sync{})...); c.vanish() },
-				"batch, goodbye":          func(c *peer) { c.send(append(batch(test.do), &pgproto3.Sync{}, &pgproto3.Terminate{})...); c.vanish() },
-				"batch, not ended":        func(c *peer) { c.send(append(batch(test.do), &pgproto3.Flush{})...); c.until('C'); c.vanish() },
-			} {
+			next := login(t, p.Addr(), "app", db)
+			clean := next.state()
+			for _, test := range untracked {
 				s := login(t, p.Addr(), "app", db)
-				do(s)
-				clients(t, p, 0)
+				leave(s, test.do)
+				clients(t, p, 1)
 				resting(t, p, c, db)
-				next := login(t, p.Addr(), "app", db)
 				if got := next.state(); got != clean {
-					t.Errorf("%s: left\n%s\nwant\n%s", how, got, clean)
+					t.Errorf("%s: left\n%s\nwant\n%s", test.name, got, clean)
 				}
-				next.send(&pgproto3.Terminate{})
-				clients(t, p, 0)
 			}
 		})
 	}
