@@ -38,13 +38,16 @@ func (f *feeder) run() progress {
 			f.passing(b)
 			continue
 		}
+		if wire.FrontendLimit(b[0]) == 0 && f.mustAnswer() {
+			return mustWait // the error about it comes behind what is owed
+		}
 		typ, size, p := s.header(b)
 		if p != handled {
 			return p
 		}
 		if typ == wire.MsgTerminate {
 			s.terminate = true
-			if copying, _ := f.l.ledger.CopyIn(); f.l.ledger.Owed() > 0 && !copying {
+			if f.mustAnswer() {
 				return mustWait // for the replies to what stands in front of it
 			}
 			return sessionEnd
@@ -56,6 +59,13 @@ func (f *feeder) run() progress {
 			return p
 		}
 	}
+}
+
+// mustAnswer reports whether the server owes replies that it will send
+// without hearing more from the client.
+func (f *feeder) mustAnswer() bool {
+	copying, _ := f.l.ledger.CopyIn()
+	return f.l.ledger.Owed() > 0 && !copying
 }
 
 // full reports whether the session must wait for replies before it sends
@@ -209,6 +219,11 @@ func (f *feeder) message(typ byte, b []byte, size int) progress {
 		f.discard(b, size) // as PostgreSQL does after an error
 		return handled
 	}
+	if copying, _ := l.ledger.CopyIn(); copying && interrupts(typ) {
+		l.ledger.Append(wire.Entry{Msg: typ})
+		f.stream(b, size)
+		return handled
+	}
 	switch typ {
 	case wire.MsgQuery:
 		return f.query(b, size)
@@ -255,6 +270,17 @@ func (f *feeder) message(typ byte, b []byte, size int) progress {
 		}
 	}
 	return handled
+}
+
+// interrupts reports whether PostgreSQL ends a connection that sends this
+// message in the middle of COPY data: then its words are to be about it, and
+// nothing is put in front.
+func interrupts(typ byte) bool {
+	switch typ {
+	case wire.MsgCopyData, wire.MsgCopyDone, wire.MsgCopyFail, wire.MsgFlush, wire.MsgSync:
+		return false
+	}
+	return true
 }
 
 // stream passes a message on, however much of it has come.

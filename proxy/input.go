@@ -167,7 +167,10 @@ func (s *session) detached() progress {
 			continue
 		case wire.MsgSync:
 			if len(b) < size {
-				return needBytes
+				return s.more(typ, size)
+			}
+			if size > wire.HeaderLen && !s.skip {
+				break // PostgreSQL has something to say about it
 			}
 			s.consume(size)
 			s.skip = false

@@ -25,6 +25,7 @@ type login struct {
 	tls    *tls.Conn
 	began  time.Time
 	unix   bool
+	proved bool // the client is who it says; AuthenticationOk comes in front of the next message
 	ssl    bool // SSLRequest was answered
 	gss    bool // GSSENCRequest was answered
 }
@@ -73,10 +74,20 @@ func (lg *login) refuse(err error) {
 	lg.px.opts.Log.Info("login refused", zap.Stringer("addr", lg.sock.RemoteAddr()), zap.String("code", told.Code),
 		zap.String("message", told.Message), zap.String("reason", reason))
 	_ = lg.client.SetWriteDeadline(time.Now().Add(farewell))
-	_, _ = lg.client.Write(told.Append(nil))
+	_, _ = lg.client.Write(told.Append(lg.authenticationOK()))
 	if lg.tls != nil {
 		_ = lg.tls.CloseWrite()
 	}
+}
+
+// authenticationOK is that message, if it is due. What is said to the client
+// next is said behind it.
+func (lg *login) authenticationOK() []byte {
+	if !lg.proved {
+		return nil
+	}
+	lg.proved = false
+	return []byte{wire.MsgAuthentication, 0, 0, 0, 8, 0, 0, 0, 0}
 }
 
 func isTimeout(err error) bool {
@@ -121,6 +132,7 @@ func (lg *login) run(slot *loginSlot) error {
 	if err != nil {
 		return err
 	}
+	lg.proved = true
 	if px.opts.Console != nil && (dbname == "pgbouncer" || dbname == "pgpoold") && px.opts.Databases[dbname] == nil {
 		slot.done()
 		return lg.console(user, st.Parameters)
@@ -215,7 +227,7 @@ func (db *Database) dialledWith(set []setting) *Database {
 
 // welcome tells the client that it is in, in one write.
 func (lg *login) welcome(s *session) error {
-	out := []byte{wire.MsgAuthentication, 0, 0, 0, 8, 0, 0, 0, 0}
+	out := lg.authenticationOK()
 	for i, name := range s.told.names {
 		out = wire.AppendParameterStatus(out, name, s.told.values[i])
 	}
@@ -342,7 +354,7 @@ func (lg *login) console(user string, params map[string]string) error {
 	}
 	lg.px.consoles.add(lg.client)
 	defer lg.px.consoles.remove(lg.client)
-	if _, err := lg.client.Write([]byte{wire.MsgAuthentication, 0, 0, 0, 8, 0, 0, 0, 0}); err != nil {
+	if _, err := lg.client.Write(lg.authenticationOK()); err != nil {
 		return err
 	}
 	lg.px.opts.Console(&ConsoleClient{Conn: lg.client, User: user, Admin: admin, Parameters: params})

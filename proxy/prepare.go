@@ -40,6 +40,7 @@ func (f *feeder) parse(b []byte, size int) progress {
 		f.keep(size)
 		return handled
 	}
+	full := text
 	text = wire.Name(text)
 	cur, ready := s.names.lookup(text, s.batch)
 	if !ready {
@@ -58,7 +59,7 @@ func (f *feeder) parse(b []byte, size int) progress {
 		// PostgreSQL is to say that the name is taken, or first what else is
 		// wrong with the text.
 		f.ensure(cur)
-		l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Action: wire.Replace, Ref: &replacement{client: string(text)}})
+		l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Action: wire.Replace, Ref: &replacement{client: string(full)}})
 		f.swap(size, func(dst []byte) []byte { return wire.AppendParse(dst, cur.name, body) })
 		return handled
 	}

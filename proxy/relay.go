@@ -278,8 +278,8 @@ func (l *link) message(typ byte, body []byte, c *chunk) (keep, fits bool) {
 		l.parameterStatus(body, c)
 		return false, true
 	case wire.MsgNotification:
-		if l.sess != nil {
-			wire.SetPID(body, l.sess.pid)
+		if l.sess != nil && wire.PID(body) == l.srv.PID {
+			wire.SetPID(body, l.sess.pid) // the client's own, by the PID that it knows
 		}
 		return true, true
 	case wire.MsgNotice:

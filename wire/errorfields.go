@@ -99,6 +99,14 @@ func ParameterStatus(body []byte) (name, value []byte, ok bool) {
 	return name, value, ok
 }
 
+// PID is the PID at the head of a NotificationResponse's body.
+func PID(body []byte) uint32 {
+	if len(body) < 4 {
+		return 0
+	}
+	return binary.BigEndian.Uint32(body)
+}
+
 // SetPID overwrites the PID at the head of a NotificationResponse's body.
 func SetPID(body []byte, pid uint32) {
 	if len(body) >= 4 {
