@@ -52,7 +52,9 @@ func refusal(err error, severity string) *wire.Error {
 		if pg.Code == "3D000" || pg.Code == "53300" {
 			e.Code = pg.Code
 		}
-		e.Message = "cannot connect to server: " + pg.Message
+		if e.Message = pg.Message; pg.Code != "3D000" {
+			e.Message = "cannot connect to server: " + pg.Message
+		}
 		e.Detail, e.Hint = pg.Detail, pg.Hint
 	}
 	if hint := firstDayHint(err); hint != "" {

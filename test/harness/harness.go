@@ -153,7 +153,9 @@ func yaml(o Options, dsn *url.URL) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "auth: {type: any, users: {ops: ops}}\nadmin: {users: [ops]}\nlog: {level: debug}\ndrain_timeout: 5s\n")
 	fmt.Fprintf(&b, "pool: {size: %d, min_size: %d, round_robin: %v}\n", size, size, !o.Lucky)
-	fmt.Fprintf(&b, "databases:\n  \"*\": {dsn: %q}\n", o.DSN)
+	any := *dsn
+	any.Path = "" // the name that the client asks for
+	fmt.Fprintf(&b, "databases:\n  \"*\": {dsn: %q}\n", any.String())
 	if db := strings.TrimPrefix(dsn.Path, "/"); db != "" {
 		fmt.Fprintf(&b, "  %q: {dsn: %q}\n", db, o.DSN)
 	}
