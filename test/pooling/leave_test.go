@@ -1,13 +1,16 @@
 package pooling_test
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgproto3"
+	"go.uber.org/goleak"
 
+	"pgpoold/test/harness"
 	"pgpoold/test/postgres"
 )
 
@@ -316,4 +319,48 @@ func TestHalfClose(t *testing.T) {
 	if got := value(t, c, db, "select count(*) from t"); got != "1" {
 		t.Errorf("%s rows", got)
 	}
+}
+
+// TestNothingIsLeft: after clients have left in every way, and pgpoold has
+// ended, no goroutine and no server connection is left.
+func TestNothingIsLeft(t *testing.T) {
+	c := postgres.ForTest(t)
+	db := newDB(t, c, "create table t (a int)")
+	before := goleak.IgnoreCurrent()
+	p := harness.Start(t, harness.Options{DSN: c.SuperDSN(db), Size: 40, Lucky: true})
+	for i := range 60 {
+		s := login(t, p.Addr(), "app", db)
+		switch i % 6 {
+		case 0:
+			s.must("select 1")
+		case 1:
+			s.must("begin")
+		case 2:
+			s.send(sql("select pg_sleep(300)"))
+		case 3:
+			s.must("create temp table mine (a int)")
+		case 4:
+			s.send(sql("select repeat('x', 1000) from generate_series(1, 100000)"))
+		}
+		switch i % 4 {
+		case 0:
+			s.vanish()
+		case 1:
+			s.reset()
+		case 2:
+			s.send(&pgproto3.Terminate{})
+			s.vanish()
+		case 3: // pgpoold ends it
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = p.Server().Shutdown(ctx)
+	p.Close()
+	opts := append(postgres.LeakOptions(), before)
+	goleak.VerifyNone(t, opts...)
+	eventually(t, func() string {
+		return value(t, c, "postgres", "select state || query from pg_stat_activity where datname = '"+db+"' and query not like '%pg_sleep%'")
+	})
+	value(t, c, "postgres", "select pg_terminate_backend(pid) from pg_stat_activity where datname = '"+db+"'")
 }
