@@ -73,10 +73,22 @@ func (s *session) Granted(srv *backend.Server) {
 		return
 	}
 	wasFull := s.full()
-	s.attach(l)
+	canceled := s.canceled
+	if s.canceled = false; canceled {
+		s.state.Store(uint32(stateIdle))
+		s.answerHead(errCanceled)
+		l.mu.Lock()
+		l.state = linkOurs
+		l.mu.Unlock()
+	} else {
+		s.attach(l)
+	}
 	more := s.advance()
 	s.tidyBuffer()
 	s.in.Unlock()
+	if canceled {
+		l.giveBack()
+	}
 	if !more || wasFull || srv.Conn.Queued() {
 		s.conn.Wake()
 	}
@@ -91,6 +103,7 @@ func (s *session) Refused(err error) {
 		s.in.Unlock()
 		return
 	}
+	s.canceled = false
 	wasFull := s.full()
 	s.refused(err)
 	more := s.advance()

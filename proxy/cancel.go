@@ -68,7 +68,12 @@ func (px *Server) cancelRequest(pid uint32, secret []byte) {
 	}
 	px.counts.cancelRequests.Add(1)
 	s.in.Lock()
-	if s.waiting && s.pool.servers.Leave(&s.ticket) {
+	if s.waiting {
+		if !s.pool.servers.Leave(&s.ticket) {
+			s.canceled = true // a server is on its way: what waits for it is not sent
+			s.in.Unlock()
+			return
+		}
 		s.waiting = false
 		wasFull := s.full()
 		s.state.Store(uint32(stateIdle))
@@ -91,7 +96,7 @@ func (px *Server) cancelRequest(pid uint32, secret []byte) {
 		l.mu.Unlock()
 		return
 	}
-	if l.ledger.HeadOurs() {
+	if l.ledger.OwnQuery() {
 		// Sent when the client's own query is at the head.
 		if s.cancel == nil {
 			s.cancel = make(chan struct{})
@@ -156,7 +161,7 @@ func (px *Server) cancelServer(l *link, done chan<- struct{}) {
 // head. mu is held.
 func (l *link) sendHeldCancel() {
 	s := l.sess
-	if s == nil || s.cancel == nil || l.ledger.HeadOurs() {
+	if s == nil || s.cancel == nil || l.ledger.OwnQuery() {
 		return
 	}
 	if l.ledger.Len() == 0 {

@@ -98,7 +98,7 @@ func (s *session) abandon(l *link) {
 // unfinished batch or transaction is rolled back. It is called with mu held
 // whenever the server has said something, and drops it.
 func (l *link) recover() {
-	if l.toCancel && l.ledger.Len() > 0 && !l.ledger.HeadOurs() {
+	if l.toCancel && l.ledger.Len() > 0 && !l.ledger.OwnQuery() {
 		l.toCancel, l.canceled = false, true
 		l.px.sendCancel(l, nil)
 	}
@@ -142,7 +142,7 @@ func (l *link) recover() {
 // query had not begun, or has left another one behind it to run.
 func (l *link) cancelAgain() {
 	l.mu.Lock()
-	if l.state == linkOrphan && l.canceled && l.cancels == 0 && !l.dead && l.ledger.Len() > 0 && !l.ledger.HeadOurs() {
+	if l.state == linkOrphan && l.canceled && l.cancels == 0 && !l.dead && l.ledger.Len() > 0 && !l.ledger.OwnQuery() {
 		l.px.sendCancel(l, nil)
 	}
 	l.mu.Unlock()

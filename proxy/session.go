@@ -62,6 +62,7 @@ type session struct {
 	skip      bool           // guarded by in: an error of ours: everything up to Sync is dropped
 	reply     []byte         // guarded by in: answers of ours, sent when advance ends
 	waiting   bool           // guarded by in: in the pool's queue
+	canceled  bool           // guarded by in: a cancel came when it had just left the queue
 	ticket    backend.Ticket // guarded by in while not waiting
 	gone      bool           // guarded by in: the pump has ended
 	terminate bool           // guarded by in: Terminate came

@@ -463,6 +463,14 @@ func (l *Ledger) CanMakeUp() bool {
 // ReadyForQuery behind that belongs in front of it.
 func (l *Ledger) CanMakeUpClose() bool { return l.extra == 0 && l.marks == 0 && !l.copyIn }
 
+// OwnQuery reports whether a Query of pgpoold's own, a replay or a probe, is
+// what the server works on. A cancel must not hit it. Parse and Close of ours
+// belong to the client's batch, and what hits them is the client's.
+func (l *Ledger) OwnQuery() bool {
+	v := l.verdict()
+	return v.Known && v.Action == Swallow && v.Head.Msg == MsgQuery
+}
+
 // HeadOurs reports whether the reply that is owed next answers a message of
 // pgpoold's own.
 func (l *Ledger) HeadOurs() bool {
