@@ -284,9 +284,9 @@ func (b *bystander) stop(tb testing.TB) {
 	}
 }
 
-// How much is tried: PGPOOLD_TEST=full is every message of every script, each
-// with one kind of fault in turn; PGPOOLD_TEST=all is every kind at every
-// message, and every split; otherwise it is a sample.
+// How much is tried: PGPOOLD_TEST=all is every kind of fault at every message
+// of every script, and every split; otherwise it is a sample, of every script,
+// four times as large with PGPOOLD_TEST=full.
 func full() bool { return all() || os.Getenv("PGPOOLD_TEST") == "full" }
 func all() bool  { return os.Getenv("PGPOOLD_TEST") == "all" }
 
@@ -322,8 +322,11 @@ func seed(s *wirescript.Script) int {
 // sample picks of n places, as many as most or as few, spread evenly from a
 // start that differs from script to script.
 func sample(s *wirescript.Script, n, few, most int) []int {
-	if full() {
+	switch {
+	case all():
 		few = most
+	case full():
+		few = min(4*few, most)
 	}
 	few = min(few, n)
 	var out []int
