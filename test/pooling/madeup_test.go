@@ -68,6 +68,7 @@ func TestMadeUpAmongSplitReplies(t *testing.T) {
 		seen := 0
 		m.set(func() {
 			m.down = func(b []byte, write func([]byte)) bool {
+				idle := rvIdle(b) // before it is cut
 				if k := at - seen; k > 0 && k < len(b) {
 					write(b[:k])
 					time.Sleep(time.Millisecond / 2) // long enough to be seen alone; nothing depends on it
@@ -76,7 +77,7 @@ func TestMadeUpAmongSplitReplies(t *testing.T) {
 				}
 				seen += len(b)
 				write(b)
-				if rvIdle(b) {
+				if idle {
 					select {
 					case <-pieces:
 					default:
