@@ -22,6 +22,7 @@ func (s *session) attach(l *link) {
 	l.answered, l.madeUp, l.wrote, l.doomed, l.awaiting = false, 0, false, l.fatal != nil, false
 	s.sentN = 0
 	s.found = 0
+	l.firstBatch = s.batch
 	l.stats.assignments++
 	switch s.lastServer.Load() {
 	case nil: // the session's first
@@ -177,20 +178,21 @@ func (s *session) serverLost(l *link, err error) {
 		s.in.Unlock()
 		return
 	}
-	owed, open := l.ledger.Owed(), l.ledger.BatchOpen()
+	owed, open := l.ledger.Owed()-l.ledger.OwnQueries(), l.ledger.BatchOpen()
 	l.ledger.Abandon()
 	l.settled()
 	again := !l.wrote || fate == surelyUnread && s.again < maxAgain && s.sentN >= 0 && s.pin == "" && s.mode != ModeSession && !l.half && s.dropMadeUp(l.madeUp) && s.putBack()
 	s.again++
 	s.freeSent()
 	s.dropCancel()
+	s.tear(l)
 	l.sess, l.state, l.prefix = nil, linkOurs, nil
 	s.link.Store(nil)
 	s.blocked.Store(false)
 	switch {
 	case s.gone || again:
 	case l.replayed:
-		s.replayRefused(l.fatal, owed-1, open)
+		s.replayRefused(l.fatal, owed, open)
 	case l.fatal != nil:
 		s.ending.CompareAndSwap(nil, fromBody(l.fatal, wire.SeverityFatal))
 	default:
@@ -207,6 +209,15 @@ func (s *session) serverLost(l *link, err error) {
 	}
 	s.in.Unlock()
 	s.conn.Wake() // it reads on, or ends
+}
+
+// tear notes that the client has part of a message whose rest will not come:
+// nothing can be said to it any more, for it would read that as the rest. The
+// link's mu is held.
+func (s *session) tear(l *link) {
+	if l.left > 0 && l.keep {
+		s.torn.Store(true)
+	}
 }
 
 // maxAgain is how many servers in a row may end before they have read what a

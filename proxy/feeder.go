@@ -191,7 +191,7 @@ func (f *feeder) send() {
 		l.madeUp++
 		s.reply = appendMadeUp(s.reply, e.Msg)
 	}
-	if l.settled() {
+	if l.settled() && l.settledIn() {
 		l.tellNow()
 	}
 	if len(s.reply) > 0 {
@@ -334,7 +334,7 @@ func (f *feeder) query(b []byte, size int) progress {
 	f.beginXact()
 	e := wire.Entry{Msg: wire.MsgQuery}
 	if s.unnamed.exists() {
-		s.unnamed.begin(nil, 0, s.batch)
+		s.unnamed.begin(nil, 0, noSettings, s.batch)
 		e.Ref = unnamedChange{}
 	}
 	if s.found |= s.scan(b[wire.HeaderLen:n]); n < size {
@@ -440,7 +440,7 @@ func (f *feeder) close(b []byte, size int) progress {
 	case len(text) == 0:
 		e := wire.Entry{Msg: wire.MsgClose}
 		if s.unnamed.exists() {
-			s.unnamed.begin(nil, 0, s.batch)
+			s.unnamed.begin(nil, 0, noSettings, s.batch)
 			e.Ref = unnamedChange{}
 		}
 		l.ledger.Append(e)

@@ -260,7 +260,7 @@ func (s *session) closeDetached(body []byte) bool {
 		}
 	case body[0] == 'S':
 		if s.unnamed.exists() {
-			s.unnamed.begin(nil, 0, s.batch)
+			s.unnamed.begin(nil, 0, noSettings, s.batch)
 			s.unnamed.settle(true)
 		}
 	case body[0] != 'P':

@@ -28,7 +28,7 @@ func (s *session) leave(err error) {
 		s.abandon(l)
 	}
 	e := s.ending.Load()
-	told := e != nil && e.Severity != ""
+	told := e != nil && e.Severity != "" && !s.torn.Load()
 	if told {
 		s.px.countError(e.Code)
 		s.conn.LastWords(e.Append(nil))
@@ -75,6 +75,7 @@ func (s *session) abandon(l *link) {
 	}
 	s.freeSent()
 	s.dropCancel()
+	s.tear(l)
 	l.sess = nil
 	s.link.Store(nil)
 	l.lastSess = s.id

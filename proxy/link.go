@@ -45,24 +45,25 @@ type link struct {
 	unnamedGen   uint64
 	unnamedBatch uint64
 
-	prefix   []byte // ours, to be written in front of what the session sends first
-	half     bool   // a message has been sent in part
-	wrote    bool   // something was written to the server since the attach
-	awaiting bool   // nothing of the session's is sent until the server has answered the replay
-	answered bool   // the server has answered something since the attach
-	madeUp   int    // replies made up since the attach
-	cancels  int    // cancel requests under way
-	tainted  bool   // one of them may still hit a later query
-	pinned   bool   // orphan: its session was pinned
-	reset    bool   // orphan: its session had it for itself and may have changed anything
-	toCancel bool   // orphan: what runs is to be cancelled as soon as it is the client's own
-	canceled bool   // orphan: and a cancel was sent
-	finished bool   // orphan: what ends an open batch has been sent
-	leaveBy  time.Time
-	fatal    []byte // body of the ErrorResponse that ends the connection
-	replayed bool   // and it came while the replay was at the head
-	doomed   bool   // it had come before the session was attached
-	lastSess uint64 // session that was attached last
+	prefix     []byte // ours, to be written in front of what the session sends first
+	half       bool   // a message has been sent in part
+	firstBatch uint64 // the session's number of the first batch since the attach
+	wrote      bool   // something was written to the server since the attach
+	awaiting   bool   // nothing of the session's is sent until the server has answered the replay
+	answered   bool   // the server has answered something since the attach
+	madeUp     int    // replies made up since the attach
+	cancels    int    // cancel requests under way
+	tainted    bool   // one of them may still hit a later query
+	pinned     bool   // orphan: its session was pinned
+	reset      bool   // orphan: its session had it for itself and may have changed anything
+	toCancel   bool   // orphan: what runs is to be cancelled as soon as it is the client's own
+	canceled   bool   // orphan: and a cancel was sent
+	finished   bool   // orphan: what ends an open batch has been sent
+	leaveBy    time.Time
+	fatal      []byte // body of the ErrorResponse that ends the connection
+	replayed   bool   // and it came while the replay was at the head
+	doomed     bool   // it had come before the session was attached
+	lastSess   uint64 // session that was attached last
 
 	stats linkStats
 }

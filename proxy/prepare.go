@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"bytes"
+
 	"pgpoold/proxy/sqlscan"
 	"pgpoold/wire"
 )
@@ -35,7 +37,7 @@ func (f *feeder) parse(b []byte, size int) progress {
 	found := s.scan(sql)
 	if len(text) == 0 {
 		s.found |= found
-		l.setUnnamed(s.unnamed.begin(body, found, s.batch))
+		l.setUnnamed(s.unnamed.begin(body, found, s.settings.parsing(), s.batch))
 		l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Ref: unnamedChange{}})
 		f.keep(size)
 		return handled
@@ -104,7 +106,7 @@ func (f *feeder) hugeParse(b []byte, size int) progress {
 		return sessionEnd
 	}
 	s.found |= sqlscan.Untracked | sqlscan.Resets
-	l.setUnnamed(s.unnamed.begin([]byte{}, 0, s.batch))
+	l.setUnnamed(s.unnamed.begin([]byte{}, 0, s.settings.parsing(), s.batch))
 	l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Ref: unnamedChange{}})
 	f.stream(b, size)
 	return handled
@@ -125,6 +127,9 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 		}
 		s.found |= v.found
 		if !l.holdsUnnamed(v.gen) {
+			if v.env != s.settings.parsing() && hasLiteral(v.body) {
+				return noSuchStatement, &replacement{whole: errOtherSettings}, handled
+			}
 			f.inject(v.body, v.gen)
 		}
 		return "", nil, handled
@@ -144,8 +149,56 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 		}
 		return "", nil, handled
 	}
+	if st.env != s.settings.parsing() && hasLiteral([]byte(st.body)) && f.lacks(st) {
+		if !f.atBegin() {
+			return noSuchStatement, &replacement{client: string(text), whole: errOtherSettings}, handled
+		}
+		f.ensureUnder(st)
+		return st.name, nil, handled
+	}
 	f.ensure(st)
 	return st.name, nil, handled
+}
+
+// errOtherSettings refuses what only a server that has the statement could do
+// right: PostgreSQL turns literals into values when it parses them.
+var errOtherSettings = &wire.Error{Severity: wire.SeverityError, Code: "0A000",
+	Message: "prepared statement was parsed under other settings than those in force now, on another server",
+	Detail:  "Its literals mean what they meant then (DateStyle, TimeZone, search_path, ...); in the middle of a transaction they cannot be parsed like that again.",
+	Hint:    "Change settings before statements are prepared, or use parameters instead of literals."}
+
+// hasLiteral reports whether a Parse's text has something in quotes, whose
+// meaning the settings at Parse decide.
+func hasLiteral(body []byte) bool { return bytes.IndexByte(body, '\'') >= 0 }
+
+// lacks reports whether a statement would have to be sent to the server.
+func (f *feeder) lacks(st *statement) bool {
+	h := f.l.shelf.m[st]
+	return h == nil || !(h.sure && h.pending == 0 || h.pending > 0 && h.batch == f.s.batch)
+}
+
+// atBegin reports whether nothing of the session's has been sent since it was
+// attached.
+func (f *feeder) atBegin() bool {
+	return f.s.batch == f.l.firstBatch && !f.l.ledger.BatchOpen() && f.l.ledger.Status() == wire.TxIdle
+}
+
+// ensureUnder sends a statement to a server that lacks it under the settings
+// of its first Parse, and brings the session's back behind it.
+func (f *feeder) ensureUnder(st *statement) {
+	s, l := f.s, f.l
+	then := append(s.settings.rest(), st.env.list()...)
+	to := newSettings(then)
+	f.ownQuery(replay(s.settings, to, false, true), to)
+	f.ensure(st)
+	f.ownQuery(replay(to, s.settings, false, true), s.settings)
+	l.unnamedOf = 0
+}
+
+// ownQuery sends a Query of ours that brings the server's settings to a set.
+func (f *feeder) ownQuery(sql string, to settings) {
+	f.l.ledger.Append(wire.Entry{Msg: wire.MsgQuery, Action: wire.Swallow, Ref: &replayRef{to}})
+	f.put(func(dst []byte) []byte { return wire.AppendQuery(dst, sql) })
 }
 
 // namedGen marks, among the generations of unnamed statements, a named one

@@ -317,10 +317,14 @@ func (l *link) message(typ byte, body []byte, c *chunk) (keep, fits bool) {
 
 // settledTo is settled, with the client's messages that follow from it.
 func (l *link) settledTo(c *chunk) {
-	if l.settled() {
+	if l.settled() && l.settledIn() {
 		l.tell(c)
 	}
 }
+
+// settledIn reports whether the server's settings are the session's, after a
+// Query of ours that changed them.
+func (l *link) settledIn() bool { return l.sess != nil && l.label == l.sess.settings }
 
 // readyForQuery notes the end of a query, and of a transaction if status says
 // so.

@@ -46,6 +46,7 @@ type session struct {
 	lastServer atomic.Pointer[backend.Server] // the last one it had
 	blocked    atomic.Bool                    // advance waits for replies; the server's pump wakes the client's
 	ending     atomic.Pointer[wire.Error]     // why the session must end; Severity "" for without a word
+	torn       atomic.Bool                    // the last message it got was cut off: nothing is said behind it
 	endBy      atomic.Int64                   // when it must have ended by itself, unix nanoseconds; 0: it need not
 	state      atomic.Uint32                  // sessionState, for the console
 	received   atomic.Uint64                  // bytes from the client

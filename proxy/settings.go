@@ -110,6 +110,18 @@ func (s settings) parsing() settings {
 	return newSettings(kept)
 }
 
+// rest is the part that parsing does not read.
+func (s settings) rest() []setting {
+	var out []setting
+	read := s.parsing()
+	for _, p := range s.list() {
+		if _, ok := read.get(p.name); !ok {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
 // replay is the SQL that brings a server from one set to the other. With
 // reset it starts from an unknown set. fatal makes PostgreSQL end the
 // connection if any part fails, before it reads what comes behind.

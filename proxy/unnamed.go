@@ -18,6 +18,7 @@ type version struct {
 	body  []byte // of its Parse, without the name; nil: there is none
 	batch uint64
 	found sqlscan.Finding // of its text
+	env   settings        // in force at its Parse, as far as parsing reads them
 }
 
 // unnamedChange is a change of a session's unnamed statement, as a Ref.
@@ -49,12 +50,12 @@ func (u *unnamed) exists() bool {
 
 // begin notes a change that is being sent. body nil means that the unnamed
 // statement goes away.
-func (u *unnamed) begin(body []byte, found sqlscan.Finding, batch uint64) (gen uint64) {
+func (u *unnamed) begin(body []byte, found sqlscan.Finding, env settings, batch uint64) (gen uint64) {
 	if len(u.versions) == 0 {
 		u.versions = append(u.versions, version{})
 	}
 	u.last++
-	v := version{gen: u.last, batch: batch, found: found}
+	v := version{gen: u.last, batch: batch, found: found, env: env}
 	if body != nil {
 		if u.spare == nil {
 			u.spare = []byte{} // not nil, also for a text that is not kept

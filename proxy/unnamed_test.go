@@ -27,50 +27,50 @@ func TestUnnamed(t *testing.T) {
 		exists bool
 	}{
 		{"none", func(*unnamed) {}, [3]string{"-", "-", "-"}, false},
-		{"on its way", func(u *unnamed) { u.begin([]byte("A"), 0, 1) }, [3]string{"A", "...", "..."}, true},
+		{"on its way", func(u *unnamed) { u.begin([]byte("A"), 0, noSettings, 1) }, [3]string{"A", "...", "..."}, true},
 		{"parsed", func(u *unnamed) {
-			u.begin([]byte("A"), 0, 1)
+			u.begin([]byte("A"), 0, noSettings, 1)
 			u.settle(true)
 		}, [3]string{"A", "A", "A"}, true},
 		{"failed", func(u *unnamed) {
-			u.begin([]byte("A"), 0, 1)
+			u.begin([]byte("A"), 0, noSettings, 1)
 			u.settle(false)
 		}, [3]string{"-", "-", "-"}, false},
 		{"a second one in the same batch", func(u *unnamed) {
-			u.begin([]byte("A"), 0, 1)
-			u.begin([]byte("B"), 0, 1)
+			u.begin([]byte("A"), 0, noSettings, 1)
+			u.begin([]byte("B"), 0, noSettings, 1)
 			u.settle(true)
 		}, [3]string{"B", "...", "..."}, true},
 		{"both settled", func(u *unnamed) {
-			u.begin([]byte("A"), 0, 1)
-			u.begin([]byte("B"), 0, 1)
+			u.begin([]byte("A"), 0, noSettings, 1)
+			u.begin([]byte("B"), 0, noSettings, 1)
 			u.settle(true)
 			u.settle(true)
 		}, [3]string{"B", "B", "B"}, true},
 		{"the second failed", func(u *unnamed) {
-			u.begin([]byte("A"), 0, 1)
-			u.begin([]byte("B"), 0, 1)
+			u.begin([]byte("A"), 0, noSettings, 1)
+			u.begin([]byte("B"), 0, noSettings, 1)
 			u.settle(true)
 			u.settle(false)
 		}, [3]string{"A", "A", "A"}, true},
 		{"a Query is on its way", func(u *unnamed) {
-			u.begin([]byte("A"), 0, 1)
+			u.begin([]byte("A"), 0, noSettings, 1)
 			u.settle(true)
-			u.begin(nil, 0, 2)
+			u.begin(nil, 0, noSettings, 2)
 		}, [3]string{"...", "-", "..."}, true},
 		{"a Query took it away", func(u *unnamed) {
-			u.begin([]byte("A"), 0, 1)
+			u.begin([]byte("A"), 0, noSettings, 1)
 			u.settle(true)
-			u.begin(nil, 0, 2)
+			u.begin(nil, 0, noSettings, 2)
 			u.settle(true)
 		}, [3]string{"-", "-", "-"}, false},
 		{"a Query was skipped", func(u *unnamed) {
-			u.begin([]byte("A"), 0, 1)
+			u.begin([]byte("A"), 0, noSettings, 1)
 			u.settle(true)
-			u.begin(nil, 0, 2)
+			u.begin(nil, 0, noSettings, 2)
 			u.settle(false)
 		}, [3]string{"A", "A", "A"}, true},
-		{"a text that is not kept exists", func(u *unnamed) { u.begin([]byte{}, 0, 1) }, [3]string{"", "...", "..."}, true},
+		{"a text that is not kept exists", func(u *unnamed) { u.begin([]byte{}, 0, noSettings, 1) }, [3]string{"", "...", "..."}, true},
 		{"nothing to settle", func(u *unnamed) {
 			if u.settle(true) != 0 {
 				t.Error("settled something")
@@ -100,7 +100,7 @@ func TestUnnamedGenerations(t *testing.T) {
 	buf := []byte(strings.Repeat("A", 100))
 	for i := range 50 {
 		buf[0] = byte(i)
-		gen := u.begin(buf, 0, uint64(i))
+		gen := u.begin(buf, 0, noSettings, uint64(i))
 		if seen[gen] {
 			t.Fatalf("generation %d twice", gen)
 		}
@@ -121,9 +121,9 @@ func TestUnnamedGenerations(t *testing.T) {
 // A session that once had a large text does not keep its room.
 func TestUnnamedShrinks(t *testing.T) {
 	var u unnamed
-	u.begin(make([]byte, 1<<20), 0, 1)
+	u.begin(make([]byte, 1<<20), 0, noSettings, 1)
 	u.settle(true)
-	u.begin(nil, 0, 2)
+	u.begin(nil, 0, noSettings, 2)
 	u.settle(true)
 	n := cap(u.spare)
 	for _, v := range u.versions {

@@ -463,6 +463,16 @@ func (l *Ledger) CanMakeUp() bool {
 // ReadyForQuery behind that belongs in front of it.
 func (l *Ledger) CanMakeUpClose() bool { return l.extra == 0 && l.marks == 0 && !l.copyIn }
 
+// OwnQueries is the number of ReadyForQuery owed to messages of pgpoold's own.
+func (l *Ledger) OwnQueries() (n int) {
+	for i := range l.q.len() {
+		if e := l.q.at(i); e.Action == Swallow && (e.Msg == MsgQuery || e.Msg == MsgSync) {
+			n++
+		}
+	}
+	return n
+}
+
 // OwnQuery reports whether a Query of pgpoold's own, a replay or a probe, is
 // what the server works on. A cancel must not hit it. Parse and Close of ours
 // belong to the client's batch, and what hits them is the client's.
