@@ -21,6 +21,9 @@ func TestClientFaults(t *testing.T) {
 		}
 		by := startBystander(t, k)
 		for _, p := range places(s, s.Messages()+1, 2) {
+			if p.action == wirescript.ActStall && strings.Contains(s.Name, "listen") {
+				continue // when a notification comes is PostgreSQL's to choose
+			}
 			k.clientFault(t, s, want, wirescript.ClientFault{Message: p.message, Part: p.part, Action: p.action})
 		}
 		by.stop(t)
