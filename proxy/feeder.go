@@ -337,6 +337,7 @@ func (f *feeder) query(b []byte, size int) progress {
 		s.unnamed.begin(nil, 0, noSettings, s.batch)
 		e.Ref = unnamedChange{}
 	}
+	f.noteForgetting(b[wire.HeaderLen:n])
 	if s.found |= s.scan(b[wire.HeaderLen:n]); n < size {
 		s.found |= sqlscan.Untracked | sqlscan.Resets
 	}

@@ -35,6 +35,7 @@ func (f *feeder) parse(b []byte, size int) progress {
 	f.beginXact()
 	l.stats.clientParses++
 	found := s.scan(sql)
+	f.noteForgetting(sql)
 	if len(text) == 0 {
 		s.found |= found
 		l.setUnnamed(s.unnamed.begin(body, found, s.settings.parsing(), s.batch))
@@ -44,6 +45,9 @@ func (f *feeder) parse(b []byte, size int) progress {
 	}
 	full := text
 	text = wire.Name(text)
+	if f.forgetting() {
+		return mustWait
+	}
 	cur, ready := s.names.lookup(text, s.batch)
 	if !ready {
 		return mustWait
@@ -85,6 +89,25 @@ func (f *feeder) parse(b []byte, size int) progress {
 	l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Ref: c})
 	f.swap(size, func(dst []byte) []byte { return wire.AppendParse(dst, st.name, body) })
 	return handled
+}
+
+// noteForgetting notes that a text forgets the session's names once it has
+// run.
+func (f *feeder) noteForgetting(sql []byte) {
+	switch firstWord(sql) {
+	case "deallocate", "discard":
+		f.s.forgets = true
+	}
+}
+
+// forgetting reports whether an earlier batch, which is not settled, may make
+// the session forget its names: what uses one waits for it.
+func (f *feeder) forgetting() bool {
+	s, l := f.s, f.l
+	if s.forgets && l.ledger.Owed() == 0 && !l.ledger.BatchOpen() {
+		s.forgets = false
+	}
+	return s.forgets && l.ledger.Owed() > 0
 }
 
 // refuse answers a message of size bytes with an error of ours. PostgreSQL is
@@ -135,7 +158,7 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 		return "", nil, handled
 	}
 	st, ready := s.names.lookup(wire.Name(text), s.batch)
-	if !ready {
+	if !ready || f.forgetting() {
 		return "", nil, mustWait
 	}
 	if st == nil {

@@ -70,6 +70,16 @@ func repeatableBody(body []byte) bool {
 	return len(body) == 0 || repeatableText(sql)
 }
 
+// firstWord is the word that a text begins with, lower case.
+func firstWord(sql []byte) string {
+	sql = bytes.TrimLeft(sql, " \t\r\n;")
+	end := bytes.IndexFunc(sql, func(r rune) bool { return !(r|0x20 >= 'a' && r|0x20 <= 'z') })
+	if end < 0 {
+		end = len(sql)
+	}
+	return string(bytes.ToLower(sql[:min(end, 16)]))
+}
+
 // repeatableText reports whether a text is one statement of a kind that can
 // be undone as a whole. CALL, DO and COMMIT can not, nor can what refuses to
 // run in a transaction, such as VACUUM.
@@ -78,11 +88,7 @@ func repeatableText(sql []byte) bool {
 	if bytes.IndexByte(sql, ';') >= 0 {
 		return false
 	}
-	end := bytes.IndexFunc(sql, func(r rune) bool { return !(r|0x20 >= 'a' && r|0x20 <= 'z') })
-	if end < 0 {
-		end = len(sql)
-	}
-	switch string(bytes.ToLower(sql[:end])) {
+	switch firstWord(sql) {
 	case "begin", "start", "select", "insert", "update", "delete", "merge", "with", "values", "table", "show":
 		return true
 	}

@@ -82,6 +82,7 @@ type session struct {
 	sent     *stream.Buffer // what the client has sent since the attach, as long as it could be sent again
 	sentN    int
 	again    int           // servers in a row that ended before they had read what was sent
+	forgets  bool          // a DEALLOCATE or DISCARD was sent, and may not have been answered
 	cancel   chan struct{} // not nil: cancel requests wait until the client's own query is at the head; closed when they are done
 }
 
