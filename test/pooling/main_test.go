@@ -170,7 +170,7 @@ func running(t testing.TB, c *postgres.Cluster, db, text string) {
 	t.Helper()
 	eventually(t, func() string {
 		if value(t, c, "postgres", fmt.Sprintf(
-			"select count(*) from pg_stat_activity where datname = '%s' and state = 'active' and query like '%%%s%%'", db, text)) == "0" {
+			"select count(*) from pg_stat_activity where pid <> pg_backend_pid() and datname = '%s' and state = 'active' and query like '%%%s%%'", db, text)) == "0" {
 			return text + " does not run"
 		}
 		return ""
