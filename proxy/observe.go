@@ -50,7 +50,7 @@ func (s *session) snapshot(now time.Time) ClientSnapshot {
 	c.State = stateIdle.String()
 	if s.waiting {
 		c.State = stateWaiting.String()
-		c.Wait = now.Sub(s.waitSince)
+		c.Wait = max(0, now.Sub(s.waitSince)) // it may have begun after the snapshot
 		c.RequestTime = s.waitSince
 	}
 	l := s.link.Load()

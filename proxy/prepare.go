@@ -104,10 +104,14 @@ func (f *feeder) noteForgetting(sql []byte) {
 // the session forget its names: what uses one waits for it.
 func (f *feeder) forgetting() bool {
 	s, l := f.s, f.l
-	if s.forgets && l.ledger.Owed() == 0 && !l.ledger.BatchOpen() {
+	if !s.forgets {
+		return false
+	}
+	owed := l.ledger.Owed() > l.ledger.OwnQueries() // a replay of ours is nothing to wait for
+	if !owed && !l.ledger.BatchOpen() {
 		s.forgets = false
 	}
-	return s.forgets && l.ledger.Owed() > 0
+	return owed
 }
 
 // refuse answers a message of size bytes with an error of ours. PostgreSQL is

@@ -94,3 +94,30 @@ func TestEvictedInTheSameBatch(t *testing.T) {
 		t.Errorf("got %s", r)
 	}
 }
+
+// TestDeallocateAllThenNames: a session that has dropped its names prepares
+// them again, on a server whose settings are another session's each time. Its
+// batch takes the server once: if it gave it back to wait for what is settled
+// long ago, two such sessions could keep each other waiting for ever.
+func TestDeallocateAllThenNames(t *testing.T) {
+	for _, text := range []string{"deallocate all", "discard all"} {
+		t.Run(text, func(t *testing.T) {
+			p, _, db := start(t, 1)
+			a, b := login(t, p.Addr(), "app", db), login(t, p.Addr(), "app", db)
+			a.must("set timezone to 'Asia/Tokyo'")
+			b.must("set timezone to 'Europe/Berlin'")
+			a.must(text)
+			for range 2 {
+				b.must("select 1")
+				before := rvAssignments(p)
+				a.send(parse("s", "select 42"), bind("s"), &pgproto3.Execute{}, rvClose("s"), &pgproto3.Sync{})
+				if r := a.read(); rvGist(r) != "12DC3Z [[42]] [SELECT 1] I" {
+					t.Errorf("got %s", r)
+				}
+				if n := rvAssignments(p) - before; n != 1 {
+					t.Errorf("the batch took a server %d times", n)
+				}
+			}
+		})
+	}
+}
