@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"time"
 
 	"pgpoold/proxy/sqlscan"
@@ -18,6 +19,12 @@ type feeder struct {
 	from, to int    // run of s.buf that goes out as it came
 	out      []byte // what is to be written in front of it
 	pooled   *stream.Buffer
+
+	// What use found last.
+	name  *name           // nil: the unnamed statement, or none
+	held  *held           // as name
+	found sqlscan.Finding // of its text
+	text  []byte          // valid if found says that it names statements
 }
 
 // run handles messages until the input ends or something must be awaited.
@@ -25,6 +32,9 @@ func (f *feeder) run() progress {
 	s := f.s
 	for {
 		b := s.input()
+		if f.l.retrying != nil {
+			return mustWait
+		}
 		if f.l.awaiting {
 			if f.l.ledger.Len() > 0 {
 				return mustWait
@@ -250,8 +260,7 @@ func (f *feeder) message(typ byte, b []byte, size int) progress {
 	case wire.MsgClose:
 		return f.close(b, size)
 	case wire.MsgExecute:
-		l.ledger.Append(wire.Entry{Msg: typ})
-		f.keep(size)
+		return f.execute(b, size)
 	case wire.MsgSync:
 		l.ledger.Append(wire.Entry{Msg: typ})
 		f.keep(size)
@@ -331,16 +340,36 @@ func (f *feeder) query(b []byte, size int) progress {
 	if n < size && size <= maxWholeText {
 		return s.more(wire.MsgQuery, size)
 	}
-	f.beginXact()
+	sql := b[wire.HeaderLen:n]
+	found := s.scan(sql)
+	if n < size {
+		found |= sqlscan.Untracked | sqlscan.Resets
+	}
 	e := wire.Entry{Msg: wire.MsgQuery}
+	if found&(sqlscan.Names|sqlscan.Lists) != 0 && n == size {
+		p, refused := f.bring(bytes.TrimRight(sql, "\x00"), found, true)
+		if p != handled {
+			return p
+		}
+		if refused != nil {
+			f.refuseQuery(size, refused)
+			return handled
+		}
+		if fx := f.effects(bytes.TrimRight(sql, "\x00"), found); fx != nil {
+			e.Ref = fx
+		}
+	}
+	f.beginXact()
 	if s.unnamed.exists() {
 		s.unnamed.begin(nil, 0, noSettings, s.batch)
-		e.Ref = unnamedChange{}
+		if fx, ok := e.Ref.(*effects); ok {
+			fx.unnamed = true
+		} else {
+			e.Ref = unnamedChange{}
+		}
 	}
-	f.noteForgetting(b[wire.HeaderLen:n])
-	if s.found |= s.scan(b[wire.HeaderLen:n]); n < size {
-		s.found |= sqlscan.Untracked | sqlscan.Resets
-	}
+	f.noteForgetting(sql)
+	s.found |= found
 	l.ledger.Append(e)
 	l.unnamedOf = 0
 	f.stream(b, size)
@@ -370,6 +399,14 @@ func (f *feeder) bind(b []byte, size int) progress {
 	e := wire.Entry{Msg: wire.MsgBind}
 	if ref != nil {
 		e.Action, e.Ref = wire.Replace, ref
+	} else {
+		if f.name != nil {
+			e.Ref = f.name
+		}
+		if f.found&sqlscan.Names != 0 || len(s.portals) > 0 {
+			portal, _, _ := wire.CString(b[wire.HeaderLen:n])
+			s.portalText(portal, f.text, f.found)
+		}
 	}
 	l.ledger.Append(e)
 	if server == string(text) {
@@ -411,8 +448,13 @@ func (f *feeder) describe(b []byte, size int) progress {
 		return p
 	}
 	e := wire.Entry{Msg: wire.MsgDescribe}
-	if ref != nil {
+	switch {
+	case ref != nil:
 		e.Action, e.Ref = wire.Replace, ref
+	case f.name != nil:
+		e.Ref = &described{held: f.held, name: f.name}
+	case len(text) == 0 && f.held == nil:
+		e.Ref = &described{gen: l.unnamedGen}
 	}
 	l.ledger.Append(e)
 	if server == string(text) {

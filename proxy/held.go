@@ -6,11 +6,25 @@ import "container/list"
 type held struct {
 	st      *statement
 	sure    bool   // its ParseComplete was seen
+	doubted bool   // since then something may have dropped it, or its plan is old: it is closed before it is parsed again
 	pending int    // Parses and Closes that are not settled
-	batch   uint64 // in which the last Parse was sent
+	batch   uint64 // in which the last Parse was sent; noBatch if a Close was sent behind it
+	closing uint64 // in which that Close was sent
 	epoch   uint64 // the pool's when it was sent
+	shape   shape  // of its result, if the server was asked
+	asking  bool   // it is being asked by us
+	anew    shape  // what the last Parse of ours for the sake of a shape was to have
 	place   *list.Element
 }
+
+// sent notes that a Parse of it is on its way, in a session's batch.
+func (h *held) sent(batch, epoch uint64) {
+	h.pending++
+	h.batch, h.epoch, h.shape = batch, epoch, shape{}
+}
+
+// doubt notes that the server may not hold it any more, or not as it should.
+func (h *held) doubt() { h.sure, h.doubted = false, h.sure || h.doubted }
 
 // heldChange is an injected Parse or Close of a server's statement, as a Ref.
 type heldChange struct {
@@ -22,6 +36,7 @@ type heldChange struct {
 type shelf struct {
 	m     map[*statement]*held
 	order list.List // of *held
+	bytes int64     // what the texts take, on the server too
 }
 
 // get returns st's place, making one if there is none. It counts as a use.
@@ -34,6 +49,7 @@ func (s *shelf) get(st *statement, table *statementTable) *held {
 		h = &held{st: st}
 		table.hold(st)
 		s.m[st] = h
+		s.bytes += st.size()
 		h.place = s.order.PushFront(h)
 		return h
 	}
@@ -47,6 +63,7 @@ func (s *shelf) drop(h *held, table *statementTable) {
 		return
 	}
 	delete(s.m, h.st)
+	s.bytes -= h.st.size()
 	s.order.Remove(h.place)
 	table.drop(h.st)
 }
@@ -66,6 +83,15 @@ func (s *shelf) clear(table *statementTable) {
 	for _, h := range s.m {
 		table.drop(h.st)
 	}
-	s.m = nil
+	s.m, s.bytes = nil, 0
 	s.order.Init()
+}
+
+// named calls each with what the server holds, or will hold, under a name.
+func (s *shelf) named(name string, each func(*held)) {
+	for _, h := range s.m {
+		if h.st.name == name && (h.sure || h.doubted || h.pending > 0) {
+			each(h)
+		}
+	}
 }

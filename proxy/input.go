@@ -186,6 +186,11 @@ func (s *session) detached() progress {
 			}
 			s.consume(size)
 			continue
+		case wire.MsgQuery:
+			if len(b) >= size && s.deallocateDetached(b[wire.HeaderLen:size]) {
+				s.consume(size)
+				continue
+			}
 		case wire.MsgBind, wire.MsgDescribe:
 			if p := s.unknownDetached(typ, b, size); p == needBytes {
 				return s.more(typ, size)

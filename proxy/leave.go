@@ -82,6 +82,7 @@ func (s *session) abandon(l *link) {
 	l.state = linkOrphan
 	l.finished = false
 	l.canceled = false
+	l.retrying = nil
 	l.pinned = s.pin != "" || s.found&sqlscan.Untracked != 0 && s.mode != ModeSession
 	l.known = l.known && s.found&sqlscan.Resets == 0
 	l.reset = s.mode == ModeSession

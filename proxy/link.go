@@ -44,6 +44,10 @@ type link struct {
 	unnamedOf    uint64 // session id; 0: nobody's
 	unnamedGen   uint64
 	unnamedBatch uint64
+	// What follows is about an unnamed statement that was injected.
+	unnamedOurs  bool  // it was
+	unnamedAsked bool  // the server is being asked for its shape
+	unnamedShape shape // the answer
 
 	prefix     []byte // ours, to be written in front of what the session sends first
 	half       bool   // a message has been sent in part
@@ -60,10 +64,13 @@ type link struct {
 	canceled   bool   // orphan: and a cancel was sent
 	finished   bool   // orphan: what ends an open batch has been sent
 	leaveBy    time.Time
-	fatal      []byte // body of the ErrorResponse that ends the connection
-	replayed   bool   // and it came while the replay was at the head
-	doomed     bool   // it had come before the session was attached
-	lastSess   uint64 // session that was attached last
+	retrying   *wire.Error // the client's batch is run again as soon as the server is ready, because of this
+	params     []byte      // a ParameterDescription that waits for what comes behind it
+	muted      []byte      // body of the error to what was sent in front of a Query
+	fatal      []byte      // body of the ErrorResponse that ends the connection
+	replayed   bool        // and it came while the replay was at the head
+	doomed     bool        // it had come before the session was attached
+	lastSess   uint64      // session that was attached last
 
 	stats linkStats
 }

@@ -32,9 +32,15 @@ func (f *feeder) parse(b []byte, size int) progress {
 		f.keep(size)
 		return handled
 	}
+	found := s.scan(sql)
+	if p, refused := f.bring(sql, found, false); p != handled {
+		return p
+	} else if refused != nil {
+		f.refuse(size, refused)
+		return handled
+	}
 	f.beginXact()
 	l.stats.clientParses++
-	found := s.scan(sql)
 	f.noteForgetting(sql)
 	if len(text) == 0 {
 		s.found |= found
@@ -64,7 +70,12 @@ func (f *feeder) parse(b []byte, size int) progress {
 	if cur != nil {
 		// PostgreSQL is to say that the name is taken, or first what else is
 		// wrong with the text.
-		f.ensure(cur)
+		if !cur.own {
+			f.ensure(cur)
+		} else if e := f.bringOwn(text, cur); e != nil {
+			f.refuse(size, e)
+			return handled
+		}
 		l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Action: wire.Replace, Ref: &replacement{client: string(full)}})
 		f.swap(size, func(dst []byte) []byte { return wire.AppendParse(dst, cur.name, body) })
 		return handled
@@ -74,7 +85,8 @@ func (f *feeder) parse(b []byte, size int) progress {
 	known := l.shelf.m[st] != nil
 	h := l.shelf.get(st, &l.px.statements)
 	c := s.names.begin(text, st, s.batch)
-	if h.sure && h.pending == 0 && h.epoch == epoch && l.ledger.CanMakeUp() {
+	if h.sure && h.pending == 0 && h.epoch == epoch && h.shape != (shape{}) && l.ledger.CanMakeUp() {
+		c.madeUp, c.shape = true, h.shape
 		l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Action: wire.MakeUp, Ref: c})
 		f.consumeMadeUp(size)
 		return handled
@@ -84,10 +96,10 @@ func (f *feeder) parse(b []byte, size int) progress {
 		f.closeHeld(h)
 	}
 	c.held = h
-	h.pending++
-	h.batch, h.epoch = s.batch, epoch
+	h.sent(s.batch, epoch)
 	l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Ref: c})
 	f.swap(size, func(dst []byte) []byte { return wire.AppendParse(dst, st.name, body) })
+	f.ask(st.name, &described{held: h, name: c.name, ours: true})
 	return handled
 }
 
@@ -121,6 +133,14 @@ func (f *feeder) refuse(size int, e *wire.Error) {
 	f.swap(size, func(dst []byte) []byte { return wire.AppendDescribeStatement(dst, noSuchStatement) })
 }
 
+// refuseQuery is refuse for a Query.
+func (f *feeder) refuseQuery(size int, e *wire.Error) {
+	f.l.ledger.Append(wire.Entry{Msg: wire.MsgQuery, Action: wire.Replace, Ref: &replacement{whole: e}})
+	f.l.unnamedOf = 0
+	f.swap(size, func(dst []byte) []byte { return wire.AppendQuery(dst, "EXECUTE "+noSuchStatement) })
+	f.s.batch++
+}
+
 // hugeParse passes an unnamed Parse on whose text is too large to be kept for
 // another server: the session stays with this one.
 func (f *feeder) hugeParse(b []byte, size int) progress {
@@ -152,14 +172,7 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 		case v == nil || v.body == nil:
 			return noSuchStatement, &replacement{}, handled
 		}
-		s.found |= v.found
-		if !l.holdsUnnamed(v.gen) {
-			if v.env != s.settings.parsing() && hasLiteral(v.body) {
-				return noSuchStatement, &replacement{whole: errOtherSettings}, handled
-			}
-			f.inject(v.body, v.gen)
-		}
-		return "", nil, handled
+		return f.useUnnamed(v)
 	}
 	st, ready := s.names.lookup(wire.Name(text), s.batch)
 	if !ready || f.forgetting() {
@@ -169,12 +182,22 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 		return noSuchStatement, &replacement{client: string(text)}, handled
 	}
 	s.found |= st.found
+	if refused, p := f.using([]byte(st.body), st.found); refused != nil || p != handled {
+		return noSuchStatement, refused, p
+	}
 	if s.upstream {
 		// No statement outlives its batch there, so each batch brings its own.
 		if gen := st.id | namedGen; !l.holdsUnnamed(gen) {
 			f.inject([]byte(st.body), gen)
 		}
 		return "", nil, handled
+	}
+	if st.own {
+		if e := f.bringOwn(wire.Name(text), st); e != nil {
+			return noSuchStatement, &replacement{client: string(text), whole: e}, handled
+		}
+		f.held = l.shelf.m[st]
+		return st.name, nil, handled
 	}
 	if st.env != s.settings.parsing() && hasLiteral([]byte(st.body)) && f.lacks(st) {
 		if !f.atBegin() {
@@ -183,7 +206,74 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 		f.ensureUnder(st)
 		return st.name, nil, handled
 	}
+	f.name = s.names.m[string(wire.Name(text))]
+	same, p := f.sameShape(f.name, st)
+	if p != handled {
+		return "", nil, p
+	}
+	if !same {
+		return noSuchStatement, &replacement{client: string(text), whole: errPlanChanged}, handled
+	}
 	f.ensure(st)
+	f.held = l.shelf.m[st]
+	return st.name, nil, handled
+}
+
+// using notes which text is being used, and brings what it names.
+func (f *feeder) using(body []byte, found sqlscan.Finding) (refused *replacement, p progress) {
+	f.name, f.held, f.found = nil, nil, found
+	if found&(sqlscan.Names|sqlscan.Lists) == 0 {
+		return nil, handled
+	}
+	f.text, _, _ = wire.CString(body)
+	p, e := f.bring(f.text, found, false)
+	if e != nil {
+		return &replacement{whole: e}, p
+	}
+	return nil, p
+}
+
+// useUnnamed is use for the session's unnamed statement.
+func (f *feeder) useUnnamed(v *version) (server string, ref *replacement, p progress) {
+	s, l := f.s, f.l
+	s.found |= v.found
+	if refused, p := f.using(v.body, v.found); refused != nil || p != handled {
+		return noSuchStatement, refused, p
+	}
+	if !l.holdsUnnamed(v.gen) {
+		if v.env != s.settings.parsing() && hasLiteral(v.body) {
+			return f.useFrozen(v)
+		}
+		f.inject(v.body, v.gen)
+	}
+	if !l.unnamedOurs || v.shape == (shape{}) || s.upstream || l.ledger.Status() == wire.TxFailed {
+		return "", nil, handled
+	}
+	switch {
+	case l.unnamedAsked:
+		return "", nil, mustWait
+	case l.unnamedShape == (shape{}):
+		l.unnamedAsked = true
+		f.askNow("", &described{gen: v.gen, ours: true})
+		return "", nil, mustWait
+	case l.unnamedShape != v.shape:
+		return noSuchStatement, &replacement{whole: errPlanChanged}, handled
+	}
+	return "", nil, handled
+}
+
+// useFrozen brings an unnamed statement whose literals were read under other
+// settings. The Query that brings the session's own back would take an unnamed
+// one with it, so it gets a name.
+func (f *feeder) useFrozen(v *version) (server string, ref *replacement, p progress) {
+	st := f.l.px.statements.intern(v.body, v.env, v.found)
+	defer f.l.px.statements.drop(st) // the server's list holds it
+	if f.lacks(st) {
+		if !f.atBegin() {
+			return noSuchStatement, &replacement{whole: errOtherSettings}, handled
+		}
+		f.ensureUnder(st)
+	}
 	return st.name, nil, handled
 }
 
@@ -213,19 +303,27 @@ func (f *feeder) atBegin() bool {
 // ensureUnder sends a statement to a server that lacks it under the settings
 // of its first Parse, and brings the session's back behind it.
 func (f *feeder) ensureUnder(st *statement) {
-	s, l := f.s, f.l
-	then := append(s.settings.rest(), st.env.list()...)
-	to := newSettings(then)
-	f.ownQuery(replay(s.settings, to, false, true), to)
+	f.toEnv(st.env)
 	f.ensure(st)
-	f.ownQuery(replay(to, s.settings, false, true), s.settings)
-	l.unnamedOf = 0
+	f.fromEnv(st.env)
+}
+
+// toEnv brings the server to the settings that parsing read, fromEnv back to
+// the session's own.
+func (f *feeder) toEnv(env settings) {
+	to := f.s.settings.under(env)
+	f.ownQuery(replay(f.s.settings, to, false, true), to)
+}
+
+func (f *feeder) fromEnv(env settings) {
+	f.ownQuery(replay(f.s.settings.under(env), f.s.settings, false, true), f.s.settings)
 }
 
 // ownQuery sends a Query of ours that brings the server's settings to a set.
 func (f *feeder) ownQuery(sql string, to settings) {
 	f.l.ledger.Append(wire.Entry{Msg: wire.MsgQuery, Action: wire.Swallow, Ref: &replayRef{to}})
 	f.put(func(dst []byte) []byte { return wire.AppendQuery(dst, sql) })
+	f.l.unnamedOf = 0
 }
 
 // namedGen marks, among the generations of unnamed statements, a named one
@@ -241,6 +339,7 @@ func (l *link) holdsUnnamed(gen uint64) bool {
 // setUnnamed notes what the server's unnamed statement will be.
 func (l *link) setUnnamed(gen uint64) {
 	l.unnamedOf, l.unnamedGen, l.unnamedBatch = l.sess.id, gen, l.sess.batch
+	l.unnamedOurs, l.unnamedAsked, l.unnamedShape = false, false, shape{}
 }
 
 // inject sends a statement as the server's unnamed one, in front of what
@@ -249,6 +348,7 @@ func (f *feeder) inject(body []byte, gen uint64) {
 	f.l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Action: wire.Swallow, Ref: unnamedInjected{gen}})
 	f.put(func(dst []byte) []byte { return wire.AppendParse(dst, "", body) })
 	f.l.setUnnamed(gen)
+	f.l.unnamedOurs = true
 }
 
 // parseUnnamed is parse towards a server that is itself a pooler: a named
@@ -279,8 +379,7 @@ func (f *feeder) ensure(st *statement) {
 	if known {
 		f.closeHeld(h)
 	}
-	h.pending++
-	h.batch, h.epoch = s.batch, l.pool.epoch.Load()
+	h.sent(s.batch, l.pool.epoch.Load())
 	l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Action: wire.Swallow, Ref: &heldChange{held: h}})
 	f.put(func(dst []byte) []byte { return wire.AppendParse(dst, st.name, []byte(st.body)) })
 }
@@ -291,7 +390,7 @@ const noBatch = ^uint64(0)
 // closeHeld closes a statement on the server, unseen by the client.
 func (f *feeder) closeHeld(h *held) {
 	h.pending++
-	h.batch = noBatch // what was sent of it before is void
+	h.batch, h.closing = noBatch, f.s.batch // what was sent of it before is void
 	f.l.ledger.Append(wire.Entry{Msg: wire.MsgClose, Action: wire.Swallow, Ref: &heldChange{held: h, close: true}})
 	f.put(func(dst []byte) []byte { return wire.AppendCloseStatement(dst, h.st.name) })
 }

@@ -97,13 +97,28 @@ func (c *chunk) bytes() []byte {
 	return c.out
 }
 
-// needsWhole lists the messages that pgpoold reads; all others stream.
-func needsWhole(typ byte) bool {
+// needsWhole lists the messages that pgpoold reads; all others stream. mu is
+// held.
+func (l *link) needsWhole(typ byte) bool {
 	switch typ {
 	case wire.MsgError, wire.MsgParameterStatus, wire.MsgReady, wire.MsgCommandComplete, wire.MsgNotification:
 		return true
+	case wire.MsgParamDescription, wire.MsgRowDescription, wire.MsgNoData:
+		return l.describes() != nil
 	}
 	return false
+}
+
+// putParams lets a ParameterDescription go that was kept back.
+func (l *link) putParams(c *chunk) {
+	if len(l.params) == 0 {
+		return
+	}
+	l.answered = true
+	if l.sess != nil {
+		c.put(func(dst []byte) []byte { return append(dst, l.params...) })
+	}
+	l.params = nil
 }
 
 // settle walks over the messages in b, sends the client its part and, at the
@@ -129,11 +144,12 @@ func (l *link) settle(b []byte) (rest []byte, ok bool) {
 			break
 		}
 		typ, size := wire.Header(b[pos:])
-		if size < wire.HeaderLen || needsWhole(typ) && size > maxWhole {
+		whole := l.needsWhole(typ)
+		if size < wire.HeaderLen || whole && size > maxWhole {
 			return nil, l.outOfStep()
 		}
 		n := min(size, len(b)-pos)
-		if needsWhole(typ) && n < size {
+		if whole && n < size {
 			break
 		}
 		keep, fits := l.message(typ, b[pos+wire.HeaderLen:pos+n], &c)
@@ -175,6 +191,14 @@ func (l *link) deliver(out []byte) {
 		return
 	}
 	l.stats.sent += uint64(len(out))
+	if l.retrying != nil && l.ledger.Releasable() {
+		if len(out) > 0 {
+			_ = s.conn.Write(out, false)
+		}
+		l.mu.Unlock()
+		s.runAgain(l)
+		return
+	}
 	l.sendHeldCancel()
 	release := l.releasable()
 	if !release && l.ledger.Len() > 0 {
@@ -291,7 +315,11 @@ func (l *link) message(typ byte, body []byte, c *chunk) (keep, fits bool) {
 			return false, false
 		}
 		v := l.ledger.Settle(typ, body[0])
-		l.answered = l.answered || v.Action != wire.Swallow
+		if l.retrying != nil {
+			l.settledTo(c)
+			return false, !v.Broken
+		}
+		l.answered = l.answered || !v.Ours()
 		l.settledTo(c)
 		if v.Known && v.Action == wire.Forward && l.sess != nil {
 			l.readyForQuery(body[0])
@@ -300,14 +328,23 @@ func (l *link) message(typ byte, body []byte, c *chunk) (keep, fits bool) {
 	case wire.MsgCommandComplete:
 		v := l.ledger.Settle(typ, 0)
 		if v.Action == wire.Forward && l.sess != nil {
-			l.tag(bytes.TrimRight(body, "\x00"), c)
+			l.tag(bytes.TrimRight(body, "\x00"), v.Head.Ref, c)
 		}
-		l.answered = l.answered || v.Action != wire.Swallow
+		l.answered = l.answered || !v.Ours()
 		l.settledTo(c)
 		return v.Action == wire.Forward, !v.Broken
 	default:
+		if d := l.describes(); d != nil {
+			if typ == wire.MsgParamDescription && d.name != nil && d.name.unread {
+				// If an error comes behind it, the batch may be run again.
+				l.params = append(wire.AppendHeader(l.params[:0], typ, len(body)), body...)
+				return false, !l.ledger.Settle(typ, 0).Broken
+			}
+			l.putParams(c)
+			l.toldShape(d, typ, body)
+		}
 		v := l.ledger.Settle(typ, 0)
-		l.answered = l.answered || v.Action != wire.Swallow
+		l.answered = l.answered || !v.Ours()
 		if typ != wire.MsgDataRow {
 			l.settledTo(c)
 		}
@@ -330,6 +367,7 @@ func (l *link) settledIn() bool { return l.sess != nil && l.label == l.sess.sett
 // so.
 func (l *link) readyForQuery(status byte) {
 	s := l.sess
+	l.muted = nil
 	now := time.Now()
 	l.stats.lately = now
 	l.stats.queries++
@@ -369,13 +407,29 @@ func (l *link) serverError(body []byte, c *chunk) (keep bool) {
 		l.srv.SetClosing(backend.CloseServerError)
 		return false
 	}
-	l.answered = true
+	if l.unwarranted(body) && l.retry(body) {
+		l.params = l.params[:0]
+		return false
+	}
+	l.putParams(c)
 	v := l.ledger.Settle(wire.MsgError, 0)
 	l.settledTo(c)
 	s := l.sess
+	if v.Action == wire.Mute {
+		l.muted = bytes.Clone(body)
+		return false
+	}
+	l.answered = true
 	if s == nil {
 		l.failed = bytes.Clone(body)
 		return false
+	}
+	if muted := l.muted; muted != nil && v.Head.Msg == wire.MsgQuery {
+		if code := string(wire.ErrorField(body, 'C')); code == "26000" || code == "25P02" {
+			// Why the name does not exist there.
+			c.put(func(dst []byte) []byte { return s.appendTranslated(dst, muted, nil) })
+			return false
+		}
 	}
 	if bytes.Equal(wire.ErrorField(body, 'C'), []byte("0A000")) {
 		l.pool.epoch.Add(1) // perhaps a plan whose tables have changed

@@ -81,9 +81,10 @@ type session struct {
 	pinSince time.Time
 	sent     *stream.Buffer // what the client has sent since the attach, as long as it could be sent again
 	sentN    int
-	again    int           // servers in a row that ended before they had read what was sent
-	forgets  bool          // a DEALLOCATE or DISCARD was sent, and may not have been answered
-	cancel   chan struct{} // not nil: cancel requests wait until the client's own query is at the head; closed when they are done
+	again    int                   // servers in a row that ended before they had read what was sent
+	portals  map[string]portalText // portals whose text names statements
+	forgets  bool                  // a DEALLOCATE or DISCARD was sent, and may not have been answered
+	cancel   chan struct{}         // not nil: cancel requests wait until the client's own query is at the head; closed when they are done
 }
 
 // sessionAddr is where a client is, for logs and the console.
@@ -312,6 +313,7 @@ func (s *session) transactionEnded(l *link) {
 	}
 	if l.ledger.Len() == 0 {
 		s.found = 0 // else it is also what stands behind
+		s.portals = nil
 	}
 }
 
@@ -348,9 +350,9 @@ func (s *session) wish(l *link, name, value string) string {
 	return told
 }
 
-// tag looks at a command's tag for what concerns the session. The link's mu
-// is held.
-func (l *link) tag(tag []byte, c *chunk) {
+// tag looks at a command's tag for what concerns the session; ref is that of
+// the message whose command it is. The link's mu is held.
+func (l *link) tag(tag []byte, ref any, c *chunk) {
 	s := l.sess
 	switch {
 	case bytes.Equal(tag, []byte("RESET")):
@@ -364,7 +366,7 @@ func (l *link) tag(tag []byte, c *chunk) {
 			l.px.statements.drop(st)
 		}
 		for _, h := range l.shelf.m {
-			h.sure = false
+			h.sure, h.doubted = false, false
 			l.tidy(h)
 		}
 		if len(tag) == len("DISCARD ALL") {
@@ -373,13 +375,19 @@ func (l *link) tag(tag []byte, c *chunk) {
 			s.restart(l, c)
 		}
 	case bytes.Equal(tag, []byte("DEALLOCATE")):
+		if l.deallocated(ref) {
+			break
+		}
 		for _, h := range l.shelf.m {
-			h.sure = false // it may have been one of ours
-			l.tidy(h)
+			h.doubt() // it may have been one of ours
 		}
 	case bytes.HasPrefix(tag, []byte("ALTER")), bytes.HasPrefix(tag, []byte("DROP")), bytes.HasPrefix(tag, []byte("CREATE")):
 		l.pool.epoch.Add(1) // plans made before may no longer be what a Parse would make
-	case bytes.Equal(tag, []byte("LISTEN")), bytes.Equal(tag, []byte("LOAD")), bytes.Equal(tag, []byte("PREPARE")):
+	case bytes.Equal(tag, []byte("PREPARE")):
+		if !l.prepared(ref) {
+			s.found |= sqlscan.Untracked
+		}
+	case bytes.Equal(tag, []byte("LISTEN")), bytes.Equal(tag, []byte("LOAD")):
 		s.found |= sqlscan.Untracked
 	}
 }

@@ -122,6 +122,9 @@ func (s settings) rest() []setting {
 	return out
 }
 
+// under is the set with the part that parsing reads exchanged for env.
+func (s settings) under(env settings) settings { return newSettings(append(s.rest(), env.list()...)) }
+
 // replay is the SQL that brings a server from one set to the other. With
 // reset it starts from an unknown set. fatal makes PostgreSQL end the
 // connection if any part fails, before it reads what comes behind.

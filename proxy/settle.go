@@ -13,6 +13,19 @@ func (l *link) settled() (replayed bool) {
 			replayed = replayed || done
 		case *change:
 			l.changed(ref, done)
+		case *effects:
+			for _, c := range ref.changes {
+				l.changed(c, false) // its tag has not come
+			}
+			if ref.unnamed {
+				l.unnamedChanged(st)
+			}
+		case *described:
+			l.asked(ref)
+		case *name:
+			if done {
+				ref.unread = false // the server has bound it
+			}
 		case *heldChange:
 			l.heldChanged(ref, st.Outcome)
 		case unnamedInjected:
@@ -20,22 +33,30 @@ func (l *link) settled() (replayed bool) {
 				l.unnamedOf = 0
 			}
 		case unnamedChange:
-			if l.sess != nil {
-				// A Query that fails has taken the unnamed statement with it
-				// all the same, and so has a Parse: PostgreSQL drops the old
-				// one before it looks at the new.
-				gone := st.Entry.Msg == wire.MsgQuery && st.Outcome != wire.Skipped
-				gen := l.sess.unnamed.settle(done || gone)
-				if st.Entry.Msg == wire.MsgParse && st.Outcome == wire.Failed {
-					l.sess.unnamed.drop()
-				}
-				if !done && l.unnamedOf == l.sess.id && l.unnamedGen == gen {
-					l.unnamedOf = 0
-				}
-			}
+			l.unnamedChanged(st)
 		}
 	}
 	return replayed
+}
+
+// unnamedChanged follows what ends or exchanges the unnamed statement.
+func (l *link) unnamedChanged(st wire.Settled) {
+	s := l.sess
+	if s == nil {
+		return
+	}
+	// A Query that fails has taken the unnamed statement with it all the same,
+	// and so has a Parse: PostgreSQL drops the old one before it looks at the
+	// new.
+	done := st.Outcome == wire.Done
+	gone := st.Entry.Msg == wire.MsgQuery && st.Outcome != wire.Skipped
+	gen := s.unnamed.settle(done || gone)
+	if st.Entry.Msg == wire.MsgParse && st.Outcome == wire.Failed {
+		s.unnamed.drop()
+	}
+	if !done && l.unnamedOf == s.id && l.unnamedGen == gen {
+		l.unnamedOf = 0
+	}
 }
 
 // replayRef is the Ref of a replay: the settings that are in force after it.
@@ -63,7 +84,7 @@ func (l *link) heldChanged(c *heldChange, o wire.Outcome) {
 	}
 	c.held.pending--
 	if o == wire.Done {
-		c.held.sure = false
+		c.held.sure, c.held.doubted = false, false
 	}
 	l.tidy(c.held)
 }
@@ -72,7 +93,7 @@ func (l *link) heldChanged(c *heldChange, o wire.Outcome) {
 func (l *link) parsed(h *held, done bool) {
 	h.pending--
 	if done {
-		h.sure = true
+		h.sure, h.doubted = true, false
 		l.stats.parses++
 	}
 	l.tidy(h)
@@ -80,7 +101,7 @@ func (l *link) parsed(h *held, done bool) {
 
 // tidy forgets a statement that the server does not hold.
 func (l *link) tidy(h *held) {
-	if !h.sure && h.pending == 0 {
+	if !h.sure && !h.doubted && h.pending == 0 {
 		l.shelf.drop(h, &l.px.statements)
 	}
 }

@@ -12,11 +12,13 @@ import (
 type statement struct {
 	// Immutable.
 	id    uint64
-	name  string // on servers: pgpoold_<id>
-	body  string // of its Parse, without the name: text, NUL, parameter types
+	name  string // on servers: pgpoold_<id>, or a client's own name
+	body  string // of its Parse, without the name: text, NUL, parameter types; or the text of a PREPARE
 	env   settings
 	found sqlscan.Finding
-	alone bool // never shared: its literals depend on the moment it was parsed
+	alone bool // never shared: what it means depends on the moment it was parsed, or on other names
+	own   bool // it has a client's own name, so that SQL can name it
+	sql   bool // it is made by PREPARE, not by Parse
 
 	refs int // guarded by statementTable.mu: names of sessions, and servers that hold it
 }
@@ -26,6 +28,7 @@ type statement struct {
 type statementKey struct {
 	body string
 	env  settings
+	own  string // the client's own name that it has on servers, or ""
 }
 
 // serverNamePrefix begins the name of every statement of ours on a server.
@@ -49,28 +52,51 @@ const statementCost = 200
 // intern returns the statement for a Parse's body, with a reference for the
 // caller.
 func (t *statementTable) intern(body []byte, env settings, found sqlscan.Finding) *statement {
+	return t.get(body, env, found, "", false)
+}
+
+// internOwn is intern for a statement that servers hold under a client's own
+// name; sql says that body is the text of a PREPARE.
+func (t *statementTable) internOwn(body []byte, env settings, found sqlscan.Finding, name string, sql bool) *statement {
+	return t.get(body, env, found, name, sql)
+}
+
+func (t *statementTable) get(body []byte, env settings, found sqlscan.Finding, own string, sql bool) *statement {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	alone := found&sqlscan.Moment != 0
+	alone := found&(sqlscan.Moment|sqlscan.Names) != 0
 	if !alone {
-		if s := t.byKey[statementKey{string(body), env}]; s != nil {
+		if s := t.byKey[statementKey{string(body), env, own}]; s != nil {
 			s.refs++
 			return s
 		}
 	}
 	t.lastID++
-	s := &statement{id: t.lastID, name: serverNamePrefix + strconv.FormatUint(t.lastID, 10),
-		body: string(body), env: env, found: found, alone: alone, refs: 1}
+	s := &statement{id: t.lastID, name: own, body: string(body), env: env, found: found, alone: alone, own: own != "", sql: sql, refs: 1}
+	if !s.own {
+		s.name = serverNamePrefix + strconv.FormatUint(t.lastID, 10)
+	}
 	if !alone {
 		if t.byKey == nil {
 			t.byKey = map[statementKey]*statement{}
 		}
-		t.byKey[statementKey{s.body, env}] = s
+		t.byKey[s.key()] = s
 	}
 	t.count++
-	t.bytes += int64(len(s.body)) + statementCost
+	t.bytes += s.size()
 	return s
 }
+
+func (s *statement) key() statementKey {
+	k := statementKey{body: s.body, env: s.env}
+	if s.own {
+		k.own = s.name
+	}
+	return k
+}
+
+// size is what the statement takes in memory.
+func (s *statement) size() int64 { return int64(len(s.body)) + statementCost }
 
 // hold adds a reference.
 func (t *statementTable) hold(s *statement) {
@@ -87,10 +113,10 @@ func (t *statementTable) drop(s *statement) {
 		return
 	}
 	if !s.alone {
-		delete(t.byKey, statementKey{s.body, s.env})
+		delete(t.byKey, s.key())
 	}
 	t.count--
-	t.bytes -= int64(len(s.body)) + statementCost
+	t.bytes -= s.size()
 }
 
 // size is the number of statements and the bytes they take.
@@ -109,6 +135,8 @@ type name struct {
 	next    *statement // what the last change of the batch makes of it
 	pending int        // changes that are not settled
 	batch   uint64     // in which the last one was sent
+	shape   shape      // of cur's result when it was parsed; what a client may count on
+	unread  bool       // cur's Parse was made up, and nothing has shown since that PostgreSQL would parse it so now
 }
 
 // change is a Parse or Close of a client's name, as the ledger's Ref.
@@ -116,6 +144,9 @@ type change struct {
 	name *name
 	st   *statement // nil: Close
 	held *held      // where st is on its way to the server
+	// The Parse is made up, for a server that holds st with this shape.
+	madeUp bool
+	shape  shape
 }
 
 // names are the statements that one session knows by name.
@@ -167,7 +198,7 @@ func (n *names) settle(c *change, done bool) (dropped *statement) {
 	e := c.name
 	e.pending--
 	if done {
-		dropped, e.cur = e.cur, c.st
+		dropped, e.cur, e.shape, e.unread = e.cur, c.st, c.shape, c.madeUp
 	} else {
 		dropped = c.st
 	}

@@ -19,6 +19,7 @@ type version struct {
 	batch uint64
 	found sqlscan.Finding // of its text
 	env   settings        // in force at its Parse, as far as parsing reads them
+	shape shape           // what the client was told of its result, if it asked
 }
 
 // unnamedChange is a change of a session's unnamed statement, as a Ref.
@@ -89,6 +90,15 @@ func (u *unnamed) settle(done bool) (gen uint64) {
 func (u *unnamed) drop() {
 	if len(u.versions) > 0 {
 		u.versions[0].body = nil
+	}
+}
+
+// describe notes what the client was told of a generation's result.
+func (u *unnamed) describe(gen uint64, s shape) {
+	for i := range u.versions {
+		if u.versions[i].gen == gen {
+			u.versions[i].shape = s
+		}
 	}
 }
 

@@ -7,6 +7,11 @@ func begin(dst []byte, typ byte) (out []byte, at int) {
 	return append(dst, typ, 0, 0, 0, 0), len(dst)
 }
 
+// AppendHeader appends the header of a message whose body has size bytes.
+func AppendHeader(dst []byte, typ byte, size int) []byte {
+	return binary.BigEndian.AppendUint32(append(dst, typ), uint32(size+4))
+}
+
 func finish(dst []byte, at int) []byte {
 	binary.BigEndian.PutUint32(dst[at+1:], uint32(len(dst)-at-1))
 	return dst
@@ -14,6 +19,12 @@ func finish(dst []byte, at int) []byte {
 
 func appendCString[S ~string | ~[]byte](dst []byte, s S) []byte {
 	return append(append(dst, s...), 0)
+}
+
+// AppendCommandComplete appends a CommandComplete.
+func AppendCommandComplete(dst []byte, tag string) []byte {
+	dst, at := begin(dst, MsgCommandComplete)
+	return finish(appendCString(dst, tag), at)
 }
 
 // AppendEmpty appends a message without a body: Sync, Flush, ParseComplete,
@@ -56,6 +67,24 @@ func AppendBindHead[P, S ~string | ~[]byte](dst []byte, portal P, statement S, r
 	dst = appendCString(appendCString(dst, portal), statement)
 	binary.BigEndian.PutUint32(dst[at+1:], uint32(len(dst)-at-1+rest))
 	return dst
+}
+
+// AppendBind appends a Bind without parameters, of results in text.
+func AppendBind(dst []byte, portal, statement string) []byte {
+	const counts = 6 // of parameter formats, parameters and result formats
+	return append(AppendBindHead(dst, portal, statement, counts), make([]byte, counts)...)
+}
+
+// AppendExecute appends an Execute of all rows of a portal.
+func AppendExecute(dst []byte, portal string) []byte {
+	dst, at := begin(dst, MsgExecute)
+	return finish(append(appendCString(dst, portal), 0, 0, 0, 0), at)
+}
+
+// AppendClosePortal appends a Close of a portal.
+func AppendClosePortal(dst []byte, portal string) []byte {
+	dst, at := begin(dst, MsgClose)
+	return finish(appendCString(append(dst, 'P'), portal), at)
 }
 
 // AppendParameterStatus appends a ParameterStatus.

@@ -16,16 +16,22 @@ const (
 	// Replace passes an error on in other words. The message was sent so that
 	// PostgreSQL raises it.
 	Replace
+	// Mute drops the reply to a message of pgpoold's own, also an error: what
+	// stands behind it, in a batch of its own, fails for the same reason.
+	Mute
 )
 
 func (a Action) String() string {
-	return [...]string{"forward", "swallow", "make up", "replace"}[a]
+	return [...]string{"forward", "swallow", "make up", "replace", "mute"}[a]
 }
 
 // CopyMark stands in the ledger where the client has ended its COPY data
 // (CopyDone or CopyFail). It owes nothing, but Syncs in front of it are eaten
 // by a COPY and Syncs behind it are not.
 const CopyMark = 'c'
+
+// ours reports whether it stands with a message that the client did not send.
+func (a Action) ours() bool { return a == Swallow || a == Mute }
 
 // Entry is one message whose reply is owed.
 type Entry struct {
@@ -148,6 +154,10 @@ type Verdict struct {
 	// connection is out of step and cannot be used any further.
 	Broken bool
 }
+
+// Ours reports whether the message answers one that the client did not send,
+// and is not for the client.
+func (v *Verdict) Ours() bool { return v.Action.ours() }
 
 // Settle notes a message that the server sent. status is ReadyForQuery's
 // transaction status, else ignored. NoticeResponse, NotificationResponse and
@@ -466,7 +476,7 @@ func (l *Ledger) CanMakeUpClose() bool { return l.extra == 0 && l.marks == 0 && 
 // OwnQueries is the number of ReadyForQuery owed to messages of pgpoold's own.
 func (l *Ledger) OwnQueries() (n int) {
 	for i := range l.q.len() {
-		if e := l.q.at(i); e.Action == Swallow && (e.Msg == MsgQuery || e.Msg == MsgSync) {
+		if e := l.q.at(i); e.Action.ours() && (e.Msg == MsgQuery || e.Msg == MsgSync) {
 			n++
 		}
 	}
@@ -478,14 +488,20 @@ func (l *Ledger) OwnQueries() (n int) {
 // belong to the client's batch, and what hits them is the client's.
 func (l *Ledger) OwnQuery() bool {
 	v := l.verdict()
-	return v.Known && v.Action == Swallow && v.Head.Msg == MsgQuery
+	return v.Known && (v.Action == Swallow && v.Head.Msg == MsgQuery || v.Action == Mute)
 }
 
 // HeadOurs reports whether the reply that is owed next answers a message of
 // pgpoold's own.
 func (l *Ledger) HeadOurs() bool {
 	v := l.verdict()
-	return v.Known && v.Action == Swallow
+	return v.Known && v.Action.ours()
+}
+
+// Head is the entry whose reply is owed next; ok is false if none is.
+func (l *Ledger) Head() (e Entry, ok bool) {
+	v := l.verdict()
+	return v.Head, v.Known
 }
 
 // Ambiguous reports whether the server may still send a ReadyForQuery that

@@ -3,7 +3,8 @@
 // where it cannot be sure it errs to the side of suspicion.
 //
 // Reading order: sqlscan.go (what is found, and the lexer, which takes a text
-// in pieces), words.go (what words mean in their place).
+// in pieces), words.go (what words mean in their place), commands.go (the
+// commands of a text that name prepared statements).
 package sqlscan
 
 import "bytes"
@@ -15,7 +16,7 @@ type Finding uint16
 const (
 	// Untracked says that the text may make state that is neither carried
 	// from server to server nor undone: a setting PostgreSQL does not report,
-	// a temporary object, a session advisory lock, LISTEN, LOAD, PREPARE, ...
+	// a temporary object, a session advisory lock, LISTEN, LOAD, ...
 	Untracked Finding = 1 << iota
 	// Resets says that it may give settings back their start values.
 	Resets
@@ -24,6 +25,11 @@ const (
 	Moment
 	// ResetsAll says that it may give all settings back at once.
 	ResetsAll
+	// Names says that it may name prepared statements: PREPARE, EXECUTE or
+	// DEALLOCATE stands in it. Commands tells which.
+	Names
+	// Lists says that it may ask which prepared statements there are.
+	Lists
 )
 
 // Scan looks at a text of one or more statements. standardStrings is the

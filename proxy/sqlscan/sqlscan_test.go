@@ -96,7 +96,7 @@ func TestUntracked(t *testing.T) {
 		"CREATE GLOBAL TEMPORARY TABLE t()", "CREATE OR REPLACE TEMP VIEW v AS SELECT 1", "CREATE TEMP SEQUENCE s", "SELECT 1 INTO TEMP t",
 		"SELECT 1 INTO LOCAL TEMPORARY TABLE t", "EXPLAIN ANALYZE CREATE TEMP TABLE t AS SELECT 1", "CREATE TABLE pg_temp.t ()", "CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql AS ''",
 		"CREATE TABLE \"pg_temp\".t ()", "SELECT * FROM pg_temp_3.t",
-		"LISTEN ch", "listen \"ch\"", "SELECT 1;LISTEN ch", "LOAD 'x'", "PREPARE s AS SELECT 1", "PREPARE transaction_ AS SELECT 1", "PREPARE \"transaction\" AS SELECT 1",
+		"LISTEN ch", "listen \"ch\"", "SELECT 1;LISTEN ch", "LOAD 'x'",
 		"SELECT pg_advisory_lock(1)", "SELECT pg_catalog.pg_advisory_lock_shared(1)", "SELECT pg_try_advisory_lock(1, 2)", "SELECT PG_TRY_ADVISORY_LOCK_SHARED(1)",
 		"SELECT \"pg_advisory_lock\"(1)", "SELECT setseed(0.5)", "SELECT dblink_connect('x')", "SELECT pg_backup_start('x')", "SELECT set_limit(0.1)",
 		"SELECT pg_create_logical_replication_slot('s', 'p', true)",

@@ -13,6 +13,7 @@ const (
 	tokAll
 	tokConstraints
 	tokCreate
+	tokDeallocate
 	tokDeclare
 	tokDefault
 	tokDiscard
@@ -24,6 +25,7 @@ const (
 	tokInto
 	tokLanguage
 	tokListen
+	tokListing // shows prepared statements
 	tokLoad
 	tokLocal
 	tokMerge
@@ -55,6 +57,8 @@ func classify(w []byte) token {
 		return tokConstraints
 	case "create":
 		return tokCreate
+	case "deallocate":
+		return tokDeallocate
 	case "declare":
 		return tokDeclare
 	case "default":
@@ -77,6 +81,8 @@ func classify(w []byte) token {
 		return tokLanguage
 	case "listen":
 		return tokListen
+	case "pg_prepared_statements", "pg_prepared_statement":
+		return tokListing
 	case "load":
 		return tokLoad
 	case "local":
@@ -144,7 +150,7 @@ type statement struct {
 	isEmpty   bool // there is nothing of it yet
 }
 
-// setPhase is how far a SET, RESET or PREPARE has been read.
+// setPhase is how far a SET or RESET has been read.
 type setPhase uint8
 
 const (
@@ -186,7 +192,7 @@ func (s *Scanner) shift(t token) { s.prev2, s.prev = s.prev, t }
 func (s *Scanner) name() {
 	t := classify(s.text.bytes())
 	switch t {
-	case tokReported, tokState, tokSetConfig:
+	case tokReported, tokState, tokSetConfig, tokListing:
 	case tokPlpgsql:
 		if s.prev != tokLanguage {
 			t = tokOther
@@ -207,6 +213,8 @@ func (s *Scanner) take(t token) {
 	switch t {
 	case tokState:
 		s.found |= Untracked
+	case tokListing:
+		s.found |= Lists
 	case tokSetConfig:
 		if s.call != noCall {
 			s.found |= Untracked
@@ -233,7 +241,12 @@ func (s *Scanner) take(t token) {
 		if s.verb == tokSet && s.prev == tokZone {
 			s.found |= Resets // as DEFAULT
 		}
-	case tokSet, tokReset, tokDiscard, tokExecute, tokListen, tokLoad, tokPrepare:
+	case tokPrepare, tokExecute, tokDeallocate:
+		s.found |= Names
+		if s.code {
+			s.found |= Untracked
+		}
+	case tokSet, tokReset, tokDiscard, tokListen, tokLoad:
 		if s.code {
 			s.found |= Untracked
 		}
@@ -253,7 +266,7 @@ func (s *Scanner) take(t token) {
 func (s *Scanner) begin(t token) {
 	s.verb = t
 	switch t {
-	case tokSet, tokPrepare:
+	case tokSet:
 		s.set = wantsName
 	case tokReset:
 		s.found |= Resets
@@ -265,17 +278,11 @@ func (s *Scanner) begin(t token) {
 	}
 }
 
-// setting judges the words after SET, RESET or PREPARE.
+// setting judges the words after SET or RESET.
 func (s *Scanner) setting(t token) {
 	phase := s.set
 	s.set = noSet
-	switch s.verb {
-	case tokPrepare:
-		if t != tokTransaction {
-			s.found |= Untracked
-		}
-		return
-	case tokReset:
+	if s.verb == tokReset {
 		switch t {
 		case tokAll:
 			s.found |= ResetsAll

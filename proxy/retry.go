@@ -1,0 +1,101 @@
+package proxy
+
+import (
+	"bytes"
+
+	"pgpoold/backend"
+	"pgpoold/wire"
+)
+
+// A statement that pgpoold believed to be on a server may not be there (a
+// function has deallocated it), or its plan may be older than the client's own
+// Parse, which was made up. Neither is the client's doing, so the batch that met
+// it is run again, behind a new Parse, where nobody can tell: nothing of it was
+// answered, nothing stands behind it, and no transaction was open.
+
+// unwarranted reports whether an error is about what pgpoold believed of the
+// server and not about what the client did; it corrects the belief. mu is held.
+func (l *link) unwarranted(body []byte) bool {
+	e, _ := l.ledger.Head()
+	var n *name
+	switch ref := e.Ref.(type) {
+	case *name:
+		n = ref
+	case *described:
+		n = ref.name
+	}
+	if n == nil || l.sess == nil {
+		return false
+	}
+	st := n.cur
+	if n.pending > 0 {
+		st = n.next
+	}
+	h := l.shelf.m[st]
+	if h == nil {
+		return false
+	}
+	switch string(wire.ErrorField(body, 'C')) {
+	case "26000":
+		if !bytes.Contains(wire.ErrorField(body, 'M'), []byte(`"`+st.name+`"`)) {
+			return false
+		}
+		for _, h := range l.shelf.m {
+			h.doubt()
+		}
+		return true
+	case errPlanChanged.Code:
+		if !n.unread || string(wire.ErrorField(body, 'M')) != errPlanChanged.Message {
+			return false
+		}
+		l.pool.epoch.Add(1)
+		h.doubt()
+		n.shape = shape{}
+		return true
+	}
+	return false
+}
+
+// retry begins to run the client's batch again, if nobody can tell. mu is
+// held.
+func (l *link) retry(body []byte) bool {
+	s := l.sess
+	if l.answered || s.sentN <= 0 || s.again >= maxAgain || l.half || l.ledger.Status() != wire.TxIdle || l.ledger.Owed()-l.ledger.OwnQueries() > 1 {
+		return false
+	}
+	l.retrying, l.awaiting = fromBody(body, wire.SeverityFatal), true
+	l.ledger.Settle(wire.MsgError, 0)
+	if l.ledger.Skipping() {
+		l.ledger.Append(wire.Entry{Msg: wire.MsgSync, Action: wire.Swallow})
+		if err := l.srv.Conn.Write(wire.AppendEmpty(nil, wire.MsgSync), false); err != nil {
+			l.srv.Close(backend.CloseIO)
+		}
+	}
+	l.settled()
+	return true
+}
+
+// runAgain puts what was sent in front of the input, now that the server is
+// ready for it.
+func (s *session) runAgain(l *link) {
+	s.in.Lock()
+	l.mu.Lock()
+	if l.sess != s || l.retrying == nil {
+		l.mu.Unlock()
+		s.in.Unlock()
+		return
+	}
+	why := l.retrying
+	l.retrying, l.awaiting = nil, false
+	s.again++
+	if !s.dropMadeUp(l.madeUp) || !s.putBack() {
+		s.ending.CompareAndSwap(nil, why)
+	}
+	s.freeSent()
+	l.madeUp, l.answered, l.firstBatch = 0, false, s.batch
+	l.mu.Unlock()
+	s.advance()
+	s.tidyBuffer()
+	s.in.Unlock()
+	s.conn.Wake()
+}

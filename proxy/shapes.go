@@ -1,0 +1,163 @@
+package proxy
+
+import (
+	"bytes"
+	"encoding/binary"
+	"unique"
+
+	"pgpoold/wire"
+)
+
+// shape is what PostgreSQL compares of a statement's result when its plan is
+// made anew (RevalidateCachedQuery): names and types of the columns. The zero
+// value stands for a result that is not known.
+//
+// A client counts on the description of a statement for as long as it has the
+// statement: it asks no more, and may read rows in binary. On a direct connection
+// PostgreSQL refuses with "cached plan must not change result type" once the
+// description is no longer true. A server that parses the statement for the first
+// time knows no older description, so here it is compared with the one that was
+// true at the client's Parse.
+type shape struct{ h unique.Handle[string] }
+
+// shapeOf reads RowDescription or NoData; ok is false if it cannot be read.
+func shapeOf(typ byte, body []byte) (s shape, ok bool) {
+	if typ == wire.MsgNoData {
+		return shape{unique.Make("")}, true
+	}
+	if len(body) < 2 {
+		return shape{}, false
+	}
+	var b []byte
+	rest := body[2:]
+	for range binary.BigEndian.Uint16(body) {
+		const (
+			typeAt = 4 + 2 // behind the table and the column's number in it
+			modAt  = typeAt + 4 + 2
+			size   = modAt + 4 + 2
+		)
+		end := bytes.IndexByte(rest, 0)
+		if end < 0 || len(rest) < end+1+size {
+			return shape{}, false
+		}
+		b = append(b, rest[:end+1]...)
+		rest = rest[end+1:]
+		b = append(b, rest[typeAt:typeAt+4]...)
+		b = append(b, rest[modAt:modAt+4]...)
+		rest = rest[size:]
+	}
+	return shape{unique.Make("\x01" + string(b))}, true
+}
+
+// described is the Ref of a Describe of a statement, the client's own or one
+// of ours. What it tells holds for the server's copy and, behind the client's
+// own Parse or Describe, for the client's name.
+type described struct {
+	held *held  // nil: the unnamed statement
+	name *name  // may be nil
+	gen  uint64 // of the unnamed statement
+	ours bool
+}
+
+// describes returns the Ref if the reply that is owed next answers a Describe
+// whose outcome is remembered.
+func (l *link) describes() *described {
+	e, _ := l.ledger.Head()
+	if e.Msg != wire.MsgDescribe {
+		return nil
+	}
+	d, _ := e.Ref.(*described)
+	return d
+}
+
+// toldShape notes what a Describe was answered. mu is held.
+func (l *link) toldShape(d *described, typ byte, body []byte) {
+	s, ok := shapeOf(typ, body)
+	if !ok {
+		return
+	}
+	if d.held != nil {
+		d.held.shape = s
+		if d.name != nil {
+			d.name.shape, d.name.unread = s, false
+		}
+		return
+	}
+	if d.ours {
+		l.unnamedShape = s
+	} else if l.sess != nil {
+		l.sess.unnamed.describe(d.gen, s)
+	}
+}
+
+// asked follows the end of a Describe of ours.
+func (l *link) asked(d *described) {
+	if !d.ours {
+		return
+	}
+	if d.held != nil {
+		d.held.asking = false
+	} else {
+		l.unnamedAsked = false
+	}
+}
+
+// sameShape makes sure that rows of a statement come in the shape that the
+// client was told. It returns mustWait while the server is being asked, and
+// same false if the shape is another one now.
+func (f *feeder) sameShape(e *name, st *statement) (same bool, p progress) {
+	l := f.l
+	want := e.shape
+	if want == (shape{}) || e.pending > 0 || l.ledger.Status() == wire.TxFailed {
+		return true, handled
+	}
+	h := l.shelf.m[st]
+	switch {
+	case h == nil || f.lacks(st):
+		f.ensure(st)
+		f.askShape(l.shelf.m[st])
+		return false, mustWait
+	case h.asking:
+		return false, mustWait
+	case h.shape == want:
+		return true, handled
+	case h.shape == (shape{}):
+		f.askShape(h)
+		return false, mustWait
+	case e.unread:
+		// The client's Parse met a copy that was older than the tables are: the
+		// server's is what it would have been told.
+		e.shape = h.shape
+		return true, handled
+	case h.anew == want && h.epoch == l.pool.epoch.Load():
+		return false, handled
+	}
+	// The server's plan is older or newer than what the client was told.
+	f.closeHeld(h)
+	f.ensure(st)
+	h.anew = want
+	f.askShape(h)
+	return false, mustWait
+}
+
+// askShape asks the server for the shape of what it holds. The answer comes
+// at once, in the client's batch.
+func (f *feeder) askShape(h *held) {
+	h.asking = true
+	f.askNow(h.st.name, &described{held: h, ours: true})
+}
+
+// ask sends a Describe of ours.
+func (f *feeder) ask(name string, d *described) {
+	f.l.ledger.Append(wire.Entry{Msg: wire.MsgDescribe, Action: wire.Swallow, Ref: d})
+	f.put(func(dst []byte) []byte { return wire.AppendDescribeStatement(dst, name) })
+}
+
+// askNow is ask for an answer that is waited for.
+func (f *feeder) askNow(name string, d *described) {
+	f.ask(name, d)
+	f.put(func(dst []byte) []byte { return wire.AppendEmpty(dst, wire.MsgFlush) })
+}
+
+// errPlanChanged is PostgreSQL's own, in plancache.c.
+var errPlanChanged = &wire.Error{Severity: wire.SeverityError, Code: "0A000", Message: "cached plan must not change result type"}

@@ -1,0 +1,352 @@
+package proxy
+
+import (
+	"bytes"
+
+	"pgpoold/proxy/sqlscan"
+	"pgpoold/wire"
+)
+
+// PostgreSQL has one namespace for prepared statements, whether PREPARE or
+// Parse made them. A session's names are carried; before a text that names
+// statements by PREPARE, EXECUTE or DEALLOCATE the server is made to hold under
+// those names what the session has under them, and nothing else. What the text
+// does to the names is learned from its command tags.
+
+// effects are what a Query or Execute will do to names, in the order of its
+// command tags, as the ledger's Ref.
+type effects struct {
+	changes []*change // not settled yet
+	unnamed bool      // it also ends the unnamed statement
+}
+
+// next takes the first change that is of the kind, PREPARE or DEALLOCATE.
+func (e *effects) next(prepare bool) *change {
+	if e == nil || len(e.changes) == 0 || (e.changes[0].st != nil) != prepare {
+		return nil
+	}
+	c := e.changes[0]
+	e.changes = e.changes[1:]
+	return c
+}
+
+// carrier names the statement and the portal by which a PREPARE of ours goes
+// into a client's batch.
+const carrier = serverNamePrefix + "carrier"
+
+// bring makes the server hold what a text names, in front of it. alone says
+// that the text is a Query: what goes in front of it then is a batch of its own.
+// It returns mustWait, without having sent anything, while an earlier batch may
+// change one of the names, and an error if the text cannot be run as it is meant.
+func (f *feeder) bring(sql []byte, found sqlscan.Finding, alone bool) (progress, *wire.Error) {
+	s, l := f.s, f.l
+	if found&(sqlscan.Names|sqlscan.Lists) == 0 || s.upstream {
+		return handled, nil
+	}
+	cmds := f.commands(sql)
+	if f.forgetting() || !s.names.ready(cmds, s.batch) || found&sqlscan.Lists != 0 && !s.names.allReady(s.batch) {
+		return mustWait, nil
+	}
+	if l.ledger.Owed() == l.ledger.OwnQueries() && l.ledger.Status() == wire.TxFailed {
+		return handled, nil // PostgreSQL refuses the text
+	}
+	b := bringer{f: f, alone: alone && !l.ledger.BatchOpen(), begin: f.atBegin()}
+	if found&sqlscan.Lists != 0 {
+		b.all()
+	}
+	seen := map[string]bool{}
+	for _, c := range cmds {
+		text := string(nameOf(c))
+		if c.Kind == sqlscan.DeallocateAll || seen[text] {
+			continue // it is what the text itself has made of it
+		}
+		seen[text] = true
+		st, _ := s.names.lookup([]byte(text), s.batch)
+		b.name(text, st)
+	}
+	return handled, b.refused
+}
+
+// ready reports whether no earlier batch may change what commands name.
+func (n *names) ready(cmds []sqlscan.Command, batch uint64) bool {
+	for _, c := range cmds {
+		if _, ready := n.lookup(nameOf(c), batch); !ready {
+			return false
+		}
+	}
+	return true
+}
+
+// allReady is ready for every name.
+func (n *names) allReady(batch uint64) bool {
+	for _, e := range n.m {
+		if e.pending > 0 && e.batch != batch {
+			return false
+		}
+	}
+	return true
+}
+
+func nameOf(c sqlscan.Command) []byte { return wire.Name([]byte(c.Name)) }
+
+// commands are those of a text; one whose names cannot be read keeps its
+// session where it is.
+func (f *feeder) commands(sql []byte) []sqlscan.Command {
+	cmds, ok := sqlscan.Commands(sql, f.s.told.standard)
+	if !ok {
+		f.s.found |= sqlscan.Untracked
+	}
+	return cmds
+}
+
+// bringer sends statements under clients' own names in front of one text.
+type bringer struct {
+	f       *feeder
+	alone   bool // as batches of their own
+	begin   bool // nothing of the session's has been sent since it was attached
+	refused *wire.Error
+}
+
+// name makes the server hold st under a name; st nil: nothing.
+func (b *bringer) name(text string, st *statement) {
+	f := b.f
+	shelf := &f.l.shelf
+	var there *held
+	shelf.named(text, func(h *held) {
+		if st != nil && h.st.own && h.st.body == st.body && h.st.env == st.env && h.st.sql == st.sql {
+			there = h
+			shelf.get(h.st, &f.l.px.statements)
+		} else {
+			f.closeOnce(h)
+		}
+	})
+	switch {
+	case st == nil, there != nil && !f.lacks(there.st):
+		return
+	case there != nil:
+		f.closeHeld(there) // until it is known whether it is there
+		b.send(there.st)
+	case st.own:
+		b.send(st)
+	default:
+		own := f.l.px.statements.internOwn([]byte(st.body), st.env, st.found, text, false)
+		b.send(own)
+		f.l.px.statements.drop(own) // the server's list holds it
+	}
+}
+
+// closeOnce closes what has a name on the server that something else is to
+// have. A second Close in the same batch would hit that.
+func (f *feeder) closeOnce(h *held) {
+	if h.pending == 0 || h.batch != noBatch || h.closing != f.s.batch {
+		f.closeHeld(h)
+	}
+}
+
+// bringOwn makes the server hold a statement of PREPARE, for a message of the
+// protocol that names it.
+func (f *feeder) bringOwn(text []byte, st *statement) *wire.Error {
+	b := bringer{f: f, begin: f.atBegin()}
+	b.name(string(text), st)
+	return b.refused
+}
+
+// send sends a statement that has a client's own name.
+func (b *bringer) send(st *statement) {
+	f, s, l := b.f, b.f.s, b.f.l
+	frozen := st.env != s.settings.parsing() && hasLiteral([]byte(st.body))
+	if frozen && !b.begin {
+		b.refused = errOtherSettings
+		return
+	}
+	h := l.shelf.get(st, &l.px.statements)
+	f.evict(h)
+	h.sent(s.batch, l.pool.epoch.Load())
+	if frozen {
+		f.toEnv(st.env)
+	}
+	ref := &heldChange{held: h}
+	switch {
+	case st.sql && (b.alone || frozen):
+		l.ledger.Append(wire.Entry{Msg: wire.MsgQuery, Action: wire.Mute, Ref: ref})
+		f.put(func(dst []byte) []byte { return wire.AppendQuery(dst, st.body) })
+		l.unnamedOf = 0
+	case b.alone || frozen:
+		l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Action: wire.Mute, Ref: ref})
+		l.ledger.Append(wire.Entry{Msg: wire.MsgSync, Action: wire.Mute})
+		f.put(func(dst []byte) []byte {
+			return wire.AppendEmpty(wire.AppendParse(dst, st.name, []byte(st.body)), wire.MsgSync)
+		})
+	case st.sql:
+		for _, e := range []wire.Entry{{Msg: wire.MsgParse}, {Msg: wire.MsgBind}, {Msg: wire.MsgExecute, Ref: ref}, {Msg: wire.MsgClose}, {Msg: wire.MsgClose}} {
+			e.Action = wire.Swallow
+			l.ledger.Append(e)
+		}
+		f.put(func(dst []byte) []byte {
+			dst = wire.AppendParse(dst, carrier, append([]byte(st.body), 0, 0, 0))
+			dst = wire.AppendExecute(wire.AppendBind(dst, carrier, carrier), carrier)
+			return wire.AppendCloseStatement(wire.AppendClosePortal(dst, carrier), carrier)
+		})
+	default:
+		l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Action: wire.Swallow, Ref: ref})
+		f.put(func(dst []byte) []byte { return wire.AppendParse(dst, st.name, []byte(st.body)) })
+	}
+	if frozen {
+		f.fromEnv(st.env)
+	}
+}
+
+// all makes the server hold exactly the session's statements, under the
+// session's names, for a text that may list them.
+func (b *bringer) all() {
+	s := b.f.s
+	for _, h := range b.f.l.shelf.m {
+		if h.st.own && s.names.m[h.st.name] != nil {
+			continue // name sees to it
+		}
+		b.f.closeOnce(h)
+	}
+	for text := range s.names.m {
+		st, _ := s.names.lookup([]byte(text), s.batch)
+		b.name(text, st)
+	}
+}
+
+// effects notes what a text that is being executed does to names.
+func (f *feeder) effects(sql []byte, found sqlscan.Finding) *effects {
+	s, l := f.s, f.l
+	if found&sqlscan.Names == 0 || s.upstream {
+		return nil
+	}
+	var e effects
+	forgotten := false
+	for _, c := range f.commands(sql) {
+		name := nameOf(c)
+		st, _ := s.names.lookup(name, s.batch)
+		if en := s.names.m[string(name)]; forgotten && (en == nil || en.pending == 0) {
+			st = nil
+		}
+		switch {
+		case c.Kind == sqlscan.DeallocateAll:
+			forgotten = true
+		case c.Kind == sqlscan.Prepare && st == nil:
+			text := sql[c.From:c.To]
+			own := l.px.statements.internOwn(text, s.settings.parsing(), s.scan(text)&^sqlscan.Names, string(name), true)
+			h := l.shelf.get(own, &l.px.statements)
+			h.sent(s.batch, l.pool.epoch.Load())
+			ch := s.names.begin(name, own, s.batch)
+			ch.held = h
+			e.changes = append(e.changes, ch)
+		case c.Kind == sqlscan.Deallocate && st != nil:
+			e.changes = append(e.changes, s.names.begin(name, nil, s.batch))
+		}
+	}
+	if len(e.changes) == 0 {
+		return nil
+	}
+	return &e
+}
+
+// prepared follows a tag PREPARE, deallocated a tag DEALLOCATE, of what the
+// client has sent. mu is held.
+func (l *link) prepared(ref any) (known bool) {
+	e, _ := ref.(*effects)
+	c := e.next(true)
+	if c != nil {
+		l.changed(c, true)
+	}
+	return c != nil
+}
+
+func (l *link) deallocated(ref any) (known bool) {
+	e, _ := ref.(*effects)
+	c := e.next(false)
+	if c == nil {
+		return false
+	}
+	l.shelf.named(c.name.text, func(h *held) {
+		h.sure, h.doubted = false, false
+		l.tidy(h)
+	})
+	l.changed(c, true)
+	return true
+}
+
+// portalText notes what a portal will run when it is executed, if its text
+// names statements.
+func (s *session) portalText(portal []byte, sql []byte, found sqlscan.Finding) {
+	if found&sqlscan.Names == 0 {
+		if s.portals != nil {
+			delete(s.portals, string(portal))
+		}
+		return
+	}
+	if s.portals == nil {
+		s.portals = map[string]portalText{}
+	}
+	s.portals[string(wire.Name(portal))] = portalText{sql: bytes.Clone(sql), found: found}
+}
+
+// portalText is the text that a portal was made of.
+type portalText struct {
+	sql   []byte
+	found sqlscan.Finding
+}
+
+// execute passes an Execute on.
+func (f *feeder) execute(b []byte, size int) progress {
+	s, l := f.s, f.l
+	e := wire.Entry{Msg: wire.MsgExecute}
+	if len(s.portals) > 0 {
+		portal, _, _ := wire.CString(b[wire.HeaderLen:size])
+		if t, ok := s.portals[string(wire.Name(portal))]; ok {
+			if f.forgetting() {
+				return mustWait
+			}
+			if !s.names.ready(f.commands(t.sql), s.batch) {
+				return mustWait
+			}
+			if fx := f.effects(t.sql, t.found); fx != nil {
+				e.Ref = fx
+			}
+		}
+	}
+	l.ledger.Append(e)
+	f.keep(size)
+	return handled
+}
+
+// deallocateDetached answers a Query that only deallocates one name, or all:
+// no server needs to hear of it. It returns false for any other text.
+func (s *session) deallocateDetached(sql []byte) bool {
+	if len(sql) > 1<<10 || s.upstream || firstWord(sql) != "deallocate" || bytes.IndexByte(bytes.TrimRight(sql, " \t\r\n;\x00"), ';') >= 0 {
+		return false
+	}
+	cmds, ok := sqlscan.Commands(bytes.TrimRight(sql, "\x00"), s.told.standard)
+	if !ok || len(cmds) != 1 || s.scan(sql)&^sqlscan.Names != 0 {
+		return false
+	}
+	if s.unnamed.exists() {
+		s.unnamed.begin(nil, 0, noSettings, s.batch)
+		s.unnamed.settle(true)
+	}
+	s.batch++
+	tag := "DEALLOCATE"
+	if cmds[0].Kind == sqlscan.DeallocateAll {
+		tag = "DEALLOCATE ALL"
+		for _, st := range s.names.clear() {
+			s.px.statements.drop(st)
+		}
+	} else {
+		st, _ := s.names.lookup(nameOf(cmds[0]), s.batch)
+		if st == nil {
+			s.reply = wire.AppendReady(unknownStatement(cmds[0].Name).Append(s.reply), wire.TxIdle)
+			return true
+		}
+		if old := s.names.settle(s.names.begin(nameOf(cmds[0]), nil, s.batch), true); old != nil {
+			s.px.statements.drop(old)
+		}
+	}
+	s.reply = wire.AppendReady(wire.AppendCommandComplete(s.reply, tag), wire.TxIdle)
+	return true
+}
