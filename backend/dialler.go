@@ -5,6 +5,8 @@ import (
 	"errors"
 	"math/rand/v2"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // maxParallelDials bounds how many servers a pool dials at once.
@@ -15,8 +17,20 @@ var ErrWaitTimeout = errors.New("query_wait_timeout")
 
 // backoff says when a pool may dial again after failures.
 type backoff struct {
-	failures int
-	until    time.Time
+	failures    int
+	interrupted int // of the failures in a row, those that were not the server's state
+	until       time.Time
+}
+
+// maxInterrupted is how many connections in a row may be ended by an
+// administrator while they log in, until that counts as a failure.
+const maxInterrupted = 3
+
+// interrupted reports whether an administrator has ended this one connection,
+// as pg_terminate_backend does: the next may well succeed.
+func interrupted(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == "57P01"
 }
 
 // first is the first pause after a failed dial; each further failure doubles it.
@@ -116,6 +130,12 @@ func (p *Pool) dialFailed(err error) {
 	p.dialling--
 	p.dials++
 	p.dialErrs++
+	if interrupted(err) && p.retry.interrupted < maxInterrupted {
+		p.retry.interrupted++
+		p.dialLocked()
+		p.mu.Unlock()
+		return
+	}
 	p.lastErr = err
 	p.retry.fail(now, p.opts.LoginRetry, final)
 	if len(p.all) == 0 && p.dialling == 0 {

@@ -547,3 +547,45 @@ func TestBackoff(t *testing.T) {
 		t.Error("no pause at all")
 	}
 }
+
+// TestInterruptedLogin: an administrator who ends a connection that is
+// logging in does not refuse who waits for it; one who ends all of them does.
+func TestInterruptedLogin(t *testing.T) {
+	f := newFakePG(t)
+	f.gate = make(chan struct{})
+	code := "57P01"
+	f.refuse.Store(&code)
+	p := newTestPool(t, f.options(1))
+	s := newSeat(nil)
+	if _, err := p.Acquire(&s.Ticket); err != nil {
+		t.Fatal(err)
+	}
+	for range maxInterrupted {
+		f.gate <- struct{}{}
+	}
+	for end := time.Now().Add(patience); f.attempts.Load() <= maxInterrupted; {
+		if time.Now().After(end) {
+			t.Fatalf("%d attempts", f.attempts.Load())
+		}
+		time.Sleep(time.Millisecond)
+	}
+	s.silent(t)
+	f.refuse.Store(nil)
+	f.gate <- struct{}{}
+	srv, err := s.wait(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.refuse.Store(&code)
+	next := newSeat(nil)
+	if _, err := p.Acquire(&next.Ticket); err != nil {
+		t.Fatal(err)
+	}
+	p.Discard(srv, CloseKill)
+	for range maxInterrupted + 1 {
+		f.gate <- struct{}{}
+	}
+	if _, err := next.wait(t); err == nil {
+		t.Error("a server came")
+	}
+}

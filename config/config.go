@@ -24,8 +24,9 @@ type Config struct {
 	Databases map[string]*Database
 	Log       Log
 
-	DrainTimeout      time.Duration
-	CancelWaitTimeout time.Duration
+	DrainTimeout            time.Duration
+	PreparedStatementMemory int
+	CancelWaitTimeout       time.Duration
 
 	// Warnings are for the log at start and for check, a sentence each.
 	Warnings []string
@@ -84,13 +85,18 @@ type Auth struct {
 
 // Pool holds the settings that pool, databases.X and users.X share.
 type Pool struct {
-	Mode                 string // transaction, session or statement
-	Size                 int    // 0: unlimited
-	MinSize              int
-	RoundRobin           bool
-	QueryWaitTimeout     time.Duration
-	SessionState         string // preserve or ignore
-	ClientGone           string // cancel or finish
+	Mode             string // transaction, session or statement
+	Size             int    // 0: unlimited
+	MinSize          int
+	RoundRobin       bool
+	QueryWaitTimeout time.Duration
+	SessionState     string // preserve or ignore
+	ClientGone       string // cancel or finish
+
+	MaxPreparedStatements  int // of one server
+	MaxPreparedBytes       int // of one server
+	MaxClientPreparedBytes int // of one session
+
 	ServerIdleTimeout    time.Duration
 	ServerLifetime       time.Duration
 	ServerConnectTimeout time.Duration

@@ -238,6 +238,8 @@ func (l *link) unread() fate {
 	switch {
 	case l.doomed, l.awaiting:
 		return surelyUnread // nothing is read behind the last word, and nothing was sent yet
+	case !l.answered && l.sess.sentN == 0 && !l.replayed:
+		return surelyUnread // what was sent was ours alone
 	case l.fatal == nil || l.answered:
 		return perhapsRead
 	case l.replayed && bytes.HasPrefix(wire.ErrorField(l.fatal, 'C'), []byte("57")):

@@ -30,6 +30,9 @@ type feeder struct {
 // run handles messages until the input ends or something must be awaited.
 func (f *feeder) run() progress {
 	s := f.s
+	if s.frozenFor != s.settings || len(s.frozen) > 0 {
+		f.bringFrozen()
+	}
 	for {
 		b := s.input()
 		if f.l.retrying != nil {

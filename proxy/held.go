@@ -13,6 +13,7 @@ type held struct {
 	epoch   uint64 // the pool's when it was sent
 	shape   shape  // of its result, if the server was asked
 	asking  bool   // it is being asked by us
+	leaving bool   // it is being evicted
 	anew    shape  // what the last Parse of ours for the sake of a shape was to have
 	place   *list.Element
 }
@@ -37,6 +38,20 @@ type shelf struct {
 	m     map[*statement]*held
 	order list.List // of *held
 	bytes int64     // what the texts take, on the server too
+
+	// How many have a client's name that looks like one of ours.
+	imitating int
+
+	// Those among them whose Close, for being too many, is on its way.
+	leaving      int
+	leavingBytes int64
+}
+
+// leave counts one whose eviction begins (by 1) or has ended (by -1).
+func (s *shelf) leave(h *held, by int) {
+	h.leaving = by > 0
+	s.leaving += by
+	s.leavingBytes += int64(by) * h.st.size()
 }
 
 // get returns st's place, making one if there is none. It counts as a use.
@@ -47,6 +62,9 @@ func (s *shelf) get(st *statement, table *statementTable) *held {
 			s.m = map[*statement]*held{}
 		}
 		h = &held{st: st}
+		if st.imitates() {
+			s.imitating++
+		}
 		table.hold(st)
 		s.m[st] = h
 		s.bytes += st.size()
@@ -63,9 +81,12 @@ func (s *shelf) drop(h *held, table *statementTable) {
 		return
 	}
 	delete(s.m, h.st)
+	if h.st.imitates() {
+		s.imitating--
+	}
 	s.bytes -= h.st.size()
 	s.order.Remove(h.place)
-	table.drop(h.st)
+	table.release(h.st)
 }
 
 // oldest is the least recently used statement that nothing is under way for.
@@ -81,9 +102,9 @@ func (s *shelf) oldest() *held {
 // clear forgets everything.
 func (s *shelf) clear(table *statementTable) {
 	for _, h := range s.m {
-		table.drop(h.st)
+		table.release(h.st)
 	}
-	s.m, s.bytes = nil, 0
+	s.m, s.bytes, s.leaving, s.leavingBytes, s.imitating = nil, 0, 0, 0, 0
 	s.order.Init()
 }
 

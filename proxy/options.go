@@ -40,6 +40,8 @@ type Options struct {
 	Keepalive          backend.Keepalive
 	UnixSocketMode     uint32
 
+	Prepared PreparedLimits
+
 	Auth AuthOptions
 	TLS  *ClientTLS // nil: TLS is refused
 
@@ -56,6 +58,14 @@ type Options struct {
 	StatsUsers []string
 
 	Log *zap.Logger
+}
+
+// PreparedLimits bound prepared statements. 0 is off.
+type PreparedLimits struct {
+	PerServer   int   // max_prepared_statements: what a server holds of ours
+	ServerBytes int64 // max_prepared_bytes: and what their texts take
+	ClientBytes int64 // max_client_prepared_bytes: texts of one session's
+	TotalBytes  int64 // prepared_statement_memory: texts of all, shared ones counted once
 }
 
 // ClientGone says what becomes of a query whose client vanished.

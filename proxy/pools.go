@@ -21,6 +21,7 @@ type pool struct {
 	main    bool // known from the configuration: pgpoold is not ready without it
 
 	epoch atomic.Uint64 // raised when plans may have gone stale
+	ddl   atomic.Uint64 // raised by each command seen that may make them so
 
 	mu      sync.Mutex
 	links   map[*link]struct{}             // guarded by mu

@@ -2,15 +2,11 @@ package proxy
 
 import (
 	"bytes"
+	"fmt"
 
 	"pgpoold/proxy/sqlscan"
 	"pgpoold/wire"
 )
-
-// maxServerStatements is how many statements of ours a server holds before
-// the least recently used ones are closed (PgBouncer's
-// max_prepared_statements).
-const maxServerStatements = 200
 
 // parse passes a Parse on, or makes up its reply where the server holds the
 // statement already.
@@ -58,10 +54,11 @@ func (f *feeder) parse(b []byte, size int) progress {
 	if !ready {
 		return mustWait
 	}
-	if cur == nil && s.names.bytes+len(body) > maxNamesBytes {
-		f.refuse(size, &wire.Error{Severity: wire.SeverityError, Code: "53200", Message: "too many prepared statements in this session",
-			Detail: "Their texts would take more than 64 MiB.", Hint: "Close statements that are no longer used, or send parameters instead of literals."})
-		return handled
+	if cur == nil {
+		if e := f.overLimit(len(body)); e != nil {
+			f.refuse(size, e)
+			return handled
+		}
 	}
 	if s.upstream {
 		f.parseUnnamed(text, body, size, cur, found)
@@ -86,7 +83,7 @@ func (f *feeder) parse(b []byte, size int) progress {
 	h := l.shelf.get(st, &l.px.statements)
 	c := s.names.begin(text, st, s.batch)
 	if h.sure && h.pending == 0 && h.epoch == epoch && h.shape != (shape{}) && l.ledger.CanMakeUp() {
-		c.madeUp, c.shape = true, h.shape
+		c.madeUp, c.shape, c.ddl = true, h.shape, l.pool.ddl.Load()
 		l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Action: wire.MakeUp, Ref: c})
 		f.consumeMadeUp(size)
 		return handled
@@ -95,6 +92,7 @@ func (f *feeder) parse(b []byte, size int) progress {
 	if known {
 		f.closeHeld(h)
 	}
+	f.vacate(h)
 	c.held = h
 	h.sent(s.batch, epoch)
 	l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Ref: c})
@@ -308,6 +306,38 @@ func (f *feeder) ensureUnder(st *statement) {
 	f.fromEnv(st.env)
 }
 
+// maxFrozen bounds the statements that bringFrozen sends.
+const maxFrozen = 100
+
+// bringFrozen sends, where a transaction may begin, the session's statements
+// whose literals were read under other settings: within the transaction they
+// could not be parsed like that any more.
+func (f *feeder) bringFrozen() {
+	s := f.s
+	if s.frozenFor != s.settings {
+		s.frozenFor, s.frozen = s.settings, s.frozen[:0]
+		env := s.settings.parsing()
+		for _, e := range s.names.m {
+			if st := e.cur; st != nil && st.env != env && len(s.frozen) < maxFrozen && hasLiteral([]byte(st.body)) {
+				s.frozen = append(s.frozen, st)
+			}
+		}
+	}
+	if len(s.frozen) == 0 || s.upstream || f.l.awaiting || !f.atBegin() {
+		return
+	}
+	for _, st := range s.frozen {
+		switch {
+		case !f.lacks(st):
+		case st.own:
+			b := bringer{f: f, begin: true}
+			b.name(st.name, st)
+		default:
+			f.ensureUnder(st)
+		}
+	}
+}
+
 // toEnv brings the server to the settings that parsing read, fromEnv back to
 // the session's own.
 func (f *feeder) toEnv(env settings) {
@@ -379,9 +409,22 @@ func (f *feeder) ensure(st *statement) {
 	if known {
 		f.closeHeld(h)
 	}
+	f.vacate(h)
 	h.sent(s.batch, l.pool.epoch.Load())
 	l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Action: wire.Swallow, Ref: &heldChange{held: h}})
 	f.put(func(dst []byte) []byte { return wire.AppendParse(dst, st.name, []byte(st.body)) })
+}
+
+// vacate closes what clients have given a name of ours.
+func (f *feeder) vacate(h *held) {
+	if f.l.shelf.imitating == 0 {
+		return
+	}
+	f.l.shelf.named(h.st.name, func(other *held) {
+		if other != h {
+			f.closeOnce(other)
+		}
+	})
 }
 
 // noBatch is a batch that there never is.
@@ -401,11 +444,35 @@ func (f *feeder) evict(but *held) {
 	if f.l.ledger.BatchOpen() {
 		return
 	}
-	for range len(f.l.shelf.m) - maxServerStatements {
-		h := f.l.shelf.oldest()
+	limit, shelf := &f.l.px.opts.Prepared, &f.l.shelf
+	number, bytes := len(shelf.m)-shelf.leaving, shelf.bytes-shelf.leavingBytes
+	for limit.PerServer > 0 && number > limit.PerServer || limit.ServerBytes > 0 && bytes > limit.ServerBytes {
+		h := shelf.oldest()
 		if h == nil || h == but {
 			return
 		}
+		number--
+		bytes -= h.st.size()
+		shelf.leave(h, 1)
 		f.closeHeld(h)
 	}
+}
+
+// overLimit refuses a statement of size bytes that would take more memory than
+// there may be.
+func (f *feeder) overLimit(size int) *wire.Error {
+	limit, more := &f.l.px.opts.Prepared, int64(size+statementCost)
+	e := &wire.Error{Severity: wire.SeverityError, Code: "53200",
+		Hint: "Close statements that are no longer used, or send parameters instead of literals."}
+	if limit.ClientBytes > 0 && int64(f.s.names.bytes)+more > limit.ClientBytes {
+		e.Message = "too many prepared statements in this session (max_client_prepared_bytes)"
+		e.Detail = fmt.Sprintf("Their texts would take more than %d bytes (pool.max_client_prepared_bytes).", limit.ClientBytes)
+		return e
+	}
+	if limit.TotalBytes > 0 && f.l.px.statements.inSessions()+more > limit.TotalBytes {
+		e.Message = "too many prepared statements (prepared_statement_memory)"
+		e.Detail = fmt.Sprintf("The texts of all sessions would take more than %d bytes (prepared_statement_memory).", limit.TotalBytes)
+		return e
+	}
+	return nil
 }

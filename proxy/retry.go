@@ -8,10 +8,12 @@ import (
 )
 
 // A statement that pgpoold believed to be on a server may not be there (a
-// function has deallocated it), or its plan may be older than the client's own
-// Parse, which was made up. Neither is the client's doing, so the batch that met
-// it is run again, behind a new Parse, where nobody can tell: nothing of it was
-// answered, nothing stands behind it, and no transaction was open.
+// function has deallocated it). Or the client's Parse was made up, and what the
+// server holds is from before a table or type was changed: then it may refuse
+// what it would not refuse after a Parse of now. Neither is the client's doing, so
+// the batch that met it is run again, behind a new Parse, where nobody can tell:
+// nothing of it was answered, nothing stands behind it, and no transaction was
+// open.
 
 // unwarranted reports whether an error is about what pgpoold believed of the
 // server and not about what the client did; it corrects the belief. mu is held.
@@ -35,25 +37,21 @@ func (l *link) unwarranted(body []byte) bool {
 	if h == nil {
 		return false
 	}
-	switch string(wire.ErrorField(body, 'C')) {
-	case "26000":
-		if !bytes.Contains(wire.ErrorField(body, 'M'), []byte(`"`+st.name+`"`)) {
-			return false
-		}
+	if string(wire.ErrorField(body, 'C')) == "26000" && bytes.Contains(wire.ErrorField(body, 'M'), []byte(`"`+st.name+`"`)) {
 		for _, h := range l.shelf.m {
 			h.doubt()
 		}
 		return true
-	case errPlanChanged.Code:
-		if !n.unread || string(wire.ErrorField(body, 'M')) != errPlanChanged.Message {
-			return false
-		}
-		l.pool.epoch.Add(1)
-		h.doubt()
-		n.shape = shape{}
-		return true
 	}
-	return false
+	if !l.untried(n) {
+		return false
+	}
+	if string(wire.ErrorField(body, 'C')) == errPlanChanged.Code {
+		l.pool.epoch.Add(1)
+	}
+	h.doubt()
+	n.shape, n.untried = shape{}, false
+	return true
 }
 
 // retry begins to run the client's batch again, if nobody can tell. mu is

@@ -71,20 +71,22 @@ type session struct {
 	waitSince time.Time      // guarded by in
 
 	// Guarded by the attached link's mu; by in while there is none.
-	names    names
-	unnamed  unnamed
-	batch    uint64    // batches sent: a Sync or Query ends one
-	settings settings  // what the client wishes to be in force
-	told     *reported // what the client was told last
-	found    sqlscan.Finding
-	pin      string // why the session keeps its server
-	pinSince time.Time
-	sent     *stream.Buffer // what the client has sent since the attach, as long as it could be sent again
-	sentN    int
-	again    int                   // servers in a row that ended before they had read what was sent
-	portals  map[string]portalText // portals whose text names statements
-	forgets  bool                  // a DEALLOCATE or DISCARD was sent, and may not have been answered
-	cancel   chan struct{}         // not nil: cancel requests wait until the client's own query is at the head; closed when they are done
+	names     names
+	unnamed   unnamed
+	frozen    []*statement // of names, parsed under other settings than frozenFor, with literals that mean what they meant then
+	frozenFor settings
+	batch     uint64    // batches sent: a Sync or Query ends one
+	settings  settings  // what the client wishes to be in force
+	told      *reported // what the client was told last
+	found     sqlscan.Finding
+	pin       string // why the session keeps its server
+	pinSince  time.Time
+	sent      *stream.Buffer // what the client has sent since the attach, as long as it could be sent again
+	sentN     int
+	again     int                   // servers in a row that ended before they had read what was sent
+	portals   map[string]portalText // portals whose text names statements
+	forgets   bool                  // a DEALLOCATE or DISCARD was sent, and may not have been answered
+	cancel    chan struct{}         // not nil: cancel requests wait until the client's own query is at the head; closed when they are done
 }
 
 // sessionAddr is where a client is, for logs and the console.
@@ -382,6 +384,7 @@ func (l *link) tag(tag []byte, ref any, c *chunk) {
 			h.doubt() // it may have been one of ours
 		}
 	case bytes.HasPrefix(tag, []byte("ALTER")), bytes.HasPrefix(tag, []byte("DROP")), bytes.HasPrefix(tag, []byte("CREATE")):
+		l.pool.ddl.Add(1)
 		l.pool.epoch.Add(1) // plans made before may no longer be what a Parse would make
 	case bytes.Equal(tag, []byte("PREPARE")):
 		if !l.prepared(ref) {

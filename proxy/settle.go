@@ -24,7 +24,7 @@ func (l *link) settled() (replayed bool) {
 			l.asked(ref)
 		case *name:
 			if done {
-				ref.unread = false // the server has bound it
+				ref.untried = false // the server has bound it
 			}
 		case *heldChange:
 			l.heldChanged(ref, st.Outcome)
@@ -83,6 +83,9 @@ func (l *link) heldChanged(c *heldChange, o wire.Outcome) {
 		return
 	}
 	c.held.pending--
+	if c.held.leaving {
+		l.shelf.leave(c.held, -1)
+	}
 	if o == wire.Done {
 		c.held.sure, c.held.doubted = false, false
 	}

@@ -79,7 +79,7 @@ func (l *link) toldShape(d *described, typ byte, body []byte) {
 	if d.held != nil {
 		d.held.shape = s
 		if d.name != nil {
-			d.name.shape, d.name.unread = s, false
+			d.name.shape, d.name.untried = s, false
 		}
 		return
 	}
@@ -124,7 +124,7 @@ func (f *feeder) sameShape(e *name, st *statement) (same bool, p progress) {
 	case h.shape == (shape{}):
 		f.askShape(h)
 		return false, mustWait
-	case e.unread:
+	case l.untried(e):
 		// The client's Parse met a copy that was older than the tables are: the
 		// server's is what it would have been told.
 		e.shape = h.shape
@@ -139,6 +139,11 @@ func (f *feeder) sameShape(e *name, st *statement) (same bool, p progress) {
 	f.askShape(h)
 	return false, mustWait
 }
+
+// untried reports whether what the server holds may be older than the client's
+// Parse of a name: it was made up, and has not been tried since. A change of
+// tables that was seen since then came behind the Parse.
+func (l *link) untried(e *name) bool { return e.untried && e.ddl == l.pool.ddl.Load() }
 
 // askShape asks the server for the shape of what it holds. The answer comes
 // at once, in the client's batch.

@@ -62,6 +62,9 @@ func (f *feeder) bring(sql []byte, found sqlscan.Finding, alone bool) (progress,
 		}
 		seen[text] = true
 		st, _ := s.names.lookup([]byte(text), s.batch)
+		if c.Kind == sqlscan.Prepare && st == nil && b.refused == nil {
+			b.refused = f.overLimit(c.To - c.From)
+		}
 		b.name(text, st)
 	}
 	return handled, b.refused
@@ -113,7 +116,7 @@ func (b *bringer) name(text string, st *statement) {
 	shelf := &f.l.shelf
 	var there *held
 	shelf.named(text, func(h *held) {
-		if st != nil && h.st.own && h.st.body == st.body && h.st.env == st.env && h.st.sql == st.sql {
+		if h.st == st || st != nil && h.st.own && !st.own && h.st.body == st.body && h.st.env == st.env && h.epoch == f.l.pool.epoch.Load() {
 			there = h
 			shelf.get(h.st, &f.l.px.statements)
 		} else {

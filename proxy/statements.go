@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"strconv"
+	"strings"
 	"sync"
 
 	"pgpoold/proxy/sqlscan"
@@ -16,11 +17,12 @@ type statement struct {
 	body  string // of its Parse, without the name: text, NUL, parameter types; or the text of a PREPARE
 	env   settings
 	found sqlscan.Finding
-	alone bool // never shared: what it means depends on the moment it was parsed, or on other names
+	alone bool // never shared: what it means depends on the moment it was parsed, or on other names, or PREPARE made it
 	own   bool // it has a client's own name, so that SQL can name it
 	sql   bool // it is made by PREPARE, not by Parse
 
-	refs int // guarded by statementTable.mu: names of sessions, and servers that hold it
+	refs  int // guarded by statementTable.mu: names of sessions
+	holds int // guarded by statementTable.mu: servers that hold it
 }
 
 // statementKey is compared in full. PostgreSQL coerces literals and looks
@@ -44,6 +46,7 @@ type statementTable struct {
 	lastID uint64                      // guarded by mu
 	count  int                         // guarded by mu
 	bytes  int64                       // guarded by mu
+	named  int64                       // guarded by mu: those of them that sessions have names for
 }
 
 // statementCost is what a statement takes beside its text.
@@ -64,15 +67,15 @@ func (t *statementTable) internOwn(body []byte, env settings, found sqlscan.Find
 func (t *statementTable) get(body []byte, env settings, found sqlscan.Finding, own string, sql bool) *statement {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	alone := found&(sqlscan.Moment|sqlscan.Names) != 0
+	alone := sql || found&(sqlscan.Moment|sqlscan.Names) != 0
 	if !alone {
 		if s := t.byKey[statementKey{string(body), env, own}]; s != nil {
-			s.refs++
+			t.refer(s, 1)
 			return s
 		}
 	}
 	t.lastID++
-	s := &statement{id: t.lastID, name: own, body: string(body), env: env, found: found, alone: alone, own: own != "", sql: sql, refs: 1}
+	s := &statement{id: t.lastID, name: own, body: string(body), env: env, found: found, alone: alone, own: own != "", sql: sql}
 	if !s.own {
 		s.name = serverNamePrefix + strconv.FormatUint(t.lastID, 10)
 	}
@@ -84,7 +87,18 @@ func (t *statementTable) get(body []byte, env settings, found sqlscan.Finding, o
 	}
 	t.count++
 	t.bytes += s.size()
+	t.refer(s, 1)
 	return s
+}
+
+// refer counts a reference of a session's, or one less.
+func (t *statementTable) refer(s *statement, by int) {
+	if by > 0 && s.refs == 0 {
+		t.named += s.size()
+	}
+	if s.refs += by; s.refs == 0 {
+		t.named -= s.size()
+	}
 }
 
 func (s *statement) key() statementKey {
@@ -95,21 +109,38 @@ func (s *statement) key() statementKey {
 	return k
 }
 
+// imitates reports whether a client has given it a name that looks like one
+// of ours.
+func (s *statement) imitates() bool { return s.own && strings.HasPrefix(s.name, serverNamePrefix) }
+
 // size is what the statement takes in memory.
 func (s *statement) size() int64 { return int64(len(s.body)) + statementCost }
 
-// hold adds a reference.
-func (t *statementTable) hold(s *statement) {
-	t.mu.Lock()
-	s.refs++
-	t.mu.Unlock()
-}
-
-// drop gives a reference back.
+// drop gives a session's reference back.
 func (t *statementTable) drop(s *statement) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if s.refs--; s.refs > 0 {
+	t.refer(s, -1)
+	t.forget(s)
+}
+
+// hold adds a server's reference, release gives it back.
+func (t *statementTable) hold(s *statement) {
+	t.mu.Lock()
+	s.holds++
+	t.mu.Unlock()
+}
+
+func (t *statementTable) release(s *statement) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s.holds--
+	t.forget(s)
+}
+
+// forget forgets a statement that nobody refers to.
+func (t *statementTable) forget(s *statement) {
+	if s.refs > 0 || s.holds > 0 {
 		return
 	}
 	if !s.alone {
@@ -117,6 +148,13 @@ func (t *statementTable) drop(s *statement) {
 	}
 	t.count--
 	t.bytes -= s.size()
+}
+
+// inSessions is what the statements take that sessions have names for.
+func (t *statementTable) inSessions() int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.named
 }
 
 // size is the number of statements and the bytes they take.
@@ -136,7 +174,8 @@ type name struct {
 	pending int        // changes that are not settled
 	batch   uint64     // in which the last one was sent
 	shape   shape      // of cur's result when it was parsed; what a client may count on
-	unread  bool       // cur's Parse was made up, and nothing has shown since that PostgreSQL would parse it so now
+	untried bool       // cur's Parse was made up, and nothing has shown since that PostgreSQL would parse it so now
+	ddl     uint64     // the pool's at that time
 }
 
 // change is a Parse or Close of a client's name, as the ledger's Ref.
@@ -147,6 +186,7 @@ type change struct {
 	// The Parse is made up, for a server that holds st with this shape.
 	madeUp bool
 	shape  shape
+	ddl    uint64 // the pool's
 }
 
 // names are the statements that one session knows by name.
@@ -154,9 +194,6 @@ type names struct {
 	m     map[string]*name
 	bytes int // what the texts of its statements take, each counted for itself
 }
-
-// maxNamesBytes bounds the texts of one session's prepared statements.
-const maxNamesBytes = 64 << 20
 
 // lookup finds what a name stands for in this batch. ready is false while
 // that hangs on the outcome of an earlier batch.
@@ -198,7 +235,7 @@ func (n *names) settle(c *change, done bool) (dropped *statement) {
 	e := c.name
 	e.pending--
 	if done {
-		dropped, e.cur, e.shape, e.unread = e.cur, c.st, c.shape, c.madeUp
+		dropped, e.cur, e.shape, e.untried, e.ddl = e.cur, c.st, c.shape, c.madeUp, c.ddl
 	} else {
 		dropped = c.st
 	}

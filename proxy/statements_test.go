@@ -57,13 +57,13 @@ func TestInternTogether(t *testing.T) {
 				s := table.intern([]byte{'a' + byte((w+i)%5), 0, 0, 0}, noSettings, 0)
 				table.hold(s)
 				table.drop(s)
-				table.drop(s)
+				table.release(s)
 			}
 		})
 	}
 	all.Wait()
-	if n, bytes := table.size(); n != 0 || bytes != 0 {
-		t.Errorf("%d statements, %d bytes are left", n, bytes)
+	if n, bytes := table.size(); n != 0 || bytes != 0 || table.inSessions() != 0 {
+		t.Errorf("%d statements, %d bytes are left, %d in sessions", n, bytes, table.inSessions())
 	}
 }
 

@@ -187,8 +187,14 @@ func (k *stack) settled(tb testing.TB, after string) {
 		} else if err == nil {
 			err = errors.New("a server is still busy or in a transaction")
 		}
+		snap := k.pooler.Server().Snapshot()
+		for _, c := range snap.Clients {
+			if err == nil && c.ApplicationName != bystanderName {
+				err = fmt.Errorf("client %d of a script is still there", c.ID)
+			}
+		}
 		live := k.relay.Ports()
-		for _, v := range k.pooler.Server().Snapshot().Servers {
+		for _, v := range snap.Servers {
 			if err == nil && !live[v.LocalPort] {
 				err = fmt.Errorf("pgpoold does not know that server %d is gone", v.ID)
 			}
@@ -231,6 +237,8 @@ func compare(tb testing.TB, r *wirescript.Runner, s *wirescript.Script, want []w
 	}
 }
 
+const bystanderName = "bystander"
+
 // bystander is a client that works beside the others and must not notice
 // them. Its loop ends with stop, which reports what it saw.
 type bystander struct {
@@ -240,7 +248,7 @@ type bystander struct {
 
 func startBystander(tb testing.TB, k *stack) *bystander {
 	tb.Helper()
-	c, err := connect(tb.Context(), tb, k.direct.Target, k.pooler.Addr(), map[string]string{"TimeZone": "Pacific/Tongatapu", "application_name": "bystander"})
+	c, err := connect(tb.Context(), tb, k.direct.Target, k.pooler.Addr(), map[string]string{"TimeZone": "Pacific/Tongatapu", "application_name": bystanderName})
 	if err != nil {
 		tb.Fatal(err)
 	}

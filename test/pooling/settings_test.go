@@ -161,7 +161,6 @@ var untracked = []struct{ name, do, ask, want string }{
 	{"DO", "do $$ begin set work_mem = '5MB'; end $$", "show work_mem", "5MB"},
 	{"DO with EXECUTE", "do $$ begin execute 'set work_mem = ''5MB'''; end $$", "show work_mem", "5MB"},
 	{"DO with set_config", "do 'begin perform set_config(''work_mem'', ''5MB'', false); end'", "show work_mem", "5MB"},
-	{"PREPARE", "prepare mine as select 42", "execute mine", "42"},
 	{"WITH HOLD", "declare mine cursor with hold for select 42", "fetch mine", "42"},
 	{"CREATE TEMP", "create temp table mine as select 42 as a", "select a from mine", "42"},
 	{"CREATE TEMPORARY VIEW", "create or replace temporary view mine as select 42 as a", "select a from mine", "42"},

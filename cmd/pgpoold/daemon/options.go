@@ -39,6 +39,12 @@ func proxyOptions(cfg *config.Config, isSelf func(network, addr string) bool, lo
 		StatsUsers:         cfg.Admin.StatsUsers,
 		Log:                log,
 	}
+	opts.Prepared = proxy.PreparedLimits{
+		PerServer:   cfg.Pool.MaxPreparedStatements,
+		ServerBytes: int64(cfg.Pool.MaxPreparedBytes),
+		ClientBytes: int64(cfg.Pool.MaxClientPreparedBytes),
+		TotalBytes:  int64(cfg.PreparedStatementMemory),
+	}
 	if cfg.Pool.ClientGone == "finish" {
 		opts.ClientGone = proxy.GoneFinish
 	}
