@@ -92,11 +92,11 @@ func (px *Server) cancelRequest(pid uint32, secret []byte) {
 		return
 	}
 	l.mu.Lock()
-	if l.sess != s || l.ledger.Len() == 0 || l.dead {
+	if l.sess != s || l.ledger.Len() == 0 && !s.blocked.Load() || l.dead {
 		l.mu.Unlock()
 		return
 	}
-	if l.ledger.OwnQuery() {
+	if l.occupied() {
 		// Sent when the client's own query is at the head.
 		if s.cancel == nil {
 			s.cancel = make(chan struct{})
@@ -157,15 +157,21 @@ func (px *Server) cancelServer(l *link, done chan<- struct{}) {
 	}
 }
 
+// occupied reports whether the server works on something of ours that a cancel
+// must not hit, or that the session's own query waits for. mu is held.
+func (l *link) occupied() bool { return l.ledger.OwnQuery() || l.asks > 0 || l.retrying != nil }
+
 // sendHeldCancel sends a cancel that came while a message of ours was at the
 // head. mu is held.
 func (l *link) sendHeldCancel() {
 	s := l.sess
-	if s == nil || s.cancel == nil || l.ledger.OwnQuery() {
+	if s == nil || s.cancel == nil || l.occupied() {
 		return
 	}
 	if l.ledger.Len() == 0 {
-		s.dropCancel()
+		if !s.blocked.Load() { // else it is about what has not been sent yet
+			s.dropCancel()
+		}
 		return
 	}
 	l.px.sendCancel(l, s.cancel)

@@ -196,6 +196,9 @@ func (f *feeder) send() {
 		// The pump reads on to the server's last words and its end.
 		l.srv.Conn.Wake()
 	}
+	if s.cancel != nil {
+		l.sendHeldCancel()
+	}
 	for l.left == 0 { // not in the middle of a message of the server's
 		e, ok := l.ledger.Emit()
 		if !ok {

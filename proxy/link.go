@@ -65,6 +65,7 @@ type link struct {
 	finished   bool   // orphan: what ends an open batch has been sent
 	leaveBy    time.Time
 	retrying   *wire.Error // the client's batch is run again as soon as the server is ready, because of this
+	asks       int         // answers of the server that the session's next message waits for
 	params     []byte      // a ParameterDescription that waits for what comes behind it
 	muted      []byte      // body of the error to what was sent in front of a Query
 	fatal      []byte      // body of the ErrorResponse that ends the connection

@@ -57,6 +57,7 @@ type described struct {
 	name *name  // may be nil
 	gen  uint64 // of the unnamed statement
 	ours bool
+	wait bool // the session's next message waits for the answer
 }
 
 // describes returns the Ref if the reply that is owed next answers a Describe
@@ -92,6 +93,9 @@ func (l *link) toldShape(d *described, typ byte, body []byte) {
 
 // asked follows the end of a Describe of ours.
 func (l *link) asked(d *described) {
+	if d.wait {
+		l.asks--
+	}
 	if !d.ours {
 		return
 	}
@@ -160,9 +164,11 @@ func (f *feeder) ask(name string, d *described) {
 
 // askNow is ask for an answer that is waited for.
 func (f *feeder) askNow(name string, d *described) {
+	d.wait = true
+	f.l.asks++
 	f.ask(name, d)
 	f.put(func(dst []byte) []byte { return wire.AppendEmpty(dst, wire.MsgFlush) })
 }
 
 // errPlanChanged is PostgreSQL's own, in plancache.c.
-var errPlanChanged = &wire.Error{Severity: wire.SeverityError, Code: "0A000", Message: "cached plan must not change result type"}
+var errPlanChanged = &wire.Error{Severity: wire.SeverityError, Code: "0A000", Message: "cached plan must not change result type", Routine: "RevalidateCachedQuery"}

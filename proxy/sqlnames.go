@@ -223,7 +223,7 @@ func (f *feeder) effects(sql []byte, found sqlscan.Finding) *effects {
 	}
 	var e effects
 	forgotten := false
-	for _, c := range f.commands(sql) {
+	for i, c := range f.commands(sql) {
 		name := nameOf(c)
 		st, _ := s.names.lookup(name, s.batch)
 		if en := s.names.m[string(name)]; forgotten && (en == nil || en.pending == 0) {
@@ -234,6 +234,9 @@ func (f *feeder) effects(sql []byte, found sqlscan.Finding) *effects {
 			forgotten = true
 		case c.Kind == sqlscan.Prepare && st == nil:
 			text := sql[c.From:c.To]
+			if i == 0 && len(bytes.TrimLeft(sql[c.To:], "; \t\r\n\f\v")) == 0 && len(bytes.TrimSpace(sql[:c.From])) == 0 {
+				text = sql // as pg_prepared_statements shows it
+			}
 			own := l.px.statements.internOwn(text, s.settings.parsing(), s.scan(text)&^sqlscan.Names, string(name), true)
 			h := l.shelf.get(own, &l.px.statements)
 			h.sent(s.batch, l.pool.epoch.Load())

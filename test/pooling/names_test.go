@@ -95,3 +95,25 @@ func TestDeallocateWithoutServer(t *testing.T) {
 		t.Errorf("the unnamed statement survived a Query: %s", r)
 	}
 }
+
+// TestCancelWhileAsked: the server that lacks a statement is asked for its
+// shape before the client's own message is sent. A cancel that comes meanwhile
+// is about that message.
+func TestCancelWhileAsked(t *testing.T) {
+	p, c, db := start(t, 2)
+	a, b := login(t, p.Addr(), "app", db), login(t, p.Addr(), "app", db)
+	for i := range 20 {
+		name, marker := fmt.Sprint("s", i), fmt.Sprintf("marker %d.", i)
+		a.send(parse(name, fmt.Sprintf("select pg_sleep(600) /* %s */", marker)), &pgproto3.Sync{})
+		a.read()
+		b.must("select 1")
+		a.send(bind(name), &pgproto3.Execute{}, &pgproto3.Sync{})
+		running(t, c, db, marker)
+		if err := cancelRequest(p.Addr(), a.pid, a.key); err != nil {
+			t.Fatal(err)
+		}
+		if r := a.read(); r.code() != "57014" {
+			t.Fatalf("%d: %s", i, r)
+		}
+	}
+}
