@@ -86,6 +86,9 @@ func (f *feeder) mustAnswer() bool {
 // this would be another transaction.
 func (f *feeder) full(typ byte) bool {
 	l := f.l
+	if copying, _ := l.ledger.CopyIn(); copying {
+		return false // the server waits for this client's data, whoever waits for the server
+	}
 	if l.ledger.Len() >= maxOwed {
 		if l.ledger.BatchOpen() {
 			// PostgreSQL holds replies back until it is told to flush them.

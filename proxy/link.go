@@ -46,6 +46,7 @@ type link struct {
 	unnamedBatch uint64
 	// What follows is about an unnamed statement that was injected.
 	unnamedOurs  bool  // it was
+	unnamedSure  bool  // and its ParseComplete was seen
 	unnamedAsked bool  // the server is being asked for its shape
 	unnamedShape shape // the answer
 

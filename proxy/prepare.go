@@ -361,15 +361,20 @@ func (f *feeder) ownQuery(sql string, to settings) {
 const namedGen = 1 << 63
 
 // holdsUnnamed reports whether the server's unnamed statement will be this
-// generation of the attached session's.
+// generation of the attached session's. One that was brought counts for the
+// batch that brings it, for others once it is known to have arrived: a batch
+// that fails before it comes to it does not bring it.
 func (l *link) holdsUnnamed(gen uint64) bool {
-	return l.unnamedOf == l.sess.id && l.unnamedGen == gen && (!l.sess.upstream || l.unnamedBatch == l.sess.batch)
+	if l.unnamedOf != l.sess.id || l.unnamedGen != gen {
+		return false
+	}
+	return l.unnamedBatch == l.sess.batch || !l.sess.upstream && (!l.unnamedOurs || l.unnamedSure)
 }
 
 // setUnnamed notes what the server's unnamed statement will be.
 func (l *link) setUnnamed(gen uint64) {
 	l.unnamedOf, l.unnamedGen, l.unnamedBatch = l.sess.id, gen, l.sess.batch
-	l.unnamedOurs, l.unnamedAsked, l.unnamedShape = false, false, shape{}
+	l.unnamedOurs, l.unnamedSure, l.unnamedAsked, l.unnamedShape = false, false, false, shape{}
 }
 
 // inject sends a statement as the server's unnamed one, in front of what

@@ -435,11 +435,28 @@ func (l *link) serverError(body []byte, c *chunk) (keep bool) {
 		l.pool.epoch.Add(1) // perhaps a plan whose tables have changed
 	}
 	if v.Action == wire.Replace || bytes.Contains(body, []byte(serverNamePrefix)) {
-		ref, _ := v.Head.Ref.(*replacement)
+		ref := clientsWords(v.Head.Ref)
 		c.put(func(dst []byte) []byte { return s.appendTranslated(dst, body, ref) })
 		return false
 	}
 	return true
+}
+
+// clientsWords says in whose words an error about a message goes on: where the
+// client named a statement, that is its name, though the session may know the
+// same statement by others.
+func clientsWords(ref any) *replacement {
+	switch ref := ref.(type) {
+	case *replacement:
+		return ref
+	case *name:
+		return &replacement{client: ref.text}
+	case *described:
+		if ref.name != nil {
+			return &replacement{client: ref.name.text}
+		}
+	}
+	return nil
 }
 
 // parameterStatus notes what the server reports. If the client's own doing

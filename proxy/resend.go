@@ -70,14 +70,22 @@ func repeatableBody(body []byte) bool {
 	return len(body) == 0 || repeatableText(sql)
 }
 
-// firstWord is the word that a text begins with, lower case.
+// firstWord is the word that a text begins with, in lower case, if it is one
+// that anybody here asks for; else "". It takes no memory: every text is asked.
 func firstWord(sql []byte) string {
 	sql = bytes.TrimLeft(sql, " \t\r\n;")
-	end := bytes.IndexFunc(sql, func(r rune) bool { return !(r|0x20 >= 'a' && r|0x20 <= 'z') })
-	if end < 0 {
-		end = len(sql)
+	var low [16]byte
+	n := 0
+	for n < len(sql) && n < len(low) && sql[n]|0x20 >= 'a' && sql[n]|0x20 <= 'z' {
+		low[n] = sql[n] | 0x20
+		n++
 	}
-	return string(bytes.ToLower(sql[:min(end, 16)]))
+	for _, word := range [...]string{"select", "begin", "insert", "update", "delete", "with", "start", "merge", "values", "table", "show", "deallocate", "discard"} {
+		if string(low[:n]) == word {
+			return word
+		}
+	}
+	return ""
 }
 
 // repeatableText reports whether a text is one statement of a kind that can

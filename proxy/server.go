@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"pgpoold/backend"
+	"pgpoold/wire"
 )
 
 // Server accepts clients and pairs them with servers.
@@ -31,6 +32,7 @@ type Server struct {
 	lastSession atomic.Uint64
 	admitted    atomic.Int64
 	draining    atomic.Bool
+	trace       atomic.Pointer[wire.Trace] // of the servers' ledgers, for tests
 
 	sessions sync.WaitGroup // logins and sessions
 	helpers  sync.WaitGroup // cancel requests and the ticker
@@ -281,3 +283,7 @@ func (px *Server) SetPicker(f backend.Picker) {
 		p.servers.SetPicker(f)
 	}
 }
+
+// SetTrace counts what the ledgers of the servers do from the next attach on,
+// for tests.
+func (px *Server) SetTrace(t *wire.Trace) { px.trace.Store(t) }

@@ -434,6 +434,10 @@ func (s *session) appendTranslated(dst, body []byte, ref *replacement) []byte {
 		switch code {
 		case 'M', 'D', 'H', 'W':
 			return s.translate(value, ref)
+		case 'F', 'L', 'R':
+			if ref != nil && ref.client == "" {
+				return nil // another place in PostgreSQL's source says this
+			}
 		}
 		return value
 	})

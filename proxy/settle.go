@@ -29,7 +29,11 @@ func (l *link) settled() (replayed bool) {
 		case *heldChange:
 			l.heldChanged(ref, st.Outcome)
 		case unnamedInjected:
-			if !done && l.unnamedGen == ref.gen {
+			switch {
+			case l.unnamedGen != ref.gen:
+			case done:
+				l.unnamedSure = true
+			default:
 				l.unnamedOf = 0
 			}
 		case unnamedChange:

@@ -64,8 +64,8 @@ func ErrorField(body []byte, code byte) []byte {
 }
 
 // AppendErrorWith appends a copy of an ErrorResponse, body given, in which
-// each field is what edit makes of it; edit returns its argument unchanged
-// for fields that stay.
+// each field is what edit makes of it: edit returns its argument unchanged for
+// fields that stay, and nil for those that are left out.
 func AppendErrorWith(dst, body []byte, edit func(code byte, value []byte) []byte) []byte {
 	dst, at := begin(dst, MsgError)
 	for len(body) > 0 && body[0] != 0 {
@@ -73,8 +73,9 @@ func AppendErrorWith(dst, body []byte, edit func(code byte, value []byte) []byte
 		if !ok {
 			break
 		}
-		dst = append(dst, body[0])
-		dst = appendCString(dst, edit(body[0], value))
+		if value = edit(body[0], value); value != nil {
+			dst = appendCString(append(dst, body[0]), value)
+		}
 		body = rest
 	}
 	return finish(append(dst, 0), at)

@@ -63,6 +63,8 @@ type Settled struct {
 //
 // It is not safe for concurrent use; the server's lock guards it.
 type Ledger struct {
+	Trace *Trace // counts what happens; nil: nobody does
+
 	q        ring
 	status   byte // of the last ReadyForQuery; 0 stands for idle
 	open     bool // a message of the extended protocol was sent since the last Sync
@@ -91,31 +93,40 @@ type Ledger struct {
 func (l *Ledger) Append(e Entry) (looked bool) {
 	if l.skipping {
 		if e.Msg != MsgSync {
+			l.note(AppendSkipped)
 			l.settle(e, Skipped)
 			return false
 		}
+		l.note(AppendSyncRecovers)
 		l.skipping = false
 	}
 	switch e.Msg {
 	case CopyMark:
 		switch {
 		case l.copyIn && !l.copyEnded:
+			l.note(AppendMarkEndsCopy)
 			l.copyEnded = true
 		case l.mayCopy > 0:
+			l.note(AppendMarkWaits)
 			l.q.push(e) // for a COPY that has not begun, perhaps the second of one Query
 			l.marks++
+		default:
+			l.note(AppendMarkStray)
 		}
 		return true
 	case MsgSync, MsgFlush:
 		if l.copyIn && !l.copyEnded {
+			l.note(AppendStruck)
 			l.strike(e)
 			return false
 		}
 	}
 	switch e.Msg {
 	case MsgSync, MsgQuery, MsgFunctionCall:
+		l.note(AppendEndsBatch)
 		l.open = false
 	default:
+		l.note(AppendOpensBatch)
 		l.open = true
 	}
 	l.q.push(e)
@@ -164,6 +175,7 @@ func (v *Verdict) Ours() bool { return v.Action.ours() }
 // ParameterStatus settle nothing; for them Settle tells only whose turn it is.
 func (l *Ledger) Settle(typ, status byte) Verdict {
 	if typ == MsgNotice || typ == MsgNotification || typ == MsgParameterStatus {
+		l.note(SettleNothing)
 		v := l.verdict()
 		if v.Action == Replace || v.Action == MakeUp {
 			v.Action = Forward
@@ -190,22 +202,32 @@ func (l *Ledger) Settle(typ, status byte) Verdict {
 		v.Broken = true
 		return v
 	}
-	l.extra = 0 // they would have come in front of this
+	if l.extra > 0 {
+		l.note(SettleClears)
+		l.extra = 0 // they would have come in front of this
+	}
 	switch typ {
 	case MsgCopyIn:
 		l.beginCopyIn()
 	case MsgCopyBoth:
 		l.copyBoth = true
 	case MsgCommandComplete:
+		if l.copyIn {
+			l.note(CopyEnds)
+		}
 		l.endCopy()
 	}
 	if v.Action == Replace {
 		// The message was meant to fail. It did not, so its reply is the truth.
+		l.note(SettleReplaced)
 		v.Action = Forward
 	}
 	l.last = typ
 	if done {
+		l.note(SettleLast)
 		l.pop(Done)
+	} else if typ != MsgDataRow {
+		l.note(SettleMore)
 	}
 	return v
 }
@@ -218,6 +240,7 @@ func (l *Ledger) pop(o Outcome) {
 	l.settle(e, o)
 	l.last, l.inError = 0, false
 	for l.q.len() > 0 && l.q.at(0).Msg == CopyMark {
+		l.note(MarkDropped)
 		l.q.pop()
 		l.marks--
 	}
@@ -294,8 +317,12 @@ func (l *Ledger) verdict() Verdict {
 }
 
 func (l *Ledger) failed(v *Verdict) {
-	if v.Action == Swallow {
+	switch v.Action {
+	case Swallow:
+		l.note(ErrorOfOurs)
 		v.Action = Forward
+	case Replace:
+		l.note(ErrorReplaced)
 	}
 	if !v.Known {
 		v.Broken = true
@@ -304,22 +331,26 @@ func (l *Ledger) failed(v *Verdict) {
 	if v.Head.Msg != MsgSync {
 		l.extra = 0 // as in Settle
 	}
-	if l.copyIn {
+	if l.copyIn && l.struck > 0 {
+		l.note(ErrorLeavesSyncs)
 		l.extra += l.struck
 	}
 	l.endCopy()
 	switch v.Head.Msg {
 	case MsgQuery, MsgFunctionCall, MsgSync:
+		l.note(ErrorAwaitsReady)
 		l.inError = true
 		return
 	}
 	l.pop(Failed)
 	for l.q.len() > 0 {
 		if l.q.at(0).Msg == MsgSync {
+			l.note(ErrorSkipsToSync)
 			return
 		}
 		l.pop(Skipped)
 	}
+	l.note(ErrorSkipsOn)
 	l.skipping = true
 	l.open = true
 }
@@ -330,6 +361,9 @@ func (l *Ledger) readyForQuery(v Verdict, status byte) Verdict {
 		outcome := Done
 		if l.inError {
 			outcome = Failed
+			l.note(ReadyFailed)
+		} else {
+			l.note(ReadyDone)
 		}
 		l.pop(outcome)
 		l.endCopy()
@@ -340,7 +374,9 @@ func (l *Ledger) readyForQuery(v Verdict, status byte) Verdict {
 	case l.extra > 0 && l.last == 0:
 		// The answer to a Sync that the failed COPY had not eaten after all.
 		l.extra--
+		l.note(ReadyExtra)
 		if l.skipping {
+			l.note(ReadyExtraRecovers)
 			l.skipping, l.open = false, false
 		}
 		v = Verdict{Action: Forward}
@@ -385,7 +421,16 @@ func (l *Ledger) beginCopyIn() {
 			i++
 		}
 	}
+	if l.copyEnded {
+		l.note(CopyBeginsEnded)
+	} else {
+		l.note(CopyBegins)
+	}
+	if l.struck > 0 {
+		l.note(CopyStrikes)
+	}
 	if l.struck > 0 && l.q.at(0).Msg == MsgExecute && l.ready == 0 {
+		l.note(CopyReopensBatch)
 		l.open = true // the batch's Sync was one of them
 	}
 }
@@ -415,12 +460,16 @@ func (l *Ledger) Emit() (Entry, bool) {
 		return Entry{}, false
 	}
 	e := *l.q.at(0)
+	l.note(MadeUp)
 	l.pop(Done)
 	return e, true
 }
 
 // Abandon empties the ledger of a server that is lost; every entry is Skipped.
 func (l *Ledger) Abandon() {
+	if l.q.len() > 0 {
+		l.note(Abandoned)
+	}
 	for l.q.len() > 0 {
 		l.settle(l.q.pop(), Skipped)
 	}

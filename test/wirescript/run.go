@@ -150,6 +150,8 @@ func (x *run) step(ctx context.Context, st step) error {
 		return x.push()
 	case stepRead:
 		return x.read(ctx, st, c, st.want)
+	case stepSettle:
+		return x.settle(ctx, st, c)
 	case stepAwait:
 		return x.await(ctx, st.sql)
 	case stepCancel:
@@ -264,6 +266,19 @@ func (x *run) read(ctx context.Context, st step, c *conn, want []pattern) error 
 	}
 	if held != nil {
 		return &MismatchError{x.script.Name, st.line, c.name, "nothing more", *held}
+	}
+	return nil
+}
+
+// settle pushes, then reads and records what c is owed, whatever it is.
+func (x *run) settle(ctx context.Context, st step, c *conn) error {
+	if err := x.push(); err != nil || x.closed(c) {
+		return err
+	}
+	for c.track.owes() {
+		if m, err := x.next(ctx, st, c); err != nil || m.Type == typeClose {
+			return err
+		}
 	}
 	return nil
 }

@@ -81,6 +81,7 @@ const (
 	stepSend                   // queue a frontend message
 	stepPush                   // write what is queued
 	stepRead                   // write what is queued, then read and match
+	stepSettle                 // write what is queued, then read all that is owed
 	stepAwait                  // poll a condition with the runner's own connection
 	stepCancel                 // CancelRequest with the key of another connection
 )
@@ -201,6 +202,11 @@ func (s *Script) parseLine(l line, opened map[string]bool) error {
 		s.steps = append(s.steps, st)
 	case "push":
 		s.steps = append(s.steps, step{line: l.no, kind: stepPush})
+	case "settle":
+		if !opened[rest] {
+			return fmt.Errorf("settle: no connection %q", rest)
+		}
+		s.steps = append(s.steps, step{line: l.no, kind: stepSettle, conn: rest})
 	case "await":
 		s.steps = append(s.steps, step{line: l.no, kind: stepAwait, sql: rest})
 	case "cancel":

@@ -101,6 +101,24 @@ func (t *tracker) dropSilent() {
 	}
 }
 
+// owes reports whether replies are still to come that PostgreSQL sends without
+// hearing more from the client: those up to its last Sync, Query, FunctionCall
+// or Flush, or up to a COPY that waits for data.
+func (t *tracker) owes() bool {
+	t.dropSilent()
+	if t.copying != "" {
+		return false
+	}
+	answered := false
+	for _, s := range t.queue {
+		if s.endsBatch() || s.typ == 'H' && answered {
+			return true
+		}
+		answered = answered || !s.silent()
+	}
+	return false
+}
+
 // recv is called for each message that is read.
 func (t *tracker) recv(m Message) {
 	t.dropSilent()
@@ -139,17 +157,20 @@ func (t *tracker) recv(m Message) {
 	}
 }
 
-// copyIn opens the COPY: Syncs that stand behind it, up to its end, are never
-// answered.
+// copyIn opens the COPY: what is sent of its data already is its own, and Syncs
+// and Flushes up to the data's end are never answered.
 func (t *tracker) copyIn(head byte) {
 	ended := false
 	kept := t.queue[:min(1, len(t.queue))]
 	for i, s := range t.queue {
-		if i == 0 {
-			continue
-		}
-		ended = ended || s.typ == 'c' || s.typ == 'f'
-		if s.typ != 'S' || ended {
+		switch {
+		case i == 0:
+		case ended:
+			kept = append(kept, s)
+		case s.typ == 'c' || s.typ == 'f':
+			ended = true
+		case s.typ == 'S' || s.typ == 'H' || s.typ == 'd':
+		default:
 			kept = append(kept, s)
 		}
 	}

@@ -1,0 +1,227 @@
+package fuzzdiff
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"pgpoold/backend"
+	"pgpoold/test/harness"
+	"pgpoold/test/postgres"
+	"pgpoold/test/wirescript"
+)
+
+// patience guards one client's script against hanging.
+const patience = 30 * time.Second
+
+// beside is the connection for the scripts' setups, to PostgreSQL itself.
+type beside struct {
+	dsn  string
+	mu   sync.Mutex
+	conn *pgconn.PgConn // guarded by mu; nil: not yet
+}
+
+func (b *beside) Exec(ctx context.Context, sql string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.conn == nil || b.conn.IsClosed() {
+		conn, err := pgconn.Connect(context.WithoutCancel(ctx), b.dsn)
+		if err != nil {
+			return err
+		}
+		b.conn = conn
+	}
+	_, err := b.conn.Exec(context.WithoutCancel(ctx), sql).ReadAll()
+	return err
+}
+
+func (b *beside) close() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.conn != nil {
+		b.conn.Close(context.Background())
+	}
+}
+
+func (b *beside) True(context.Context, string) (bool, error) {
+	return false, errors.New("a random program waits for nothing")
+}
+
+// oracle is PostgreSQL itself.
+type oracle struct {
+	target wirescript.Target
+	setup  *beside
+}
+
+// newOracle makes a database and what the programs need in it.
+func newOracle(t *testing.T) *oracle {
+	t.Helper()
+	c := postgres.ForTest(t)
+	ctx := context.Background()
+	if err := c.Exec(ctx, "postgres", "create database fuzz"); err != nil {
+		t.Fatal(err)
+	}
+	o := &oracle{
+		target: wirescript.Target{Name: "direct", Network: "tcp", Addr: c.Addr(), User: postgres.Superuser, Database: "fuzz"},
+		setup:  &beside{dsn: c.SuperDSN("fuzz") + "&client_min_messages=error"},
+	}
+	t.Cleanup(o.setup.close)
+	sql := []string{functions}
+	for i := range maxClients {
+		sql = append(sql, (&script{name: string(rune('a' + i))}).create())
+	}
+	for _, s := range sql {
+		if err := o.setup.Exec(ctx, s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return o
+}
+
+// pooler is pgpoold on a pool of so many servers.
+type pooler struct {
+	size int
+	p    *harness.Pgpoold
+	o    *oracle
+}
+
+// newPooler starts one. Of two servers a session gets the one that it had not
+// last, if that is there.
+func newPooler(t *testing.T, o *oracle, size int) *pooler {
+	t.Helper()
+	dsn := fmt.Sprintf("postgres://%s@%s/%s?sslmode=disable", o.target.User, o.target.Addr, o.target.Database)
+	k := &pooler{size: size, o: o, p: harness.Start(t, harness.Options{DSN: dsn, Size: size, Lucky: true, Quiet: true})}
+	k.p.Server().SetPicker(func(idle []*backend.Server, last *backend.Server) int {
+		return max(0, slices.IndexFunc(idle, func(s *backend.Server) bool { return s != last }))
+	})
+	return k
+}
+
+// heard is what one client was told.
+type heard struct {
+	entries []wirescript.Entry
+	cells   []wirescript.Cell
+	err     error
+}
+
+// play runs all clients of a program at once against a target.
+func (o *oracle) play(p *program, target wirescript.Target, patience time.Duration) []heard {
+	all := make([]heard, len(p.clients))
+	var wg sync.WaitGroup
+	for i := range p.clients {
+		wg.Go(func() {
+			s, err := p.clients[i].parse()
+			if err != nil {
+				all[i].err = err
+				return
+			}
+			r := wirescript.Runner{Target: target, Setup: o.setup, Timeout: patience}
+			if p.split > 0 {
+				r.Write = wirescript.SplitAt(p.split)
+			}
+			res, err := r.Run(context.Background(), s)
+			all[i] = heard{res.Transcript, res.Cells, err}
+		})
+	}
+	wg.Wait()
+	return all
+}
+
+// direct is what the program's clients hear from PostgreSQL. An error is the
+// generator's mistake, as is the end of a connection that the script does not
+// wait for.
+func (o *oracle) direct(p *program, patience time.Duration) ([]heard, error) {
+	all := o.play(p, o.target, patience)
+	for i, h := range all {
+		for _, e := range h.entries {
+			if e.Msg.IsClose() && e.Line > 0 && !p.clients[i].closes() {
+				return nil, fmt.Errorf("client %s directly: PostgreSQL ended the connection\n%s", p.clients[i].name, last(h.entries))
+			}
+		}
+		if h.err != nil && !ends(h.err) {
+			return nil, fmt.Errorf("client %s directly: %w\n%s", p.clients[i].name, h.err, last(h.entries))
+		}
+	}
+	return all, nil
+}
+
+// ends tells an error that is the end of a connection: what the client heard
+// before it is compared, and no more is to come.
+func ends(err error) bool {
+	var mm *wirescript.MismatchError
+	return errors.As(err, &mm) && mm.Got.IsClose()
+}
+
+func last(entries []wirescript.Entry) string {
+	var b strings.Builder
+	for _, e := range entries[max(0, len(entries)-8):] {
+		fmt.Fprintf(&b, "    %s (line %d)\n", e, e.Line)
+	}
+	return b.String()
+}
+
+// tolerate lets one thing pass, which is known: in a failed transaction a
+// statement that the server lacks cannot be brought to it, and then the error is
+// that the transaction has failed, where PostgreSQL finds another fault first.
+func tolerate(want, got []wirescript.Entry) []wirescript.Entry {
+	got = slices.Clone(got)
+	failed := false
+	for i := range min(len(want), len(got)) {
+		w := want[i].Msg
+		if w.Type == 'Z' {
+			failed = w.Brief() == "E"
+		}
+		if failed && w.Type == 'E' && got[i].Msg.SQLState() == "25P02" {
+			got[i].Msg = w
+		}
+	}
+	return got
+}
+
+// difference is where a client hears something else than PostgreSQL's words.
+type difference struct {
+	kind string // so that two can be told apart; "": there is none
+	text string
+}
+
+// differs runs the program through pgpoold.
+func (k *pooler) differs(p *program, want []heard, patience time.Duration) (d difference) {
+	target := k.o.target
+	target.Name, target.Addr = "pgpoold", k.p.Addr()
+	got := k.o.play(p, target, patience)
+	note := func(kind, format string, args ...any) {
+		if d.kind == "" {
+			d.kind = kind
+		}
+		d.text += fmt.Sprintf(format, args...)
+	}
+	for i := range want {
+		w, g := want[i].entries, tolerate(want[i].entries, got[i].entries)
+		if at := wirescript.Divergence(w, g); at >= 0 {
+			note(kindAt(w, at)+" "+kindAt(g, at), "client %s, PostgreSQL (-) and pgpoold (+), pool of %d:\n%s", p.clients[i].name, k.size, wirescript.Diff(w, g))
+		}
+		if err := got[i].err; err != nil && !ends(err) {
+			note("error", "client %s: %v\n", p.clients[i].name, err)
+		}
+	}
+	if err := k.p.Settled(5 * time.Second); err != nil {
+		note("books", "pool of %d, afterwards: %v\n", k.size, err)
+	}
+	return d
+}
+
+// kindAt is a message's type and SQLSTATE.
+func kindAt(entries []wirescript.Entry, at int) string {
+	if at >= len(entries) {
+		return "nothing"
+	}
+	m := entries[at].Msg
+	return string(m.Type) + m.SQLState()
+}
