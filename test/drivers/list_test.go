@@ -1,0 +1,80 @@
+package drivers
+
+import (
+	"context"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"pgpoold/test/drivers/toolchain"
+)
+
+// pgx5 is pgx with a query exec mode.
+func pgx5(name, title string, mode pgx.QueryExecMode) driver {
+	return driver{
+		name: name, title: title, manifest: goManifest, packages: []string{"github.com/jackc/pgx/v5"}, scenarios: scenarios,
+		run: func(ctx context.Context, _ *testing.T, _ *lane, args programArgs) ([]line, error) {
+			return runPgx(ctx, mode, args)
+		},
+	}
+}
+
+// python is a driver whose program is in the folder of that name.
+func python(name, title, program string, packages ...string) driver {
+	return driver{
+		name: name, title: title, manifest: pythonManifest, packages: packages, scenarios: scenarios,
+		run: func(ctx context.Context, t *testing.T, _ *lane, args programArgs) ([]line, error) {
+			return runProgram(ctx, t, "python", args, toolchain.Python(t), program)
+		},
+	}
+}
+
+func node(name, title, program string, packages ...string) driver {
+	return driver{
+		name: name, title: title, manifest: nodeManifest, packages: packages, scenarios: scenarios,
+		run: func(ctx context.Context, t *testing.T, _ *lane, args programArgs) ([]line, error) {
+			return runProgram(ctx, t, "node", args, toolchain.Node(t), program)
+		},
+	}
+}
+
+// without says which scenarios a driver lacks, and why.
+func (d driver) without(lacks map[string]string) driver {
+	d.lacks = lacks
+	return d
+}
+
+// unlike says which scenarios are not the same, and why.
+func (d driver) unlike(scenarios ...string) driver {
+	d.differs = make(map[string]string)
+	for _, s := range scenarios {
+		d.differs[s] = unlike[s]
+	}
+	return d
+}
+
+var unlike = map[string]string{
+	"ddl":      "a prepared statement whose table has changed is not refused on a server that had no plan of it",
+	"prepared": "SQL's PREPARE keeps the session on its server",
+	"settings": "a setting that PostgreSQL does not report keeps the session on its server",
+}
+
+// drivers are the rows of the table. Those that take longest begin.
+var drivers = []driver{
+	python("asyncpg", "asyncpg", "smoke_asyncpg.py", "asyncpg").unlike("ddl"),
+	python("psycopg", "psycopg 3", "smoke_psycopg.py", "psycopg"),
+	python("psycopg2", "psycopg2", "smoke_psycopg2.py", "psycopg2-binary").without(map[string]string{
+		"pipeline": "psycopg2 sends one query and waits for its answer; it has nothing to pipeline with",
+	}).unlike("prepared", "settings"),
+	python("sqlalchemy-asyncpg", "SQLAlchemy over asyncpg", "smoke_sqlalchemy.py", "SQLAlchemy", "asyncpg").unlike("ddl", "settings"),
+	python("sqlalchemy-psycopg", "SQLAlchemy over psycopg 3", "smoke_sqlalchemy.py", "SQLAlchemy", "psycopg").unlike("ddl", "settings"),
+	python("django", "Django over psycopg 3", "smoke_django.py", "Django", "psycopg").unlike("settings"),
+	node("node-postgres", "node-postgres", "smoke_pg.js", "pg").unlike("ddl"),
+	pgx5("pgx", "pgx, cache statement (its default)", pgx.QueryExecModeCacheStatement).unlike("ddl"),
+	pgx5("pgx-cache-describe", "pgx, cache describe", pgx.QueryExecModeCacheDescribe),
+	pgx5("pgx-describe-exec", "pgx, describe exec", pgx.QueryExecModeDescribeExec),
+	pgx5("pgx-exec", "pgx, exec", pgx.QueryExecModeExec),
+	pgx5("pgx-simple-protocol", "pgx, simple protocol", pgx.QueryExecModeSimpleProtocol),
+	{name: "psql", title: "psql", scenarios: psqlScenarios, run: runPsql},
+	{name: "pgbench", title: "pgbench", scenarios: pgbenchScenarios, run: runPgbench},
+}
