@@ -44,6 +44,15 @@ func (d driver) without(lacks map[string]string) driver {
 	return d
 }
 
+// orm is what an object mapper leaves to the driver under it.
+func orm(name string) map[string]string {
+	lacks := make(map[string]string)
+	for _, scenario := range []string{"cursor", "copy", "cancel", "notices"} {
+		lacks[scenario] = name + " has nothing of the kind: a program asks the driver under it, which has a row of its own"
+	}
+	return lacks
+}
+
 // unlike says which scenarios are not the same, and why.
 func (d driver) unlike(scenarios ...string) driver {
 	d.differs = make(map[string]string)
@@ -70,6 +79,10 @@ var drivers = []driver{
 	python("sqlalchemy-psycopg", "SQLAlchemy over psycopg 3", "smoke_sqlalchemy.py", "SQLAlchemy", "psycopg").unlike("ddl", "settings"),
 	python("django", "Django over psycopg 3", "smoke_django.py", "Django", "psycopg").unlike("settings"),
 	node("node-postgres", "node-postgres", "smoke_pg.js", "pg").unlike("ddl"),
+	node("postgres.js", "postgres.js", "smoke_postgres.js", "postgres").unlike("settings"),
+	node("drizzle-postgres.js", "Drizzle over postgres.js", "smoke_drizzle.js", "drizzle-orm", "postgres").without(orm("Drizzle")).unlike("settings"),
+	node("drizzle-node-postgres", "Drizzle over node-postgres", "smoke_drizzle.js", "drizzle-orm", "pg").without(orm("Drizzle")).unlike("settings"),
+	node("prisma", "Prisma over its adapter for node-postgres", "smoke_prisma.js", "prisma", "@prisma/adapter-pg").without(orm("Prisma")).unlike("ddl", "settings"),
 	pgx5("pgx", "pgx, cache statement (its default)", pgx.QueryExecModeCacheStatement).unlike("ddl"),
 	pgx5("pgx-cache-describe", "pgx, cache describe", pgx.QueryExecModeCacheDescribe),
 	pgx5("pgx-describe-exec", "pgx, describe exec", pgx.QueryExecModeDescribeExec),

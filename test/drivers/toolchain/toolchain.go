@@ -26,7 +26,7 @@ func Python(tb testing.TB) string {
 	venv := filepath.Join(root, "test", ".venv")
 	install(tb, installation{
 		what:  "Python packages of test/drivers/python/requirements.txt",
-		wants: filepath.Join(root, "test", "drivers", "python", "requirements.txt"),
+		wants: []string{filepath.Join(root, "test", "drivers", "python", "requirements.txt")},
 		stamp: filepath.Join(venv, "installed"),
 		run: func() error {
 			python, err := exec.LookPath("python3")
@@ -49,16 +49,24 @@ func Node(tb testing.TB) string {
 	tb.Helper()
 	node := Program(tb, "node")
 	dir := filepath.Join(Root(tb), "test", "drivers", "node")
+	schema := filepath.Join(dir, "prisma", "schema.prisma")
 	install(tb, installation{
 		what:  "Node.js packages of test/drivers/node/package.json",
-		wants: filepath.Join(dir, "package.json"),
+		wants: []string{filepath.Join(dir, "package.json"), schema},
 		stamp: filepath.Join(dir, "node_modules", ".installed"),
 		run: func() error {
 			npm, err := exec.LookPath("npm")
 			if err != nil {
 				return err
 			}
-			return run(tb, dir, npm, "install", "--no-audit", "--no-fund", "--no-package-lock", "--loglevel=error")
+			// No scripts: Prisma's would fetch an engine, which its client does not need.
+			err = run(tb, dir, npm, "install", "--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts", "--loglevel=error")
+			if err != nil {
+				return err
+			}
+			// Prisma looks for its schema engine before it generates a client, and does not run it for that.
+			prisma := filepath.Join("node_modules", "prisma", "build", "index.js")
+			return run(tb, dir, "env", "CHECKPOINT_DISABLE=1", "PRISMA_SCHEMA_ENGINE_BINARY="+node, node, prisma, "generate", "--schema", schema)
 		},
 	})
 	return node
@@ -99,10 +107,11 @@ func Root(tb testing.TB) string {
 	}
 }
 
-// An installation is current when the stamp holds a copy of wants.
+// An installation is current when the stamp holds a copy of the files it is
+// made from.
 type installation struct {
 	what  string
-	wants string
+	wants []string
 	stamp string
 	run   func() error
 }
@@ -112,17 +121,21 @@ type installation struct {
 // them install while the others wait.
 func install(tb testing.TB, in installation) {
 	tb.Helper()
-	list, err := os.Open(in.wants)
+	list, err := os.Open(in.wants[0])
 	if err != nil {
 		tb.Fatal(err)
 	}
 	defer list.Close()
 	if err := unix.Flock(int(list.Fd()), unix.LOCK_EX); err != nil {
-		tb.Fatalf("lock %s: %v", in.wants, err)
+		tb.Fatalf("lock %s: %v", in.wants[0], err)
 	}
-	wants, err := os.ReadFile(in.wants)
-	if err != nil {
-		tb.Fatal(err)
+	var wants []byte
+	for _, file := range in.wants {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		wants = append(wants, text...)
 	}
 	if has, err := os.ReadFile(in.stamp); err == nil && bytes.Equal(has, wants) {
 		return
