@@ -18,6 +18,7 @@ type Error struct {
 	Message  string
 	Detail   string
 	Hint     string
+	Routine  string // of PostgreSQL's sources; drivers know some errors by it
 }
 
 func (e *Error) Error() string { return e.Code + ": " + e.Message }
@@ -41,6 +42,7 @@ func (e *Error) append(dst []byte, typ byte) []byte {
 	field('M', e.Message)
 	field('D', e.Detail)
 	field('H', e.Hint)
+	field('R', e.Routine)
 	return finish(append(dst, 0), at)
 }
 

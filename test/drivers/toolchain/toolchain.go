@@ -1,9 +1,10 @@
 // Package toolchain finds, and where it may, installs what the driver programs
-// run on: a Python interpreter with asyncpg and psycopg, Node.js with pg, and
-// PostgreSQL's own client programs.
+// run on: Python, Node.js, Java, Rust, C and Go with the packages that their
+// manifests pin, and PostgreSQL's own client programs.
 //
 // With INSTALL=1 in the environment missing packages are installed into
-// ignored folders of the working tree (test/.venv, test/drivers/node/node_modules)
+// ignored folders of the working tree (test/.venv, test/drivers/node/node_modules,
+// .cache/drivers)
 // and a failure to do so fails the test. Without it a test that needs them is
 // skipped, and says what is missing.
 package toolchain
@@ -145,6 +146,9 @@ func install(tb testing.TB, in installation) {
 	}
 	if err := in.run(); err != nil {
 		tb.Fatalf("install %s: %v", in.what, err)
+	}
+	if err := os.MkdirAll(filepath.Dir(in.stamp), 0o755); err != nil {
+		tb.Fatal(err)
 	}
 	if err := os.WriteFile(in.stamp, wants, 0o644); err != nil {
 		tb.Fatal(err)
