@@ -48,7 +48,7 @@ func (px *Server) handle(nc net.Conn, slot *loginSlot) {
 	}
 	if err := lg.run(slot); err != nil {
 		lg.refuse(err)
-		_ = nc.Close()
+		lg.close()
 	}
 }
 
@@ -75,9 +75,16 @@ func (lg *login) refuse(err error) {
 		zap.String("message", told.Message), zap.String("reason", reason))
 	_ = lg.client.SetWriteDeadline(time.Now().Add(farewell))
 	_, _ = lg.client.Write(told.Append(lg.authenticationOK()))
+}
+
+// close ends the connection, as TLS wants it to end: libpq takes a cancel
+// request for failed when its connection breaks off without a close_notify.
+func (lg *login) close() {
 	if lg.tls != nil {
+		_ = lg.sock.SetWriteDeadline(time.Now().Add(farewell))
 		_ = lg.tls.CloseWrite()
 	}
+	_ = lg.sock.Close()
 }
 
 // authenticationOK is that message, if it is due. What is said to the client

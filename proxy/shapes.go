@@ -170,5 +170,8 @@ func (f *feeder) askNow(name string, d *described) {
 	f.put(func(dst []byte) []byte { return wire.AppendEmpty(dst, wire.MsgFlush) })
 }
 
-// errPlanChanged is PostgreSQL's own, in plancache.c.
-var errPlanChanged = &wire.Error{Severity: wire.SeverityError, Code: "0A000", Message: "cached plan must not change result type", Routine: "RevalidateCachedQuery"}
+// errPlanChanged is PostgreSQL's own, in plancache.c. pgjdbc and postgres.js
+// prepare anew when they see its routine.
+var errPlanChanged = &wire.Error{
+	Severity: wire.SeverityError, Code: "0A000", Message: "cached plan must not change result type", Routine: "RevalidateCachedQuery",
+}

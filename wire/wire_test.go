@@ -104,6 +104,13 @@ func TestAppend(t *testing.T) {
 	}
 }
 
+func TestErrorAppend(t *testing.T) {
+	e := &Error{Severity: "ERROR", Code: "0A000", Message: "m", Detail: "d", Hint: "h", Routine: "r"}
+	if got := string(e.Append(nil)[HeaderLen:]); got != "SERROR\x00VERROR\x00C0A000\x00Mm\x00Dd\x00Hh\x00Rr\x00\x00" {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestErrorFields(t *testing.T) {
 	body := []byte("SFEHLER\x00VERROR\x00C42P05\x00Mgone \"x\"\x00\x00")
 	for code, want := range map[byte]string{'S': "FEHLER", 'V': "ERROR", 'C': "42P05", 'M': "gone \"x\"", 'D': ""} {

@@ -2,12 +2,15 @@ package drivers
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,17 +22,37 @@ import (
 const (
 	user     = "app"
 	password = "app-secret"
-	database = "smoke"
-	// servers is how many PostgreSQL connections pgpoold has for the drivers.
-	servers = 5
 	// patience guards against hanging; nothing is asserted about time.
 	patience = 5 * time.Minute
+	// lanes is how many drivers run at the same time.
+	lanes = 2
 )
+
+// A scale says how much the drivers do.
+type scale struct {
+	servers  int // PostgreSQL connections that pgpoold has for a driver
+	tasks    int // of the concurrent scenario
+	duration time.Duration
+}
+
+var (
+	short = scale{servers: 5, tasks: 50, duration: time.Second}
+	long  = scale{servers: 20, tasks: 200, duration: 20 * time.Second}
+)
+
+// scaleOf is the long form where PGPOOLD_DRIVERS=long asks for it.
+func scaleOf() scale {
+	if os.Getenv("PGPOOLD_DRIVERS") == "long" {
+		return long
+	}
+	return short
+}
 
 func TestMain(m *testing.M) { os.Exit(postgres.Main(m)) }
 
 // programArgs are what every driver's program is told.
 type programArgs struct {
+	driver     string // where a program has several
 	dsn        string
 	schema     string
 	tasks      int
@@ -40,104 +63,156 @@ type programArgs struct {
 
 func (a programArgs) flags() []string {
 	return []string{
-		"--dsn", a.dsn, "--schema", a.schema, "--tasks", strconv.Itoa(a.tasks),
+		"--driver", a.driver, "--dsn", a.dsn, "--schema", a.schema, "--tasks", strconv.Itoa(a.tasks),
 		"--seconds", strconv.FormatFloat(a.duration.Seconds(), 'f', -1, 64), "--statements", strconv.Itoa(a.statements),
 		"--limit", strconv.FormatFloat(a.limit.Seconds(), 'f', -1, 64),
 	}
 }
 
-// A driver can run all the scenarios it lists.
+// A driver can run the scenarios it lists.
 type driver struct {
-	name      string
+	name      string // of its test
+	title     string // in docs/drivers.md
+	manifest  string
+	packages  []string // of the manifest, whose versions the table shows
 	scenarios []string
+	// lacks are scenarios that the driver's programs cannot have, differs those
+	// that are not the same through pgpoold, each with the reason.
+	lacks, differs map[string]string
 	// run is called once directly and once through pgpoold. It skips the test
 	// where the driver is not installed.
-	run func(ctx context.Context, t *testing.T, c *postgres.Cluster, args programArgs) ([]line, error)
+	run func(ctx context.Context, t *testing.T, l *lane, args programArgs) ([]line, error)
 }
 
-var drivers = []driver{
-	{"pgx", scenarios, func(ctx context.Context, _ *testing.T, _ *postgres.Cluster, args programArgs) ([]line, error) {
-		return runPgx(ctx, args)
-	}},
-	{"asyncpg", scenarios, func(ctx context.Context, t *testing.T, _ *postgres.Cluster, args programArgs) ([]line, error) {
-		return runProgram(ctx, t, toolchain.Python(t), "smoke_asyncpg.py", "python", args)
-	}},
-	{"psycopg", scenarios, func(ctx context.Context, t *testing.T, _ *postgres.Cluster, args programArgs) ([]line, error) {
-		return runProgram(ctx, t, toolchain.Python(t), "smoke_psycopg.py", "python", args)
-	}},
-	{"node-postgres", scenarios, func(ctx context.Context, t *testing.T, _ *postgres.Cluster, args programArgs) ([]line, error) {
-		return runProgram(ctx, t, toolchain.Node(t), "smoke.js", "node", args)
-	}},
-	{"psql", psqlScenarios, runPsql},
-	{"pgbench", pgbenchScenarios, runPgbench},
+// ownScenarios tells whether the driver has a list of its own.
+func (d driver) ownScenarios() bool { return !slices.Equal(d.scenarios, scenarios) }
+
+// reason is why a scenario's cell of the table is not "equal", or "".
+func (d driver) reason(scenario string) string {
+	return cmp.Or(d.lacks[scenario], d.differs[scenario])
 }
+
+// version is what the table says of the driver's packages.
+func (d driver) version(t *testing.T) string {
+	if d.manifest == machinesManifest {
+		return "PostgreSQL's"
+	}
+	var versions []string
+	for _, pkg := range d.packages {
+		versions = append(versions, version(t, d.manifest, pkg))
+	}
+	return strings.Join(versions, ", ")
+}
+
+// A lane has a database, and a pgpoold in front of it, for one driver at a
+// time.
+type lane struct {
+	cluster          *postgres.Cluster
+	database, schema string
+	pool             *pooled.Pgpoold
+}
+
+func (l *lane) direct() string { return l.cluster.DSN(user+":"+password, l.database) }
 
 // TestDrivers runs every driver's scenarios directly and through pgpoold and
 // compares the results.
 func TestDrivers(t *testing.T) {
 	postgres.RequireFull(t)
-	cluster := startCluster(t)
-	pool := pooled.Start(t, pooled.Options{
-		DSN:      cluster.DSN(user+":"+password, database),
-		PoolSize: servers, MinPoolSize: servers, RoundRobin: true,
-	})
+	size := scaleOf()
+	cluster := startCluster(t, lanes*(size.tasks+2*size.servers)+50)
+	free := make(chan *lane, lanes)
+	for n := range lanes {
+		free <- startLane(t, cluster, n+1, size.servers)
+	}
 	for _, d := range drivers {
 		t.Run(d.name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), patience)
-			defer cancel()
-			args := programArgs{schema: "smoke", tasks: 50, duration: 3 * time.Second, statements: 300, limit: time.Minute}
-			run := func(dsn string) []line {
-				prepareSchema(t, cluster, args.schema)
-				args.dsn = dsn
-				lines, err := d.run(ctx, t, cluster, args)
-				if err != nil {
-					t.Fatalf("%s: %v", d.name, err)
-				}
-				return lines
-			}
-			direct := run(cluster.DSN(user+":"+password, database))
-			for _, difference := range compare(d.scenarios, direct, run(pool.DSN())) {
-				if why := unhealed[difference.scenario]; why != "" && difference.inResult {
-					t.Logf("%s\n known: %s", difference.text, why)
-					continue
-				}
-				t.Error(difference.text)
-			}
-			expectIdle(t, cluster)
+			t.Parallel()
+			l := <-free
+			defer func() { free <- l }()
+			l.compare(t, d, programArgs{
+				driver: d.name, schema: l.schema, tasks: size.tasks, duration: size.duration, statements: 1000, limit: time.Minute,
+			})
 		})
 	}
 }
 
-// startCluster starts PostgreSQL with the role and the database that the
-// drivers use. Passwords are checked.
-func startCluster(t *testing.T) *postgres.Cluster {
+// startLane makes the n-th lane.
+func startLane(t *testing.T, cluster *postgres.Cluster, n, servers int) *lane {
+	t.Helper()
+	l := &lane{cluster: cluster, database: fmt.Sprintf("smoke%d", n), schema: fmt.Sprintf("smoke%d", n)}
+	err := cluster.Exec(t.Context(), postgres.Superuser, fmt.Sprintf(`CREATE DATABASE %s OWNER %s`, l.database, user))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.pool = pooled.Start(t, pooled.Options{DSN: l.direct(), PoolSize: servers, MinPoolSize: servers, RoundRobin: true})
+	return l
+}
+
+// compare runs a driver both ways.
+func (l *lane) compare(t *testing.T, d driver, args programArgs) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	run := func(dsn string) []line {
+		l.prepareSchema(t)
+		args.dsn = dsn
+		began := time.Now()
+		lines, err := d.run(ctx, t, l, args)
+		if err != nil {
+			t.Fatalf("%s: %v", d.name, err)
+		}
+		t.Logf("%d scenarios in %s", len(lines), time.Since(began).Round(time.Millisecond))
+		return lines
+	}
+	direct := run(l.direct())
+	pooled := run(l.pool.DSN())
+	wanted := slices.DeleteFunc(slices.Clone(d.scenarios), func(s string) bool { return d.lacks[s] != "" })
+	for s := range byScenario(pooled) {
+		if !slices.Contains(wanted, s) {
+			t.Errorf("%s: shown, but the table says: %s", s, d.lacks[s])
+		}
+	}
+	unequal := make(map[string]bool)
+	for _, difference := range compare(wanted, direct, pooled) {
+		if why := d.differs[difference.scenario]; why != "" && difference.known {
+			unequal[difference.scenario] = true
+			t.Logf("%s\n known: %s", difference.text, why)
+			continue
+		}
+		t.Error(difference.text)
+	}
+	for s, why := range d.differs {
+		if !unequal[s] {
+			t.Errorf("%s is equal: the table says %q", s, why)
+		}
+	}
+	l.expectIdle(t)
+}
+
+// startCluster starts PostgreSQL with the role that the drivers use. Passwords are checked.
+func startCluster(t *testing.T, connections int) *postgres.Cluster {
 	t.Helper()
 	cluster := postgres.StartForTest(t, postgres.Config{
-		MaxConnections: 100,
+		MaxConnections: connections,
 		Password:       "super-secret",
 		Settings:       map[string]string{"max_prepared_transactions": "10"},
 	})
-	for _, sql := range []string{
-		fmt.Sprintf(`CREATE ROLE %s LOGIN PASSWORD '%s'`, user, password),
-		fmt.Sprintf(`CREATE DATABASE %s OWNER %s`, database, user),
-	} {
-		if err := cluster.Exec(t.Context(), postgres.Superuser, sql); err != nil {
-			t.Fatal(err)
-		}
+	if err := cluster.Exec(t.Context(), postgres.Superuser, fmt.Sprintf(`CREATE ROLE %s LOGIN PASSWORD '%s'`, user, password)); err != nil {
+		t.Fatal(err)
 	}
 	return cluster
 }
 
 // prepareSchema makes the tables of setup.sql anew.
-func prepareSchema(t *testing.T, cluster *postgres.Cluster, schema string) {
+func (l *lane) prepareSchema(t *testing.T) {
 	t.Helper()
 	setup, err := os.ReadFile("setup.sql")
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = cluster.Exec(t.Context(), database, fmt.Sprintf(
+	err = l.cluster.Exec(t.Context(), l.database, fmt.Sprintf(
 		`SET client_min_messages = warning; DROP SCHEMA IF EXISTS %[1]s CASCADE; SET ROLE %[2]s;
-		CREATE SCHEMA %[1]s; SET search_path = %[1]s; %[3]s`, schema, user, setup))
+		CREATE SCHEMA %[1]s; SET search_path = %[1]s; %[3]s`, l.schema, user, setup))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,9 +220,10 @@ func prepareSchema(t *testing.T, cluster *postgres.Cluster, schema string) {
 
 // runProgram runs a driver's program. What it writes on standard error is shown
 // when it fails.
-func runProgram(ctx context.Context, t *testing.T, interpreter, program, dir string, args programArgs) ([]line, error) {
+func runProgram(ctx context.Context, t *testing.T, dir string, args programArgs, command ...string) ([]line, error) {
 	t.Helper()
-	cmd := exec.CommandContext(ctx, interpreter, append([]string{program}, args.flags()...)...)
+	program := command[len(command)-1]
+	cmd := exec.CommandContext(ctx, command[0], append(command[1:], args.flags()...)...)
 	cmd.Dir = filepath.Join(toolchain.Root(t), "test", "drivers", dir)
 	cmd.Env = append(os.Environ(), "PYTHONDONTWRITEBYTECODE=1", "NODE_NO_WARNINGS=1")
 	var stderr bytes.Buffer
@@ -165,12 +241,12 @@ func runProgram(ctx context.Context, t *testing.T, interpreter, program, dir str
 // expectIdle waits until PostgreSQL has nothing left of what a driver did: no
 // open transaction and no running query. What is left is ended, so that the
 // next driver is not blamed for it.
-func expectIdle(t *testing.T, cluster *postgres.Cluster) {
+func (l *lane) expectIdle(t *testing.T) {
 	t.Helper()
-	const left = ` FROM pg_stat_activity WHERE usename = '` + user + `' AND state <> 'idle'`
+	const left = ` FROM pg_stat_activity WHERE datname = current_database() AND usename = '` + user + `' AND state <> 'idle'`
 	deadline := time.Now().Add(time.Minute)
 	for {
-		busy, err := cluster.Query(t.Context(), database, "SELECT pid, state, query"+left)
+		busy, err := l.cluster.Query(t.Context(), l.database, "SELECT pid, state, query"+left)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -179,7 +255,7 @@ func expectIdle(t *testing.T, cluster *postgres.Cluster) {
 		}
 		if time.Now().After(deadline) {
 			t.Errorf("left behind: %q", busy)
-			if err := cluster.Exec(t.Context(), database, "SELECT pg_terminate_backend(pid)"+left); err != nil {
+			if err := l.cluster.Exec(t.Context(), l.database, "SELECT pg_terminate_backend(pid)"+left); err != nil {
 				t.Fatal(err)
 			}
 			return

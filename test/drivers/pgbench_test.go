@@ -11,7 +11,6 @@ import (
 	"testing"
 
 	"pgpoold/test/drivers/toolchain"
-	"pgpoold/test/postgres"
 )
 
 // pgbenchScenarios are the initialization and, in each query mode, the
@@ -34,8 +33,8 @@ const (
 	pgbenchTransactions = "50"
 )
 
-func runPgbench(ctx context.Context, t *testing.T, c *postgres.Cluster, args programArgs) ([]line, error) {
-	install := c.Install()
+func runPgbench(ctx context.Context, t *testing.T, l *lane, args programArgs) ([]line, error) {
+	install := l.cluster.Install()
 	pgbench, err := install.Tool("pgbench")
 	if err != nil {
 		pgbench = toolchain.Program(t, "pgbench")
@@ -75,7 +74,7 @@ func runPgbench(ctx context.Context, t *testing.T, c *postgres.Cluster, args pro
 		}
 		result["counts"] = pgbenchCounts.FindAllString(result["output"].(string), -1)
 		delete(result, "output") // it has times in it
-		result["sums"], err = c.Query(ctx, database, fmt.Sprintf(`
+		result["sums"], err = l.cluster.Query(ctx, l.database, fmt.Sprintf(`
 			SELECT (SELECT count(*) FROM %[1]s.pgbench_accounts), (SELECT count(*) FROM %[1]s.pgbench_history),
 				a = b AND b = t AND t = h
 			FROM (SELECT (SELECT sum(abalance) FROM %[1]s.pgbench_accounts) AS a,

@@ -132,7 +132,7 @@ func pgxPrepared(ctx context.Context, r *pgxRun) (any, error) {
 	}
 	var answers int
 	wrong := []any{}
-	for turn := range 4 {
+	for turn := range 2 {
 		for i := range r.statements {
 			if i%7 == 0 { // clients that take turns in step would meet the same server each time
 				tag(ctx, conns[0], "SELECT 1")
@@ -219,18 +219,15 @@ func pgxDDL(ctx context.Context, r *pgxRun) (any, error) {
 	changes, reads, fresh := conns[0], conns[1], conns[2]
 	table := r.schema + ".changed"
 	query := "SELECT * FROM " + table
-	stale := object{"sqlstate": "0A000", "message": "cached plan must not change result type", "severity": "ERROR"}
-	renewed := [][]any{{1, 2}}
 	result := object{"made": []any{
 		tag(ctx, changes, "CREATE TABLE "+table+" (a int)"),
 		tag(ctx, changes, "INSERT INTO "+table+" VALUES (1)"),
 	}}
 	result["before"] = []any{rows(ctx, reads, query), rows(ctx, reads, query)}
 	result["changed"] = tag(ctx, changes, "ALTER TABLE "+table+" ADD COLUMN b int DEFAULT 2")
-	// PostgreSQL refuses the old plan, and pgx prepares anew after that; a server that had no plan yet
-	// answers with the new rows.
-	result["after"] = asAllowed(rows(ctx, reads, query), renewed, stale)
-	result["once more"] = asAllowed(rows(ctx, reads, query), renewed)
+	// PostgreSQL refuses the old plan, and pgx prepares anew after that.
+	result["after"] = rows(ctx, reads, query)
+	result["once more"] = rows(ctx, reads, query)
 	err = pgx.BeginFunc(ctx, fresh, func(tx pgx.Tx) error {
 		result["fresh"] = rows(ctx, tx, query)
 		return nil

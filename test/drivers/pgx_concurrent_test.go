@@ -34,14 +34,9 @@ var errUnwanted = errors.New("unwanted")
 
 func (r *pgxRun) task(ctx context.Context, number int, deadline time.Time) error {
 	zone := fmt.Sprintf("Etc/GMT+%d", number%12)
-	modes := []pgx.QueryExecMode{
-		pgx.QueryExecModeCacheStatement, pgx.QueryExecModeCacheDescribe, pgx.QueryExecModeDescribeExec,
-		pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol,
-	}
 	conn, err := r.open(ctx, func(c *pgx.ConnConfig) {
 		c.RuntimeParams["application_name"] = fmt.Sprintf("task %d", number)
 		c.RuntimeParams["TimeZone"] = zone
-		c.DefaultQueryExecMode = modes[number%len(modes)]
 	})
 	if err != nil {
 		return fmt.Errorf("task %d: %w", number, err)

@@ -15,14 +15,15 @@ import (
 // A pgxRun is one run of pgx's scenarios.
 type pgxRun struct {
 	programArgs
+	mode     pgx.QueryExecMode
 	mu       sync.Mutex
 	backends map[any]map[uint32]bool // by client; mu
 }
 
 type object = map[string]any
 
-// runPgx runs every scenario.
-func runPgx(ctx context.Context, args programArgs) ([]line, error) {
+// runPgx runs every scenario with this query exec mode as the default.
+func runPgx(ctx context.Context, mode pgx.QueryExecMode, args programArgs) ([]line, error) {
 	var lines []line
 	for _, scenario := range []struct {
 		name string
@@ -30,9 +31,9 @@ func runPgx(ctx context.Context, args programArgs) ([]line, error) {
 	}{
 		{"connect", pgxConnect}, {"types", pgxTypes}, {"prepared", pgxPrepared}, {"ddl", pgxDDL},
 		{"transaction", pgxTransaction}, {"cursor", pgxCursor}, {"copy", pgxCopy}, {"cancel", pgxCancel},
-		{"timeout", pgxTimeout}, {"pipeline", pgxPipeline}, {"settings", pgxSettings}, {"concurrent", pgxConcurrent},
+		{"timeout", pgxTimeout}, {"notices", pgxNotices}, {"pipeline", pgxPipeline}, {"settings", pgxSettings}, {"concurrent", pgxConcurrent},
 	} {
-		r := &pgxRun{programArgs: args, backends: make(map[any]map[uint32]bool)}
+		r := &pgxRun{programArgs: args, mode: mode, backends: make(map[any]map[uint32]bool)}
 		limited, cancel := context.WithTimeout(ctx, args.limit)
 		result, err := scenario.run(limited, r)
 		cancel()
@@ -70,6 +71,7 @@ func (r *pgxRun) open(ctx context.Context, change func(*pgx.ConnConfig)) (*pgx.C
 	if err != nil {
 		return nil, err
 	}
+	config.DefaultQueryExecMode = r.mode
 	if change != nil {
 		change(config)
 	}
@@ -144,17 +146,6 @@ func failure(err error) any {
 	default:
 		return object{"error": err.Error()}
 	}
-}
-
-// asAllowed hides which of several answers, all of them right, was given.
-func asAllowed(got any, allowed ...any) any {
-	text, _ := json.Marshal(got)
-	for _, one := range allowed {
-		if want, _ := json.Marshal(one); string(text) == string(want) {
-			return "as allowed"
-		}
-	}
-	return got
 }
 
 // running waits until a query with this marker runs on a server.

@@ -14,15 +14,14 @@ import (
 	"time"
 
 	"pgpoold/test/drivers/toolchain"
-	"pgpoold/test/postgres"
 )
 
 // psqlScenarios are the scripts of test/drivers/sql, whose whole output is the
 // result, and what psql does at an interrupt.
 var psqlScenarios = []string{"query", "transaction", "cursor", "copy", "set", "state", "cancel"}
 
-func runPsql(ctx context.Context, t *testing.T, c *postgres.Cluster, args programArgs) ([]line, error) {
-	install := c.Install()
+func runPsql(ctx context.Context, t *testing.T, l *lane, args programArgs) ([]line, error) {
+	install := l.cluster.Install()
 	psql, err := install.Tool("psql")
 	if err != nil {
 		psql = toolchain.Program(t, "psql")
@@ -31,7 +30,7 @@ func runPsql(ctx context.Context, t *testing.T, c *postgres.Cluster, args progra
 	for _, scenario := range psqlScenarios {
 		var result any
 		if scenario == "cancel" {
-			result, err = psqlCancel(ctx, t, c, psql, args)
+			result, err = psqlCancel(ctx, t, l, psql, args)
 		} else {
 			var script *os.File
 			script, err = os.Open(filepath.Join("sql", scenario+".sql"))
@@ -75,7 +74,7 @@ func output(cmd *exec.Cmd, run func() error) (any, error) {
 }
 
 // psqlCancel interrupts psql in a long query, as Ctrl-C does.
-func psqlCancel(ctx context.Context, t *testing.T, c *postgres.Cluster, psql string, args programArgs) (any, error) {
+func psqlCancel(ctx context.Context, t *testing.T, l *lane, psql string, args programArgs) (any, error) {
 	t.Helper()
 	cmd := psqlCommand(ctx, psql, args)
 	cmd.Stdin = bytes.NewBufferString("SELECT 1;\nSELECT pg_sleep(600) /* psql cancel */;\nSELECT 2;\n")
@@ -83,7 +82,7 @@ func psqlCancel(ctx context.Context, t *testing.T, c *postgres.Cluster, psql str
 		if err := cmd.Start(); err != nil {
 			return err
 		}
-		err := waitFor(ctx, c, "psql cancel")
+		err := waitFor(ctx, l, "psql cancel")
 		if err == nil {
 			err = cmd.Process.Signal(syscall.SIGINT)
 		}
@@ -92,9 +91,9 @@ func psqlCancel(ctx context.Context, t *testing.T, c *postgres.Cluster, psql str
 }
 
 // waitFor waits until a query with this marker runs.
-func waitFor(ctx context.Context, c *postgres.Cluster, marker string) error {
+func waitFor(ctx context.Context, l *lane, marker string) error {
 	for {
-		found, err := c.Query(ctx, database, `SELECT pid FROM pg_stat_activity
+		found, err := l.cluster.Query(ctx, l.database, `SELECT pid FROM pg_stat_activity
 			WHERE state = 'active' AND pid <> pg_backend_pid() AND query LIKE '%`+marker+`%'`)
 		if err != nil || len(found) > 0 {
 			return err

@@ -3,6 +3,7 @@ package pooling_test
 import (
 	"context"
 	"crypto/tls"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -70,6 +71,53 @@ func TestCancel(t *testing.T) {
 	if client.pid < 1<<22 || other.pid < 1<<22 {
 		t.Errorf("PIDs %d and %d may be those of real processes", client.pid, other.pid)
 	}
+}
+
+// TestCancelOverTLS: the connection of a cancel request ends as TLS wants it,
+// with a close_notify. libpq takes the request for failed otherwise.
+func TestCancelOverTLS(t *testing.T) {
+	p, c, db := start(t, 1)
+	client := login(t, p.Addr(), "app", db)
+	client.send(sql("select pg_sleep(300)"))
+	running(t, c, db, "pg_sleep")
+	plain, err := net.Dial("tcp", p.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer plain.Close()
+	nc := &recorder{Conn: plain}
+	if _, err := requestTLS(nc); err != nil {
+		t.Fatal(err)
+	}
+	nc.read = nil
+	// In TLS 1.3 an alert looks like any record.
+	secure := tls.Client(nc, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12})
+	if err := cancelOver(secure, client.pid, client.key); err != nil {
+		t.Error(err)
+	}
+	const alert = 21
+	var last byte
+	for rest := nc.read; len(rest) >= 5; rest = rest[5+int(binary.BigEndian.Uint16(rest[3:])):] {
+		last = rest[0]
+	}
+	if last != alert {
+		t.Errorf("the last record is of type %d, want an alert", last)
+	}
+	if r := client.read(); r.code() != "57014" {
+		t.Errorf("got %s", r)
+	}
+}
+
+// A recorder keeps what was read.
+type recorder struct {
+	net.Conn
+	read []byte
+}
+
+func (r *recorder) Read(b []byte) (int, error) {
+	n, err := r.Conn.Read(b)
+	r.read = append(r.read, b[:n]...)
+	return n, err
 }
 
 // TestCancelIdle: a cancel that finds nothing to cancel hits nothing later.

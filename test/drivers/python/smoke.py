@@ -12,14 +12,16 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import threading
 import traceback
-from typing import Any, Awaitable, Callable
+from typing import Any, Awaitable, Callable, Union
 
 
 class Smoke:
     """One run of a driver program."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
+        self.driver: str = arguments.driver
         self.dsn: str = arguments.dsn
         self.schema: str = arguments.schema
         self.tasks: int = arguments.tasks
@@ -32,11 +34,13 @@ class Smoke:
         self.backends.setdefault(client, set()).add(pid)
 
 
-Scenario = Callable[[Smoke], Awaitable[Any]]
+# What a driver that knows no event loop does is a plain function.
+Scenario = Callable[[Smoke], Union[Awaitable[Any], Any]]
 
 
 def main(scenarios: "dict[str, Scenario]") -> int:
     parser = argparse.ArgumentParser(formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--driver", help="which of the program's drivers")
     parser.add_argument("--dsn", required=True)
     parser.add_argument("--schema", required=True, help="schema that holds the tables of setup.sql")
     parser.add_argument("--tasks", type=int, default=50, help="concurrent connections")
@@ -50,7 +54,10 @@ def main(scenarios: "dict[str, Scenario]") -> int:
             continue
         smoke = Smoke(arguments)
         try:
-            result = asyncio.run(limited(scenario(smoke), arguments.limit))
+            if asyncio.iscoroutinefunction(scenario):
+                result = asyncio.run(limited(scenario(smoke), arguments.limit))
+            else:
+                result = in_thread(scenario, smoke, arguments.limit)
         except Exception as error:
             traceback.print_exc()
             result = {"exception": type(error).__name__, "message": str(error)}
@@ -62,6 +69,27 @@ def main(scenarios: "dict[str, Scenario]") -> int:
         }
         print(json.dumps(line, default=str, ensure_ascii=False), flush=True)
     return 0
+
+
+def in_thread(scenario: Scenario, smoke: Smoke, seconds: float) -> Any:
+    """What a plain function returns, or an error where it hangs."""
+    done: list[Any] = []
+
+    def work() -> None:
+        try:
+            done.append((scenario(smoke), None))
+        except Exception as error:
+            done.append((None, error))
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not done:
+        raise TimeoutError("hangs")
+    result, error = done[0]
+    if error is not None:
+        raise error
+    return result
 
 
 async def limited(work: Awaitable[Any], seconds: float) -> Any:
@@ -95,9 +123,66 @@ def failure(error: BaseException) -> Any:
     return {"sqlstate": sqlstate, "message": message}
 
 
-STALE = {"sqlstate": "0A000", "message": "cached plan must not change result type"}
+# Raises a notice and a warning that carry a number.
+RAISES = """DO $$ BEGIN RAISE NOTICE 'first {0}';
+    RAISE WARNING 'second {0}' USING DETAIL = 'detail', HINT = 'hint', ERRCODE = '01P99'; END $$"""
 
 
-def either(got: Any, *allowed: Any) -> Any:
-    """"as allowed" where ``got`` is one of several answers that a pooler may rightly give."""
-    return "as allowed" if got in allowed else got
+def kind(error: BaseException) -> Any:
+    """The part of a synchronous driver's error that does not depend on the connection."""
+    error = getattr(error, "orig", None) or error.__cause__ or error
+    sqlstate = getattr(error, "pgcode", None)
+    if sqlstate is not None:
+        return {"sqlstate": sqlstate, "message": error.diag.message_primary}
+    return failure(error)
+
+
+def attempt(work: Callable[[], Any]) -> Any:
+    """What ``work`` returns, or the error PostgreSQL gave for it."""
+    try:
+        return work()
+    except Exception as error:
+        return kind(error)
+
+
+class Task:
+    """One of the threads of the concurrent scenario."""
+
+    def __init__(self, number: int, wrong: list[Any]) -> None:
+        self.number, self.wrong = number, wrong
+        self.zone, self.name = f"Etc/GMT+{number % 12}", f"task {number}"
+        self.committed = 0
+
+    def check(self, what: str, got: Any, want: Any) -> None:
+        if got != want:
+            self.wrong.append([what, self.number, got, want])
+
+
+def in_threads(s: Smoke, opens: Callable[[Task], "tuple[Callable[[int, int], None], Callable[[], None]]"]) -> Any:
+    """Run the tasks, each in a thread: ``opens`` returns what one does turn by turn, and what it does at its end."""
+    import time
+
+    deadline = time.monotonic() + s.seconds
+    wrong: list[Any] = []
+
+    def run(number: int) -> None:
+        try:
+            step, end = opens(Task(number, wrong))
+            turn = 0
+            while turn < 30 or time.monotonic() < deadline:
+                turn += 1
+                step((turn + number) % 6, turn)
+            end()
+        except Exception as error:
+            traceback.print_exc()
+            wrong.append([number, repr(error)])
+
+    threads = [threading.Thread(target=run, args=(number,), daemon=True) for number in range(s.tasks)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return {"tasks": len(threads), "wrong": wrong[:10]}
+
+
+DIVISION = {"sqlstate": "22012", "message": "division by zero"}

@@ -1,9 +1,10 @@
 // Package toolchain finds, and where it may, installs what the driver programs
-// run on: a Python interpreter with asyncpg and psycopg, Node.js with pg, and
-// PostgreSQL's own client programs.
+// run on: Python, Node.js, Java, Rust, C and Go with the packages that their
+// manifests pin, and PostgreSQL's own client programs.
 //
 // With INSTALL=1 in the environment missing packages are installed into
-// ignored folders of the working tree (test/.venv, test/drivers/node/node_modules)
+// ignored folders of the working tree (test/.venv, test/drivers/node/node_modules,
+// .cache/drivers)
 // and a failure to do so fails the test. Without it a test that needs them is
 // skipped, and says what is missing.
 package toolchain
@@ -26,7 +27,7 @@ func Python(tb testing.TB) string {
 	venv := filepath.Join(root, "test", ".venv")
 	install(tb, installation{
 		what:  "Python packages of test/drivers/python/requirements.txt",
-		wants: filepath.Join(root, "test", "drivers", "python", "requirements.txt"),
+		wants: []string{filepath.Join(root, "test", "drivers", "python", "requirements.txt")},
 		stamp: filepath.Join(venv, "installed"),
 		run: func() error {
 			python, err := exec.LookPath("python3")
@@ -49,16 +50,24 @@ func Node(tb testing.TB) string {
 	tb.Helper()
 	node := Program(tb, "node")
 	dir := filepath.Join(Root(tb), "test", "drivers", "node")
+	schema := filepath.Join(dir, "prisma", "schema.prisma")
 	install(tb, installation{
 		what:  "Node.js packages of test/drivers/node/package.json",
-		wants: filepath.Join(dir, "package.json"),
+		wants: []string{filepath.Join(dir, "package.json"), schema},
 		stamp: filepath.Join(dir, "node_modules", ".installed"),
 		run: func() error {
 			npm, err := exec.LookPath("npm")
 			if err != nil {
 				return err
 			}
-			return run(tb, dir, npm, "install", "--no-audit", "--no-fund", "--no-package-lock", "--loglevel=error")
+			// No scripts: Prisma's would fetch an engine, which its client does not need.
+			err = run(tb, dir, npm, "install", "--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts", "--loglevel=error")
+			if err != nil {
+				return err
+			}
+			// Prisma looks for its schema engine before it generates a client, and does not run it for that.
+			prisma := filepath.Join("node_modules", "prisma", "build", "index.js")
+			return run(tb, dir, "env", "CHECKPOINT_DISABLE=1", "PRISMA_SCHEMA_ENGINE_BINARY="+node, node, prisma, "generate", "--schema", schema)
 		},
 	})
 	return node
@@ -99,10 +108,11 @@ func Root(tb testing.TB) string {
 	}
 }
 
-// An installation is current when the stamp holds a copy of wants.
+// An installation is current when the stamp holds a copy of the files it is
+// made from.
 type installation struct {
 	what  string
-	wants string
+	wants []string
 	stamp string
 	run   func() error
 }
@@ -112,17 +122,21 @@ type installation struct {
 // them install while the others wait.
 func install(tb testing.TB, in installation) {
 	tb.Helper()
-	list, err := os.Open(in.wants)
+	list, err := os.Open(in.wants[0])
 	if err != nil {
 		tb.Fatal(err)
 	}
 	defer list.Close()
 	if err := unix.Flock(int(list.Fd()), unix.LOCK_EX); err != nil {
-		tb.Fatalf("lock %s: %v", in.wants, err)
+		tb.Fatalf("lock %s: %v", in.wants[0], err)
 	}
-	wants, err := os.ReadFile(in.wants)
-	if err != nil {
-		tb.Fatal(err)
+	var wants []byte
+	for _, file := range in.wants {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		wants = append(wants, text...)
 	}
 	if has, err := os.ReadFile(in.stamp); err == nil && bytes.Equal(has, wants) {
 		return
@@ -132,6 +146,9 @@ func install(tb testing.TB, in installation) {
 	}
 	if err := in.run(); err != nil {
 		tb.Fatalf("install %s: %v", in.what, err)
+	}
+	if err := os.MkdirAll(filepath.Dir(in.stamp), 0o755); err != nil {
+		tb.Fatal(err)
 	}
 	if err := os.WriteFile(in.stamp, wants, 0o644); err != nil {
 		tb.Fatal(err)
