@@ -26,9 +26,10 @@ var (
 		}
 		return wire.AppendReady(append(b, "K\x00\x00\x00\x0c\x00\x00\x00\x07\x00\x00\x00\x07"...), wire.TxIdle)
 	}()
-	cannedRow  = []byte("D\x00\x00\x00\x0b\x00\x01\x00\x00\x00\x011C\x00\x00\x00\x0dSELECT 1\x00")
-	cannedHead = []byte("T\x00\x00\x00\x1a\x00\x01a\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x17\x00\x04\xff\xff\xff\xff\x00\x00")
-	cannedDone = wire.AppendReady(nil, wire.TxIdle)
+	cannedRow    = []byte("D\x00\x00\x00\x0b\x00\x01\x00\x00\x00\x011C\x00\x00\x00\x0dSELECT 1\x00")
+	cannedHead   = []byte("T\x00\x00\x00\x1a\x00\x01a\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x17\x00\x04\xff\xff\xff\xff\x00\x00")
+	cannedParams = []byte("t\x00\x00\x00\x0a\x00\x01\x00\x00\x00\x19")
+	cannedDone   = wire.AppendReady(nil, wire.TxIdle)
 )
 
 func startCanned(t *testing.T) *canned {
@@ -81,6 +82,8 @@ func (c *canned) serve() {
 			switch typ {
 			case wire.MsgParse:
 				out = wire.AppendEmpty(out, wire.MsgParseComplete)
+			case wire.MsgDescribe:
+				out = append(append(out, cannedParams...), cannedHead...)
 			case wire.MsgBind:
 				out = wire.AppendEmpty(out, wire.MsgBindComplete)
 			case wire.MsgExecute:

@@ -355,7 +355,7 @@ func (f *feeder) query(b []byte, size int) progress {
 		found |= sqlscan.Untracked | sqlscan.Resets
 	}
 	e := wire.Entry{Msg: wire.MsgQuery}
-	if found&(sqlscan.Names|sqlscan.Lists) != 0 && n == size {
+	if found&naming != 0 && n == size {
 		p, refused := f.bring(bytes.TrimRight(sql, "\x00"), found, true)
 		if p != handled {
 			return p

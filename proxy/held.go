@@ -108,11 +108,12 @@ func (s *shelf) clear(table *statementTable) {
 	s.order.Init()
 }
 
-// named calls each with what the server holds, or will hold, under a name.
-func (s *shelf) named(name string, each func(*held)) {
+// named is what the server holds, or will hold, under a name.
+func (s *shelf) named(name string) (all []*held) {
 	for _, h := range s.m {
 		if h.st.name == name && (h.sure || h.doubted || h.pending > 0) {
-			each(h)
+			all = append(all, h)
 		}
 	}
+	return all
 }

@@ -180,8 +180,11 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 		return noSuchStatement, &replacement{client: string(text)}, handled
 	}
 	s.found |= st.found
-	if refused, p := f.using([]byte(st.body), st.found); refused != nil || p != handled {
-		return noSuchStatement, refused, p
+	f.name, f.held, f.found = nil, nil, st.found
+	if st.found&naming != 0 {
+		if refused, p := f.using([]byte(st.body)); refused != nil || p != handled {
+			return noSuchStatement, refused, p
+		}
 	}
 	if s.upstream {
 		// No statement outlives its batch there, so each batch brings its own.
@@ -217,14 +220,13 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 	return st.name, nil, handled
 }
 
-// using notes which text is being used, and brings what it names.
-func (f *feeder) using(body []byte, found sqlscan.Finding) (refused *replacement, p progress) {
-	f.name, f.held, f.found = nil, nil, found
-	if found&(sqlscan.Names|sqlscan.Lists) == 0 {
-		return nil, handled
-	}
+// naming are the findings about a text that names prepared statements.
+const naming = sqlscan.Names | sqlscan.Lists
+
+// using notes the text that is being used, and brings what it names.
+func (f *feeder) using(body []byte) (refused *replacement, p progress) {
 	f.text, _, _ = wire.CString(body)
-	p, e := f.bring(f.text, found, false)
+	p, e := f.bring(f.text, f.found, false)
 	if e != nil {
 		return &replacement{whole: e}, p
 	}
@@ -235,8 +237,11 @@ func (f *feeder) using(body []byte, found sqlscan.Finding) (refused *replacement
 func (f *feeder) useUnnamed(v *version) (server string, ref *replacement, p progress) {
 	s, l := f.s, f.l
 	s.found |= v.found
-	if refused, p := f.using(v.body, v.found); refused != nil || p != handled {
-		return noSuchStatement, refused, p
+	f.name, f.held, f.found = nil, nil, v.found
+	if v.found&naming != 0 {
+		if refused, p := f.using(v.body); refused != nil || p != handled {
+			return noSuchStatement, refused, p
+		}
 	}
 	if !l.holdsUnnamed(v.gen) {
 		if v.env != s.settings.parsing() && hasLiteral(v.body) {
@@ -425,11 +430,11 @@ func (f *feeder) vacate(h *held) {
 	if f.l.shelf.imitating == 0 {
 		return
 	}
-	f.l.shelf.named(h.st.name, func(other *held) {
+	for _, other := range f.l.shelf.named(h.st.name) {
 		if other != h {
 			f.closeOnce(other)
 		}
-	})
+	}
 }
 
 // noBatch is a batch that there never is.

@@ -50,7 +50,7 @@ func (l *link) unwarranted(body []byte) bool {
 		l.pool.epoch.Add(1)
 	}
 	h.doubt()
-	n.shape, n.untried = shape{}, false
+	n.shape, n.untried, n.adopt = shape{}, false, true
 	return true
 }
 

@@ -111,6 +111,12 @@ func (l *link) asked(d *described) {
 // same false if the shape is another one now.
 func (f *feeder) sameShape(e *name, st *statement) (same bool, p progress) {
 	l := f.l
+	if e.adopt && f.lacks(st) && l.ledger.Status() != wire.TxFailed {
+		e.adopt = false
+		f.ensure(st)
+		f.ask(st.name, &described{held: l.shelf.m[st], name: e, ours: true})
+		return true, handled
+	}
 	want := e.shape
 	if want == (shape{}) || e.pending > 0 || l.ledger.Status() == wire.TxFailed {
 		return true, handled

@@ -40,7 +40,7 @@ const carrier = serverNamePrefix + "carrier"
 // change one of the names, and an error if the text cannot be run as it is meant.
 func (f *feeder) bring(sql []byte, found sqlscan.Finding, alone bool) (progress, *wire.Error) {
 	s, l := f.s, f.l
-	if found&(sqlscan.Names|sqlscan.Lists) == 0 || s.upstream {
+	if found&naming == 0 || s.upstream {
 		return handled, nil
 	}
 	cmds := f.commands(sql)
@@ -51,8 +51,9 @@ func (f *feeder) bring(sql []byte, found sqlscan.Finding, alone bool) (progress,
 		return handled, nil // PostgreSQL refuses the text
 	}
 	b := bringer{f: f, alone: alone && !l.ledger.BatchOpen(), begin: f.atBegin()}
+	var refused *wire.Error
 	if found&sqlscan.Lists != 0 {
-		b.all()
+		refused = b.all()
 	}
 	seen := map[string]bool{}
 	for _, c := range cmds {
@@ -62,12 +63,14 @@ func (f *feeder) bring(sql []byte, found sqlscan.Finding, alone bool) (progress,
 		}
 		seen[text] = true
 		st, _ := s.names.lookup([]byte(text), s.batch)
-		if c.Kind == sqlscan.Prepare && st == nil && b.refused == nil {
-			b.refused = f.overLimit(c.To - c.From)
+		if e := b.name(text, st); e != nil {
+			refused = e
 		}
-		b.name(text, st)
+		if c.Kind == sqlscan.Prepare && st == nil && refused == nil {
+			refused = f.overLimit(c.To - c.From)
+		}
 	}
-	return handled, b.refused
+	return handled, refused
 }
 
 // ready reports whether no earlier batch may change what commands name.
@@ -104,38 +107,38 @@ func (f *feeder) commands(sql []byte) []sqlscan.Command {
 
 // bringer sends statements under clients' own names in front of one text.
 type bringer struct {
-	f       *feeder
-	alone   bool // as batches of their own
-	begin   bool // nothing of the session's has been sent since it was attached
-	refused *wire.Error
+	f     *feeder
+	alone bool // as batches of their own
+	begin bool // nothing of the session's has been sent since it was attached
 }
 
-// name makes the server hold st under a name; st nil: nothing.
-func (b *bringer) name(text string, st *statement) {
+// name makes the server hold st under a name; st nil: nothing. It refuses what
+// would not mean there what it meant at its Parse.
+func (b *bringer) name(text string, st *statement) (refused *wire.Error) {
 	f := b.f
 	shelf := &f.l.shelf
 	var there *held
-	shelf.named(text, func(h *held) {
+	for _, h := range shelf.named(text) {
 		if h.st == st || st != nil && h.st.own && !st.own && h.st.body == st.body && h.st.env == st.env && h.epoch == f.l.pool.epoch.Load() {
 			there = h
 			shelf.get(h.st, &f.l.px.statements)
 		} else {
 			f.closeOnce(h)
 		}
-	})
+	}
 	switch {
 	case st == nil, there != nil && !f.lacks(there.st):
-		return
+		return nil
 	case there != nil:
 		f.closeHeld(there) // until it is known whether it is there
-		b.send(there.st)
+		return b.send(there.st)
 	case st.own:
-		b.send(st)
-	default:
-		own := f.l.px.statements.internOwn([]byte(st.body), st.env, st.found, text, false)
-		b.send(own)
-		f.l.px.statements.drop(own) // the server's list holds it
+		return b.send(st)
 	}
+	own := f.l.px.statements.internOwn([]byte(st.body), st.env, st.found, text, false)
+	refused = b.send(own)
+	f.l.px.statements.drop(own) // the server's list holds it
+	return refused
 }
 
 // closeOnce closes what has a name on the server that something else is to
@@ -150,17 +153,15 @@ func (f *feeder) closeOnce(h *held) {
 // protocol that names it.
 func (f *feeder) bringOwn(text []byte, st *statement) *wire.Error {
 	b := bringer{f: f, begin: f.atBegin()}
-	b.name(string(text), st)
-	return b.refused
+	return b.name(string(text), st)
 }
 
 // send sends a statement that has a client's own name.
-func (b *bringer) send(st *statement) {
+func (b *bringer) send(st *statement) (refused *wire.Error) {
 	f, s, l := b.f, b.f.s, b.f.l
 	frozen := st.env != s.settings.parsing() && hasLiteral([]byte(st.body))
 	if frozen && !b.begin {
-		b.refused = errOtherSettings
-		return
+		return errOtherSettings
 	}
 	h := l.shelf.get(st, &l.px.statements)
 	f.evict(h)
@@ -197,11 +198,12 @@ func (b *bringer) send(st *statement) {
 	if frozen {
 		f.fromEnv(st.env)
 	}
+	return nil
 }
 
 // all makes the server hold exactly the session's statements, under the
 // session's names, for a text that may list them.
-func (b *bringer) all() {
+func (b *bringer) all() (refused *wire.Error) {
 	s := b.f.s
 	for _, h := range b.f.l.shelf.m {
 		if h.st.own && s.names.m[h.st.name] != nil {
@@ -211,8 +213,11 @@ func (b *bringer) all() {
 	}
 	for text := range s.names.m {
 		st, _ := s.names.lookup([]byte(text), s.batch)
-		b.name(text, st)
+		if e := b.name(text, st); e != nil {
+			refused = e
+		}
 	}
+	return refused
 }
 
 // effects notes what a text that is being executed does to names.
@@ -270,10 +275,10 @@ func (l *link) deallocated(ref any) (known bool) {
 	if c == nil {
 		return false
 	}
-	l.shelf.named(c.name.text, func(h *held) {
+	for _, h := range l.shelf.named(c.name.text) {
 		h.sure, h.doubted = false, false
 		l.tidy(h)
-	})
+	}
 	l.changed(c, true)
 	return true
 }

@@ -176,6 +176,7 @@ type name struct {
 	shape   shape      // of cur's result when it was parsed; what a client may count on
 	untried bool       // cur's Parse was made up, and nothing has shown since that PostgreSQL would parse it so now
 	ddl     uint64     // the pool's at that time
+	adopt   bool       // shape is not known and is taken from the next Parse
 }
 
 // change is a Parse or Close of a client's name, as the ledger's Ref.
