@@ -186,7 +186,7 @@ func (lg *login) begin(st *wire.Startup, db *Database, user string, id identity)
 	if s.pool, err = px.poolFor(db, id, own.Size, repl, s.id); err != nil {
 		return err
 	}
-	start, refused := s.pool.start(set)
+	start, refused := s.pool.start(set, lg.sock.HungUp)
 	if refused != nil {
 		px.forgetPool(s)
 		return refused

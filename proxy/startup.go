@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"strings"
+	"time"
 
 	"pgpoold/backend"
 	"pgpoold/wire"
@@ -110,10 +111,11 @@ func plainName(s string) bool {
 }
 
 // start finds out what a client's startup parameters mean. A set that the
-// pool has not seen is tried on a server first.
-func (p *pool) start(set []setting) (*startup, *wire.Error) {
+// pool has not seen is tried on a server first; gone is asked, while the client
+// waits for one, whether it has left.
+func (p *pool) start(set []setting, gone func() bool) (*startup, *wire.Error) {
 	if p.opts.UpstreamPooler {
-		return p.startUpstream(set)
+		return p.startUpstream(set, gone)
 	}
 	app, rest := "", set[:0:0]
 	for _, s := range set {
@@ -123,7 +125,7 @@ func (p *pool) start(set []setting) (*startup, *wire.Error) {
 		}
 		rest = append(rest, s)
 	}
-	st, err := p.tried(newSettings(rest))
+	st, err := p.tried(newSettings(rest), gone)
 	if err != nil || app == "" {
 		return st, err
 	}
@@ -135,8 +137,8 @@ func (p *pool) start(set []setting) (*startup, *wire.Error) {
 
 // startUpstream is start for a server that is itself a pooler: nothing can be
 // brought to it, so only what it has anyway is admitted.
-func (p *pool) startUpstream(set []setting) (*startup, *wire.Error) {
-	st, err := p.tried(noSettings)
+func (p *pool) startUpstream(set []setting, gone func() bool) (*startup, *wire.Error) {
+	st, err := p.tried(noSettings, gone)
 	if err != nil {
 		return nil, err
 	}
@@ -173,23 +175,34 @@ func sameWord(server, client string) bool {
 // maxTries is how often startup parameters are tried whose trial was cancelled.
 const maxTries = 5
 
+// lookAfter is how often a client that waits for the trial of its startup
+// parameters is looked at.
+const lookAfter = 200 * time.Millisecond
+
 // wait returns a server for the trial of a set.
-func (p *pool) wait(set settings) (*backend.Server, error) {
+func (p *pool) wait(set settings, gone func() bool) (*backend.Server, error) {
 	w := &loginWaiter{came: make(chan *backend.Server, 1), failed: make(chan error, 1)}
 	ticket := &backend.Ticket{W: w, Label: set}
 	srv, err := p.servers.Acquire(ticket)
 	if srv != nil || err != nil {
 		return srv, err
 	}
-	select {
-	case srv = <-w.came:
-		return srv, nil
-	case err = <-w.failed:
-		return nil, err
-	case <-p.px.ctx.Done():
+	look := time.NewTicker(lookAfter)
+	defer look.Stop()
+	for left := false; !left; {
+		select {
+		case srv = <-w.came:
+			return srv, nil
+		case err = <-w.failed:
+			return nil, err
+		case <-p.px.ctx.Done():
+			left = true
+		case <-look.C:
+			left = gone()
+		}
 	}
 	if p.servers.Leave(ticket) {
-		return nil, errShutdown
+		return nil, errShutdown // or nobody hears it
 	}
 	select {
 	case srv = <-w.came:
@@ -200,7 +213,7 @@ func (p *pool) wait(set settings) (*backend.Server, error) {
 }
 
 // tried returns what the pool knows of a set, after trying it if need be.
-func (p *pool) tried(set settings) (*startup, *wire.Error) {
+func (p *pool) tried(set settings, gone func() bool) (*startup, *wire.Error) {
 	p.mu.Lock()
 	st := p.started[set]
 	p.mu.Unlock()
@@ -210,7 +223,7 @@ func (p *pool) tried(set settings) (*startup, *wire.Error) {
 	}
 	var refused *wire.Error
 	for range maxTries {
-		srv, err := p.wait(set)
+		srv, err := p.wait(set, gone)
 		if err != nil {
 			return nil, refusal(err, wire.SeverityFatal)
 		}

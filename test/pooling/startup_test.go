@@ -2,6 +2,7 @@ package pooling_test
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"strings"
 	"testing"
@@ -250,4 +251,33 @@ func TestReplayUnderTimeouts(t *testing.T) {
 			t.Fatalf("got %s", r)
 		}
 	}
+}
+
+// TestLeavingWhileStartupIsTried: a client that waits for a server to try its
+// startup parameters, and leaves, gives up its place in the queue.
+func TestLeavingWhileStartupIsTried(t *testing.T) {
+	p, _, db := start(t, 1)
+	a := login(t, p.Addr(), "app", db)
+	a.must("begin") // has the only server
+	nc, err := net.Dial("tcp", p.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newPeer(t, nc)
+	c.send(&pgproto3.StartupMessage{ProtocolVersion: 196608, Parameters: map[string]string{"user": "app", "database": db, "timezone": "Asia/Tokyo"}})
+	queued := func() bool { return p.Server().Snapshot().Pools[0].MaxWait > 0 }
+	eventually(t, func() string {
+		if !queued() {
+			return "nobody waits"
+		}
+		return ""
+	})
+	c.vanish()
+	eventually(t, func() string {
+		if queued() {
+			return "it still waits"
+		}
+		return ""
+	})
+	a.must("end")
 }

@@ -4,8 +4,11 @@ import "golang.org/x/sys/unix"
 
 // HungUp reports whether the peer has closed or reset the connection, also
 // while bytes that it sent before have not been read.
-func (c *Conn) HungUp() (gone bool) {
-	_ = c.sock.rc.Control(func(fd uintptr) {
+func (c *Conn) HungUp() (gone bool) { return c.sock.HungUp() }
+
+// HungUp is Conn's, for a socket that is not pumped yet.
+func (s *Socket) HungUp() (gone bool) {
+	_ = s.rc.Control(func(fd uintptr) {
 		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
 		n, err := unix.Poll(p, 0)
 		gone = err == nil && n > 0 && p[0].Revents != 0
