@@ -27,8 +27,9 @@ func (g *generator) cell(c wirescript.Cell) {
 	case wirescript.ColCopy:
 		g.send("Query %s", copyText)
 	case wirescript.ColCopyExt:
-		g.send("Parse - %s", copyText)
-		g.send("Bind - -")
+		g.send("Close S copying")
+		g.send("Parse copying %s", copyText)
+		g.send("Bind - copying")
 		g.send("Execute -")
 		g.send("Flush")
 	case wirescript.ColSkipped:

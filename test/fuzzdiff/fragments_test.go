@@ -228,15 +228,21 @@ func (g *generator) cursor() {
 	}
 }
 
-// copyData is the data of a COPY that has been asked for, up to its end.
-func (g *generator) copyData() {
+// copyData is the data of a COPY that has been asked for, up to its end. It
+// reports whether there are Syncs in it: who sends those to an Execute's COPY
+// sends another behind it, since nobody knows which of them are eaten.
+func (g *generator) copyData() (synced bool) {
 	for range g.r.IntN(4) {
 		switch {
-		case g.oneIn(8):
-			g.send("%s", pick(g, "Sync", "Flush"))
+		case g.oneIn(16):
+			g.send("Flush")
+		case g.oneIn(16):
+			g.send("Sync")
+			synced = true
 		case g.oneIn(12): // whether the COPY eats it is open
 			g.send(`CopyData "bad\n"`)
 			g.send("Sync")
+			synced = true
 		case g.oneIn(6):
 			g.send("CopyData %s", pick(g, `"bad\n"`, `"1\tx\ty\n"`, `"5\tforbidden\n"`, `"9"`))
 		case g.oneIn(12):
@@ -253,6 +259,7 @@ func (g *generator) copyData() {
 	} else {
 		g.send("CopyDone")
 	}
+	return synced
 }
 
 // copyIn is a COPY FROM STDIN, of a Query or of an Execute, with or without a
@@ -300,7 +307,7 @@ func (g *generator) copyIn() {
 	if wait {
 		g.settle()
 	}
-	g.copyData()
+	synced = g.copyData() || synced
 	g.bound = false
 	if synced || !g.oneIn(10) {
 		g.send("Sync")
@@ -331,7 +338,7 @@ func (g *generator) setting() {
 			"set datestyle = 'ISO, DMY'", "set intervalstyle = 'sql_standard'", "set client_encoding = 'LATIN1'", "set client_encoding = 'UTF8'",
 			"set local timezone = 'Europe/Berlin'", "select set_config('TimeZone', 'Asia/Tokyo', false)", "set timezone = 'Asia/Tokyo'; set datestyle = 'SQL, MDY'; select 1/0")
 	}
-	if !g.start && g.oneIn(8) {
+	if g.params == "" && g.oneIn(8) {
 		// With startup parameters it goes to the server's own start value, until
 		// the transaction has ended and the next one has not been sent yet.
 		text = pick(g, "set application_name to default", "reset all", "reset timezone")
@@ -413,7 +420,7 @@ func (g *generator) forget() {
 	} else {
 		g.send("Query %s", text)
 	}
-	if g.start && strings.HasPrefix(text, "discard all") {
+	if g.params != "" && strings.HasPrefix(text, "discard all") {
 		g.settle() // as in setting
 	}
 	clear(g.statements[:])
@@ -433,6 +440,7 @@ func (g *generator) malformed() {
 	case 4:
 		g.send(`Frame P "s1\x00select 1"`)
 	case 5:
+		g.send("Close S -") // PostgreSQL keeps the unnamed statement, since it does not see the Query's text
 		g.send(`Frame Q "select 1"`)
 		g.statements[0] = nil
 	default:

@@ -15,7 +15,6 @@ type generator struct {
 	eager float64 // how often it waits for its replies
 	sets  bool    // it changes what parsing reads, and has no literals in prepared texts
 
-	start      bool // it has startup parameters
 	inTx       bool
 	bound      bool     // this batch has made an unnamed portal
 	copying    bool     // there is a statement of this name
@@ -85,9 +84,7 @@ func (g *generator) login() {
 	}
 	params := []string{"application_name=fuzz", "TimeZone=Asia/Tokyo", `DateStyle="SQL, DMY"`, "IntervalStyle=iso_8601", "extra_float_digits=2", "client_encoding=utf-8"}
 	g.r.Shuffle(len(params), func(i, j int) { params[i], params[j] = params[j], params[i] })
-	g.start = true
-	g.line("open %s %s", g.name, strings.Join(params[:1+g.r.IntN(3)], " "))
-	g.line("%s< ... Z[I]", g.name)
+	g.params = strings.Join(params[:1+g.r.IntN(3)], " ")
 }
 
 // fragments writes n pieces of what clients do.
@@ -211,18 +208,20 @@ func (g *generator) preparable() *text {
 			text{"select $$dollars$$ as d, U&'d\\0061t\\+000061' as u", nil})
 	}
 	if g.oneIn(8) {
-		return &text{g.control(), nil}
+		return &text{g.control(false), nil}
 	}
 	return &all[g.r.IntN(len(all))]
 }
 
-// control is a command for the transaction, mostly one that suits.
-func (g *generator) control() string {
+// control is a command for the transaction, mostly one that suits. PostgreSQL
+// ends a connection that executes one for savepoints in a batch outside of a
+// transaction block, so these are for Query alone.
+func (g *generator) control(savepoints bool) string {
 	if !g.inTx && !g.oneIn(6) {
 		g.inTx = true
 		return pick(g, "begin", "begin", "begin isolation level repeatable read", "start transaction read only", "begin isolation level serializable")
 	}
-	if g.oneIn(2) {
+	if savepoints && g.oneIn(2) {
 		return pick(g, "savepoint sp", "savepoint sp", "rollback to sp", "release sp", "rollback to none")
 	}
 	if g.oneIn(8) {
@@ -248,7 +247,7 @@ func (g *generator) query() string {
 func (g *generator) command() string {
 	t := g.table()
 	if g.oneIn(5) {
-		return g.control()
+		return g.control(true)
 	}
 	return pick(g,
 		fmt.Sprintf("select %d as n, 'x' as t", g.r.IntN(100)),

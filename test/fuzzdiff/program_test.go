@@ -20,8 +20,9 @@ type program struct {
 // script is one client's part, line by line as in a wire script, without its
 // head.
 type script struct {
-	name  string // of the client: a, b, ...
-	lines []string
+	name   string // of the client: a, b, ...
+	params string // startup parameters
+	lines  []string
 }
 
 // functions are what the programs call, made once per database.
@@ -41,7 +42,10 @@ func (s *script) text(alone bool) string {
 	if alone {
 		fmt.Fprintf(&b, "setup %s\nsetup %s\n", functions, s.create())
 	}
-	fmt.Fprintf(&b, "setup delete from %s\n", s.table())
+	fmt.Fprintf(&b, "setup delete from %s\nopen %s %s\n", s.table(), s.name, s.params)
+	if s.params != "" {
+		fmt.Fprintf(&b, "%s< ... Z[I]\n", s.name)
+	}
 	for _, line := range s.lines {
 		b.WriteString(line)
 		b.WriteByte('\n')

@@ -2,6 +2,7 @@ package fuzzdiff
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 )
@@ -69,6 +70,13 @@ func (s *shrinker) shrink(p *program, kind string) (*program, difference) {
 			i++
 		}
 	}
+	for i := range p.clients {
+		q := *p
+		q.clients = slices.Clone(p.clients)
+		if q.clients[i].params = ""; p.clients[i].params != "" {
+			try(&q)
+		}
+	}
 	for shrunk := true; shrunk && time.Now().Before(s.deadline); {
 		shrunk = false
 		for i := range p.clients {
@@ -89,7 +97,7 @@ func (s *shrinker) shrink(p *program, kind string) (*program, difference) {
 // without is the program without n lines of a client.
 func without(p *program, client, at, n int) *program {
 	q := *p
-	q.clients = append([]script(nil), p.clients...)
+	q.clients = slices.Clone(p.clients)
 	lines := p.clients[client].lines
 	q.clients[client].lines = append(append([]string(nil), lines[:at]...), lines[at+n:]...)
 	return &q

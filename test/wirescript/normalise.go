@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"slices"
 	"sort"
+	"strings"
 )
 
 // Normalisation is one thing that may differ between two runs of a script.
@@ -58,7 +59,11 @@ func Normalisations() []Normalisation {
 		{
 			What:   "ErrorResponse after a Terminate inside COPY IN",
 			Reason: "PostgreSQL takes it as an unexpected message and says so to a client that has stopped listening; pgpoold ends the session",
-			drop:   func(t *tracker, m Message) bool { return t.leftCopy && m.Type == 'E' },
+			drop: func(t *tracker, m Message) bool {
+				// The tracker may not know yet that the COPY had begun.
+				t.leftCopy = t.leftCopy || t.left && m.Type == 'E' && strings.Contains(m.field('M'), "message type 0x58")
+				return t.leftCopy && m.Type == 'E'
+			},
 		},
 	}
 }

@@ -13,7 +13,8 @@ type tracker struct {
 	flushed bool   // and a Flush behind it
 	failed  bool   // and an ErrorResponse to it was read
 	cells   []Cell
-	// leftCopy: Terminate was sent while a COPY IN was open.
+	left    bool // Terminate was sent
+	// leftCopy: Terminate was sent in the middle of COPY data.
 	leftCopy bool
 }
 
@@ -46,6 +47,7 @@ func (t *tracker) extended(typ byte) bool {
 // send is called for each message before it is written.
 func (t *tracker) send(f frontend) {
 	s := sent{f.typ, f.row}
+	t.left = t.left || f.typ == 'X'
 	if f.row != "" && t.status != 0 {
 		t.cells = append(t.cells, Cell{f.row, t.column()})
 	}
