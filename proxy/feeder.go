@@ -377,7 +377,7 @@ func (f *feeder) query(b []byte, size int) progress {
 			e.Ref = unnamedChange{}
 		}
 	}
-	f.noteForgetting(sql)
+	f.noteForgetting(sql, found)
 	s.found |= found
 	l.ledger.Append(e)
 	l.unnamedOf = 0

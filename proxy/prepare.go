@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"slices"
 	"fmt"
 
 	"pgpoold/proxy/sqlscan"
@@ -37,7 +38,7 @@ func (f *feeder) parse(b []byte, size int) progress {
 	}
 	f.beginXact()
 	l.stats.clientParses++
-	f.noteForgetting(sql)
+	f.noteForgetting(sql, found)
 	if len(text) == 0 {
 		s.found |= found
 		l.setUnnamed(s.unnamed.begin(body, found, s.settings.parsing(), s.batch))
@@ -102,12 +103,15 @@ func (f *feeder) parse(b []byte, size int) progress {
 }
 
 // noteForgetting notes that a text forgets the session's names once it has
-// run.
-func (f *feeder) noteForgetting(sql []byte) {
-	switch firstWord(sql) {
-	case "deallocate", "discard":
+// run, wherever in it that stands.
+func (f *feeder) noteForgetting(sql []byte, found sqlscan.Finding) {
+	if found&sqlscan.ResetsAll != 0 { // perhaps DISCARD ALL
 		f.s.forgets = true
 	}
+	if found&sqlscan.Names == 0 || f.s.forgets {
+		return
+	}
+	f.s.forgets = slices.ContainsFunc(f.commands(bytes.TrimRight(sql, "\x00")), func(c sqlscan.Command) bool { return c.Kind == sqlscan.DeallocateAll })
 }
 
 // forgetting reports whether an earlier batch, which is not settled, may make
