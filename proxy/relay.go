@@ -223,8 +223,13 @@ func (l *link) deliver(out []byte) {
 	wake := s.blocked.Load()
 	if release {
 		l.detach()
-	} else if l.ledger.Ambiguous() && l.ledger.Len() == 0 && l.ledger.Status() == wire.TxIdle && !l.ledger.BatchOpen() {
-		l.probe()
+	} else if l.ledger.Len() == 0 && l.ledger.Status() == wire.TxIdle && !l.ledger.BatchOpen() && !l.half {
+		switch {
+		case l.ledger.Ambiguous():
+			l.probe()
+		case !l.known && s.start != noSettings && (s.pin != "" || s.mode == ModeSession):
+			l.returnToStart()
+		}
 	}
 	queued := !release && s.conn.Queued()
 	l.mu.Unlock()
@@ -240,6 +245,19 @@ func (l *link) deliver(out []byte) {
 	if queued {
 		_ = s.conn.Flushed()
 	}
+}
+
+// returnToStart follows a RESET of a session that keeps its server: there it
+// went to the server's start values, and the session's own are meant. What the
+// session has set and pgpoold does not know of stays.
+func (l *link) returnToStart() {
+	if l.pool.opts.UpstreamPooler {
+		return
+	}
+	to := l.sess.settings
+	l.unnamedOf = 0
+	l.ledger.Append(wire.Entry{Msg: wire.MsgQuery, Action: wire.Swallow, Ref: &replayRef{to}})
+	_ = l.srv.Conn.Write(wire.AppendQuery(nil, replay(noSettings, to, false, true)), false)
 }
 
 // probe settles whether a failed COPY has left a ReadyForQuery behind.

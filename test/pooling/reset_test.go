@@ -1,9 +1,12 @@
 package pooling_test
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"pgpoold/test/postgres"
 )
 
 // TestResetReturnsToStartup: RESET and its like return to what the client said
@@ -76,4 +79,29 @@ func TestResetReturnsToStartup(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestResetWhilePinned: RESET ALL and DISCARD ALL return to what the client
+// said at login also where its session keeps its server.
+func TestResetWhilePinned(t *testing.T) {
+	texts := []string{"set work_mem = '6MB'", "set timezone = 'CET'", "reset all", "show timezone", "show datestyle", "show work_mem", "show extra_float_digits",
+		"set work_mem = '7MB'", "reset timezone", "show timezone", "show work_mem", "discard all", "show timezone", "set timezone = 'utc'", "show timezone", "reset all", "show timezone"}
+	script := func(t *testing.T, open rvOpen) (lines []string) {
+		a := open("timezone", "Asia/Tokyo", "datestyle", "SQL, DMY", "extra_float_digits", "2")
+		a.query("prepare kept as select 1")
+		for _, text := range texts {
+			lines = append(lines, rvGist(a.query(text)))
+		}
+		return lines
+	}
+	t.Run("in transaction mode", func(t *testing.T) { rvSame(t, 1, nil, script) })
+	t.Run("in session mode", func(t *testing.T) {
+		c := postgres.ForTest(t)
+		db := newDB(t, c)
+		p := startYAML(t, fmt.Sprintf("databases: {%q: {dsn: %q, size: 1, mode: session}}\n", db, c.SuperDSN(db)))
+		through := func(addr string) []string {
+			return script(t, func(params ...string) *peer { return login(t, addr, postgres.Superuser, db, params...) })
+		}
+		rvEqual(t, through(p.Addr()), through(c.Addr()))
+	})
 }
