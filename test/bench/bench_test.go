@@ -154,7 +154,7 @@ func TestParseVersion(t *testing.T) {
 
 func TestPlan(t *testing.T) {
 	all, err := plan("", "", false)
-	if err != nil || len(all) != 15 {
+	if err != nil || len(all) != 23 {
 		t.Errorf("the whole table has %d points, %v", len(all), err)
 	}
 	quick, err := plan("", "", true)
@@ -167,10 +167,17 @@ func TestPlan(t *testing.T) {
 		}
 	}
 	some, err := plan("prepared", "8,32", true)
-	if err != nil || !slices.Equal(some, []point{{"prepared", 8}, {"prepared", 32}}) {
+	if err != nil || !slices.Equal(some, []point{{"prepared", 8, 0}, {"prepared", 32, 0}}) {
 		t.Errorf("got %v, %v", some, err)
 	}
-	for _, bad := range [][2]string{{"binary", ""}, {"", "0"}, {"", "x"}} {
+	deep, err := plan("extended/100", "1", false)
+	if err != nil || !slices.Equal(deep, []point{{"extended", 1, 100}}) {
+		t.Errorf("got %v, %v", deep, err)
+	}
+	if text := deep[0].script(); strings.Count(text, "SELECT abalance") != 100 || !strings.Contains(text, "\\startpipeline\n") {
+		t.Errorf("the pipeline is\n%s", text)
+	}
+	for _, bad := range [][2]string{{"simple/10", ""}, {"prepared/0", ""}, {"prepared/x", ""}, {"binary", ""}, {"", "0"}, {"", "x"}} {
 		if _, err := plan(bad[0], bad[1], false); err == nil {
 			t.Errorf("plan(%q) was accepted", bad)
 		}

@@ -39,7 +39,7 @@ type options struct {
 
 func main() {
 	var o options
-	flag.StringVar(&o.protocols, "protocols", "", "comma-separated subset of simple,extended,prepared")
+	flag.StringVar(&o.protocols, "protocols", "", "comma-separated subset of simple,extended,prepared; prepared/10 sends pipelines of 10 queries")
 	flag.StringVar(&o.clients, "clients", "", "comma-separated numbers of clients (default 1,8,32,200,1000)")
 	flag.StringVar(&o.targets, "targets", strings.Join([]string{nameDirect, namePgpoold, namePgbouncer, namePgbouncerB}, ","), "what to measure")
 	flag.IntVar(&o.rounds, "rounds", 0, "rounds per point (default 3)")
@@ -122,16 +122,32 @@ func run(ctx context.Context, o options) (err error) {
 // plan lists the points in the order in which they run.
 func plan(protocols, clients string, quick bool) ([]point, error) {
 	if protocols == "" && clients == "" && quick {
-		return []point{{"simple", 1}, {"simple", 32}, {"simple", 200}, {"prepared", 32}}, nil
+		return []point{{"simple", 1, 0}, {"simple", 32, 0}, {"simple", 200, 0}, {"prepared", 32, 0}, {"prepared", 32, 10}}, nil
 	}
 	if protocols == "" {
 		protocols = "simple,extended,prepared"
+		if clients == "" { // the pipelines have fewer rows
+			points, err := plan(protocols, "1,8,32,200,1000", false)
+			if err != nil {
+				return nil, err
+			}
+			pipelines, err := plan("extended/10,prepared/10,extended/100,prepared/100", "1,32", false)
+			return append(points, pipelines...), err
+		}
 	}
 	if clients == "" {
 		clients = "1,8,32,200,1000"
 	}
 	var points []point
-	for _, proto := range strings.Split(protocols, ",") {
+	for _, workload := range strings.Split(protocols, ",") {
+		proto, pipeline, _ := strings.Cut(workload, "/")
+		depth := 0
+		if pipeline != "" {
+			var err error
+			if depth, err = strconv.Atoi(pipeline); err != nil || depth < 1 || proto == "simple" {
+				return nil, fmt.Errorf("-protocols: %q: want extended/N or prepared/N, for pipelines of N queries", workload)
+			}
+		}
 		switch proto {
 		case "simple", "extended", "prepared":
 		default:
@@ -142,7 +158,7 @@ func plan(protocols, clients string, quick bool) ([]point, error) {
 			if err != nil || n < 1 {
 				return nil, fmt.Errorf("-clients: %q is no number of clients", c)
 			}
-			points = append(points, point{proto, n})
+			points = append(points, point{proto, n, depth})
 		}
 	}
 	return points, nil

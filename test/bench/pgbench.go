@@ -19,13 +19,38 @@ import (
 	"pgpoold/test/measure/process"
 )
 
-// A point of the table: a protocol and a number of clients.
+// A point of the table: a protocol, a number of clients, and how many queries
+// each of them sends at once.
 type point struct {
 	Protocol string // pgbench's --protocol: simple, extended, prepared
 	Clients  int
+	Depth    int // queries in a pipeline, which is one transaction; 0: one query, no pipeline
 }
 
-func (p point) String() string { return fmt.Sprintf("%s, %d clients", p.Protocol, p.Clients) }
+func (p point) String() string { return fmt.Sprintf("%s, %d clients", p.workload(), p.Clients) }
+
+// workload is what the table calls the protocol with its pipelines.
+func (p point) workload() string {
+	if p.Depth == 0 {
+		return p.Protocol
+	}
+	return fmt.Sprintf("%s, pipelines of %d", p.Protocol, p.Depth)
+}
+
+// script is pgbench's for a pipeline: its own -S, so many times. The query in
+// front of each client's first one is where pgbench prepares all statements,
+// which it cannot do inside of a pipeline.
+func (p point) script() string {
+	var b strings.Builder
+	b.WriteString("\\if :first\nSELECT 1;\n\\set first 0\n\\endif\n\\startpipeline\n")
+	for range p.Depth {
+		fmt.Fprintf(&b, "\\set aid random(1, %d)\nSELECT abalance FROM pgbench_accounts WHERE aid = :aid;\n", 100000*pgbenchScale)
+	}
+	b.WriteString("\\endpipeline\n")
+	return b.String()
+}
+
+func (p point) scriptName() string { return fmt.Sprintf("pipeline-%d.sql", p.Depth) }
 
 // result is what one run of pgbench showed between the end of its warm-up and
 // its last transaction.
@@ -55,13 +80,22 @@ func (r *runner) args(p point) []string {
 	if p.Clients == 1 {
 		jobs = "1"
 	}
-	return []string{"-n", "-S", "-M", p.Protocol, "-c", strconv.Itoa(p.Clients), "-j", jobs}
+	what := []string{"-S"}
+	if p.Depth > 0 {
+		what = []string{"-f", p.scriptName(), "-D", "first=1"}
+	}
+	return append(append([]string{"-n"}, what...), "-M", p.Protocol, "-c", strconv.Itoa(p.Clients), "-j", jobs)
 }
 
 // warm opens the proxy's servers and fills its caches. Of what it shows only
 // the time that connecting took is kept: pgbench's -T begins before it
 // connects, so the runs that count are made longer by that.
 func (r *runner) warm(ctx context.Context, t *target, p point) error {
+	if p.Depth > 0 {
+		if err := os.WriteFile(filepath.Join(r.dir, p.scriptName()), []byte(p.script()), 0o644); err != nil {
+			return err
+		}
+	}
 	out, err := r.exec(ctx, t, append(r.args(p), "-t", "20"))
 	if err != nil {
 		return err

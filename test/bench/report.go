@@ -42,12 +42,24 @@ func (r *report) markdown() string {
 	r.ratioTable(&b)
 	r.absoluteTable(&b)
 	fmt.Fprintf(&b, "\n### How it was run\n\n%d rounds, the targets one after the other within each round, in turning order. Every point begins with fresh proxies and an unmeasured run of 20 transactions per client.\n\n```\n%s\n```\n", r.Rounds, strings.Join(r.Commands, "\n"))
+	r.pipelines(&b)
 	for _, name := range []string{namePgpoold, namePgbouncer} {
 		if c, ok := r.Configs[name]; ok {
 			fmt.Fprintf(&b, "\n%s's configuration:\n\n```\n%s```\n", name, c)
 		}
 	}
 	return b.String()
+}
+
+// pipelines says what the scripts of the pipelined points are.
+func (r *report) pipelines(b *strings.Builder) {
+	for _, m := range r.Points {
+		if m.Point.Depth > 0 {
+			fmt.Fprintf(b, "\nA transaction of a pipelined row is one pipeline of so many queries. %s, shown for one query:\n\n```\n%s```\n",
+				m.Point.scriptName(), point{Depth: 1}.script())
+			return
+		}
+	}
 }
 
 func (r *report) ratioTable(b *strings.Builder) {
@@ -65,7 +77,7 @@ Aim: CPU per transaction and p99 at most 1.00. **✗** misses it; ✗~ misses it
 		po, pg, pgB := m.Rounds[namePgpoold], m.Rounds[namePgbouncer], m.Rounds[namePgbouncerB]
 		cpu, cpuAA := ratios(po, pg, cpuOf), ratios(pgB, pg, cpuOf)
 		p99, p99AA := ratios(po, pg, p99Of), ratios(pgB, pg, p99Of)
-		fmt.Fprintf(b, "| %s | %d | %s | %s | %s | %s | %s | %s | %s | %s |\n", m.Point.Protocol, m.Point.Clients,
+		fmt.Fprintf(b, "| %s | %d | %s | %s | %s | %s | %s | %s | %s | %s |\n", m.Point.workload(), m.Point.Clients,
 			ratioCell(cpu)+mark(cpu, cpuAA), ratioCell(cpuAA), ratioCell(p99)+mark(p99, p99AA), ratioCell(p99AA),
 			ratioCell(ratios(po, pg, p50Of)), ratioCell(ratios(po, pg, p999Of)), ratioCell(ratios(po, pg, tpsOf)), ratioCell(ratios(po, pg, rssOf)))
 	}
@@ -119,7 +131,7 @@ threads), the share of user time in brackets; latencies are pgbench's, per trans
 				mem = fmt.Sprintf("%.1f", over(rs, rssOf).Median/(1<<20))
 			}
 			tps := over(rs, tpsOf)
-			fmt.Fprintf(b, "| %s | %d | %s | %.0f (%.0f-%.0f) | %.0f | %.0f | %.0f | %s | %s | %.0f |\n", m.Point.Protocol, m.Point.Clients, name,
+			fmt.Fprintf(b, "| %s | %d | %s | %.0f (%.0f-%.0f) | %.0f | %.0f | %.0f | %s | %s | %.0f |\n", m.Point.workload(), m.Point.Clients, name,
 				tps.Median, tps.Min, tps.Max, over(rs, p50Of).Median, over(rs, p99Of).Median, over(rs, p999Of).Median, cpu, mem,
 				over(rs, func(r result) float64 { return float64(r.Transactions) }).Median)
 		}
