@@ -8,7 +8,7 @@ FUZZTIME ?= 30s
 export INSTALL ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-fast test-faults bench dist build fuzz lint need-go
+.PHONY: help run demo test test-fast test-faults test-mutants bench dist build fuzz fuzz-diff lint need-go
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ test-fast: need-go ## test with Go and PostgreSQL alone, in under two minutes
 test-faults: need-go ## cut, reset, stall and split at every place of every wire script (hours)
 	PGPOOLD_TEST=all $(GO) test -count=1 -timeout 12h ./test/conformance
 
+test-mutants: need-go ## bring defects back, one by one, and see which test fails
+	@$(GO) run ./test/mutants $(MUTANTS)
+
 bench: need-go ## measure beside PgBouncer, into docs/benchmarks.md
 	@$(GO) build -o bin/bench ./test/bench && exec bin/bench
 
@@ -42,6 +45,9 @@ build: need-go ## build bin/pgpoold
 
 fuzz: need-go ## run every fuzz target for FUZZTIME
 	@$(GO) build -o bin/prove ./test/prove && exec bin/prove -fuzz $(FUZZTIME)
+
+fuzz-diff: need-go ## compare random programs with PostgreSQL for FUZZTIME
+	PGPOOLD_FUZZDIFF=$(FUZZTIME) PGPOOLD_FUZZDIFF_SEED=$(or $(SEED),now) $(GO) test -count=1 -timeout 0 -run TestDifferential -v ./test/fuzzdiff
 
 lint: need-go ## gofmt, go vet and staticcheck
 	@$(GO) build -o bin/prove ./test/prove && exec bin/prove -lint

@@ -15,6 +15,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"pgpoold/test/harness"
 	"pgpoold/test/postgres"
 )
 
@@ -393,5 +394,50 @@ func TestCancelStorm(t *testing.T) {
 	t.Logf("%d queries, %d cancelled, %d of them wrongly", queries, len(hits), wrong)
 	if len(hits) < total/50 {
 		t.Errorf("only %d of %d cancels hit a query: the storm proves nothing", len(hits), total)
+	}
+}
+
+// TestCancelWaitsForTheReplay: as long as pgpoold has not heard that its own
+// Query is done, a cancel could hit that, and is not passed on.
+func TestCancelWaitsForTheReplay(t *testing.T) {
+	c := postgres.ForTest(t)
+	db := newDB(t, c)
+	m := rvBetween(t, c)
+	p := harness.Start(t, harness.Options{DSN: m.dsn(db), Size: 1, Lucky: true})
+	a, b := login(t, p.Addr(), "app", db), login(t, p.Addr(), "app", db)
+	a.must("set timezone = 'Asia/Tokyo'")
+	b.must("select 1") // takes the label away
+	answered, pass := make(chan struct{}, 1), make(chan struct{})
+	m.set(func() {
+		m.down = func(in []byte, write func([]byte)) bool {
+			select {
+			case answered <- struct{}{}:
+			default:
+			}
+			<-pass
+			write(in)
+			return false
+		}
+	})
+	a.send(sql("select pg_sleep(600)"))
+	<-answered
+	cancelled := make(chan error, 1)
+	go func() { cancelled <- cancelRequest(p.Addr(), a.pid, a.key) }()
+	eventually(t, func() string {
+		if p.Server().Snapshot().Totals.CancelRequests == 0 {
+			return "the cancel has not come"
+		}
+		return ""
+	})
+	time.Sleep(50 * time.Millisecond) // for one that does not wait; nothing depends on it
+	if n := p.Server().Snapshot().Totals.CancelsForwarded; n != 0 {
+		t.Errorf("%d cancels were passed on while the replay was under way", n)
+	}
+	close(pass)
+	if r := a.read(); r.code() != "57014" {
+		t.Errorf("the query got %s", r)
+	}
+	if err := <-cancelled; err != nil {
+		t.Error(err)
 	}
 }
