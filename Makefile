@@ -8,7 +8,7 @@ FUZZTIME ?= 30s
 export INSTALL ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-fast test-faults bench dist build fuzz lint need-go
+.PHONY: help run demo test test-fast test-faults test-drivers bench dist build fuzz lint need-go
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ test-fast: need-go ## test with Go and PostgreSQL alone, in under two minutes
 
 test-faults: need-go ## cut, reset, stall and split at every place of every wire script (hours)
 	PGPOOLD_TEST=all $(GO) test -count=1 -timeout 12h ./test/conformance
+
+test-drivers: need-go ## every driver with 200 tasks on 20 servers for 20 seconds
+	PGPOOLD_TEST=full PGPOOLD_DRIVERS=long $(GO) test -count=1 -timeout 2h -v ./test/drivers
 
 bench: need-go ## measure beside PgBouncer, into docs/benchmarks.md
 	@$(GO) build -o bin/bench ./test/bench && exec bin/bench

@@ -118,6 +118,11 @@ var drivers = []driver{
 		"notices": orm("GORM")["notices"],
 	}),
 	compiled("pgjdbc", "pgjdbc with HikariCP", javaManifest, toolchain.Java, "postgresql", "HikariCP").unlike("settings"),
+	compiled("tokio-postgres", "tokio-postgres", rustManifest, alone(toolchain.Rust), "tokio-postgres").unlike("settings"),
+	compiled("sqlx", "sqlx", rustManifest, alone(toolchain.Rust), "sqlx").unlike("settings").without(map[string]string{
+		"cancel":   "sqlx has no cancel: a query that nobody waits for any more goes on, and what is asked next waits for it",
+		"pipeline": "sqlx sends one query and waits for its answer; it has nothing to pipeline with",
+	}),
 	{name: "psql", title: "psql", scenarios: psqlScenarios, run: runPsql},
 	{name: "pgbench", title: "pgbench", scenarios: pgbenchScenarios, run: runPgbench},
 }

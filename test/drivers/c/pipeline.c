@@ -296,10 +296,12 @@ static void pipeline(void) {
   PQenterPipelineMode(c);
   put("[");
   // A flush in place of a sync: the server stays, and answers.
+  // apps: prepare
   PQsendPrepare(c, "one", "SELECT $1::int * 2", 0, NULL);
   PQsendDescribePrepared(c, "one");
   PQsendFlushRequest(c);
   PQflush(c);
+  // apps: end
   step(c);
   step(c);
   step(c);

@@ -21,11 +21,14 @@ var pqScenarios = []scenario{
 // one is a pool of a single connection, so that what is asked of it is asked of
 // one session.
 func one(dsn string) (*sql.DB, error) {
+	// apps: open
 	db, err := sql.Open("postgres", dsn)
-	if err == nil {
-		db.SetMaxOpenConns(1)
+	if err != nil {
+		return nil, err
 	}
-	return db, err
+	db.SetMaxOpenConns(1)
+	// apps: end
+	return db, nil
 }
 
 func several(dsn string, n int) (all []*sql.DB, closeAll func(), err error) {
