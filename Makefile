@@ -8,7 +8,7 @@ FUZZTIME ?= 30s
 export INSTALL ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-fast test-faults test-mutants bench dist build fuzz fuzz-diff lint need-go
+.PHONY: help run demo test test-fast test-faults test-drivers test-mutants bench dist build fuzz fuzz-diff lint need-go
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ test-faults: need-go ## cut, reset, stall and split at every place of every wire
 
 test-mutants: need-go ## bring defects back, one by one, and see which test fails
 	@$(GO) run ./test/mutants $(MUTANTS)
+
+test-drivers: need-go ## every driver with 200 tasks on 20 servers for 20 seconds
+	PGPOOLD_TEST=full PGPOOLD_DRIVERS=long $(GO) test -count=1 -timeout 2h -v ./test/drivers
 
 bench: need-go ## measure beside PgBouncer, into docs/benchmarks.md
 	@$(GO) build -o bin/bench ./test/bench && exec bin/bench

@@ -19,6 +19,7 @@ func TestCompare(t *testing.T) {
 		{"big numbers are not rounded", one(`9007199254740993`, 1, 0), one(`9007199254740992`, 1, 1), "directly"},
 		{"different", one(`{"a":1}`, 2, 0), one(`{"a":2}`, 2, 2), "directly"},
 		{"direct run failed", one(`{"exception":"E","message":"m"}`, 0, 0), one(`{"exception":"E","message":"m"}`, 0, 0), "fails directly: E: m"},
+		{"wrong answers both ways", one(`{"wrong":["x"]}`, 2, 0), one(`{"wrong":["x"]}`, 2, 2), `fails directly: 1 wrong answers: "x"`},
 		{"pooled run failed", one(`{"a":1}`, 0, 0), one(`{"exception":"E","message":"m"}`, 0, 0), "exception"},
 		{"direct run empty", nil, one(`1`, 1, 1), "missing directly"},
 		{"pooled run empty", one(`1`, 1, 0), nil, "missing through pgpoold"},

@@ -67,6 +67,15 @@ func orm(name string) map[string]string {
 	return lacks
 }
 
+// libpq is what the C program leaves to the drivers that are made with libpq.
+var libpq = func() map[string]string {
+	lacks := make(map[string]string)
+	for _, scenario := range []string{"connect", "types", "ddl", "copy", "timeout", "notices", "settings"} {
+		lacks[scenario] = "the same with a pipeline and without: psycopg and psycopg2 are made with libpq and show it"
+	}
+	return lacks
+}()
+
 // unlike says which scenarios are not the same, and why.
 func (d driver) unlike(scenarios ...string) driver {
 	d.differs = make(map[string]string)
@@ -100,7 +109,20 @@ var drivers = []driver{
 	pgx5("pgx-describe-exec", "pgx, describe exec", pgx.QueryExecModeDescribeExec),
 	pgx5("pgx-exec", "pgx, exec", pgx.QueryExecModeExec),
 	pgx5("pgx-simple-protocol", "pgx, simple protocol", pgx.QueryExecModeSimpleProtocol),
+	compiled("libpq-pipeline", "libpq's pipeline mode (C)", machinesManifest, alone(toolchain.C)).without(libpq),
+	compiled("lib-pq", "lib/pq", goOtherManifest, alone(toolchain.Go), "github.com/lib/pq").unlike("settings").without(map[string]string{
+		"pipeline": "lib/pq sends one query and waits for its answer; it has nothing to pipeline with",
+	}),
+	compiled("gorm", "GORM over pgx", goOtherManifest, alone(toolchain.Go), "gorm.io/gorm", "github.com/jackc/pgx/v5").unlike("settings").without(map[string]string{
+		"copy":    orm("GORM")["copy"],
+		"notices": orm("GORM")["notices"],
+	}),
 	compiled("pgjdbc", "pgjdbc with HikariCP", javaManifest, toolchain.Java, "postgresql", "HikariCP").unlike("settings"),
+	compiled("tokio-postgres", "tokio-postgres", rustManifest, alone(toolchain.Rust), "tokio-postgres").unlike("settings"),
+	compiled("sqlx", "sqlx", rustManifest, alone(toolchain.Rust), "sqlx").unlike("settings").without(map[string]string{
+		"cancel":   "sqlx has no cancel: a query that nobody waits for any more goes on, and what is asked next waits for it",
+		"pipeline": "sqlx sends one query and waits for its answer; it has nothing to pipeline with",
+	}),
 	{name: "psql", title: "psql", scenarios: psqlScenarios, run: runPsql},
 	{name: "pgbench", title: "pgbench", scenarios: pgbenchScenarios, run: runPgbench},
 }

@@ -67,11 +67,13 @@ func (r *pgxRun) saw(client any, pid uint32) {
 
 // open connects, with what change makes of the configuration.
 func (r *pgxRun) open(ctx context.Context, change func(*pgx.ConnConfig)) (*pgx.Conn, error) {
+	// apps: connect
 	config, err := pgx.ParseConfig(r.dsn)
 	if err != nil {
 		return nil, err
 	}
-	config.DefaultQueryExecMode = r.mode
+	config.DefaultQueryExecMode = r.mode // unless told otherwise, pgx.QueryExecModeCacheStatement
+	// apps: end
 	if change != nil {
 		change(config)
 	}

@@ -56,15 +56,20 @@ type line struct {
 	Moved   int `json:"moved"`
 }
 
-// exception returns what went wrong when the scenario did not run to its end.
+// exception returns what went wrong when the scenario did not run to its end,
+// or itself found an answer that was wrong.
 func (l line) exception() string {
 	var failed struct {
-		Exception string `json:"exception"`
-		Message   string `json:"message"`
+		Exception string            `json:"exception"`
+		Message   string            `json:"message"`
+		Wrong     []json.RawMessage `json:"wrong"`
 	}
 	// A result that is no object is none of these.
-	if json.Unmarshal(l.Result, &failed) != nil || failed.Exception == "" {
+	if json.Unmarshal(l.Result, &failed) != nil || failed.Exception == "" && len(failed.Wrong) == 0 {
 		return ""
+	}
+	if len(failed.Wrong) > 0 {
+		return fmt.Sprintf("%d wrong answers: %s", len(failed.Wrong), failed.Wrong[0])
 	}
 	return failed.Exception + ": " + failed.Message
 }

@@ -747,11 +747,10 @@ public class Smoke {
             want = "22012";
             break;
           case 4:
-            c.setReadOnly(true);
-            c.setTransactionIsolation(Connection.TRANSACTION_REPEATABLE_READ);
+            c.setReadOnly(true); // HikariCP takes it back when the connection is closed
             c.setAutoCommit(false);
-            got = value(c, "SHOW transaction_isolation") + " " + value(c, "SHOW transaction_read_only");
-            want = "repeatable read on";
+            got = value(c, "SHOW transaction_read_only");
+            want = "on";
             c.commit();
             break;
           default:

@@ -369,7 +369,9 @@ async function timeout() {
   await given.query('BEGIN')
   await given.query(`INSERT INTO ${ledger} VALUES (-2, 2)`)
   result.query_timeout = await outcome(given.query(`SELECT pg_sleep(600) /* ${marker} */`))
+  // apps: pool
   const pool = new pg.Pool({ ...parsed(), max: 2, idleTimeoutMillis: 100, connectionTimeoutMillis: 20000 })
+  // apps: end
   result.pool = (await Promise.all(Array.from({ length: 20 }, (_, i) => pool.query('SELECT $1::int AS n', [i])))).map(
     (answer) => answer.rows[0].n,
   )

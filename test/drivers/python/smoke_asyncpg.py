@@ -502,7 +502,24 @@ async def concurrent(s: Smoke) -> Any:
         return turn
 
     turns = await asyncio.gather(*(task(number) for number in range(s.tasks)))
-    return {"tasks": len(turns), "wrong": wrong[:10]}
+    return {"tasks": len(turns), "wrong": wrong[:10], "pool": await pooled(s)}
+
+
+async def pooled(s: Smoke) -> Any:
+    """asyncpg's own pool. Each release of a connection runs the driver's reset, with a RESET ALL in it."""
+    # apps: pool
+    async with asyncpg.create_pool(s.dsn, min_size=5, max_size=10, command_timeout=60) as pool:
+        async with pool.acquire() as connection, connection.transaction():
+            total = await connection.fetchval("SELECT sum(n) FROM generate_series(1, $1::int) AS n", 100)
+    # apps: end
+    settings = {"application_name": "smoke pool", "TimeZone": "Asia/Tokyo"}
+    async with asyncpg.create_pool(s.dsn, min_size=2, max_size=4, server_settings=settings) as pool:
+        async def one(n: int) -> Any:
+            async with pool.acquire() as connection:
+                if n % 3 == 0:
+                    await connection.execute("SET TimeZone = 'Europe/Berlin'")
+                return [await connection.fetchval("SHOW TimeZone"), await connection.fetchval("SELECT $1::int", n)]
+        return [total, await asyncio.gather(*(one(n) for n in range(60)))]
 
 
 if __name__ == "__main__":

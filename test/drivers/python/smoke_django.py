@@ -27,8 +27,6 @@ UTC = datetime.timezone.utc
 def address() -> dict[str, Any]:
     dsn = sys.argv[sys.argv.index("--dsn") + 1]
     parts = urlsplit(dsn)
-    # What had CONN_MAX_AGE = 0, DISABLE_SERVER_SIDE_CURSORS = True and a prepare_threshold of None in front of a pooler
-    # needs none of them.
     # apps: database
     return {
         "ENGINE": "django.db.backends.postgresql",

@@ -24,7 +24,9 @@ UTC = datetime.timezone.utc
 
 async def open_(s: Smoke, **options: Any) -> AsyncConnection:
     """A connection outside of any transaction, unless the caller opens one."""
+    # apps: connect
     return await AsyncConnection.connect(s.dsn, autocommit=True, **options)
+    # apps: end
 
 
 async def rows(connection: AsyncConnection, query: Any, arguments: Sequence[Any] = (), **options: Any) -> list[Any]:

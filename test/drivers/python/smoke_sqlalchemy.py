@@ -20,9 +20,12 @@ from smoke import DIVISION, RAISES, Smoke, main
 UTC = datetime.timezone.utc
 
 
+def address(s: Smoke) -> sa.URL:
+    return sa.make_url(s.dsn).set(drivername=f"postgresql+{s.driver.removeprefix('sqlalchemy-')}", query={})
+
+
 def engine(s: Smoke, **options: Any) -> AsyncEngine:
-    url = sa.make_url(s.dsn).set(drivername=f"postgresql+{s.driver.removeprefix('sqlalchemy-')}", query={})
-    return create_async_engine(url, **options)
+    return create_async_engine(address(s), **options)
 
 
 def over_asyncpg(s: Smoke) -> bool:
@@ -481,8 +484,9 @@ async def concurrent(s: Smoke) -> Any:
     wrong: list[Any] = []
     ledger = f"{s.schema}.ledger"
     insert, count = f"INSERT INTO {ledger} VALUES (:task, :n)", f"SELECT count(*) FROM {ledger} WHERE task = :task"
+    url, size = address(s), s.tasks
     # apps: engine
-    e = engine(s, pool_size=s.tasks, max_overflow=0, pool_timeout=30)
+    e = create_async_engine(url, pool_size=size, max_overflow=0, pool_timeout=30)
     # apps: end
 
     async def task(number: int) -> None:

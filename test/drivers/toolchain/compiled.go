@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -17,7 +18,7 @@ func built(tb testing.TB, name string) string {
 // its arguments.
 func Java(tb testing.TB) []string {
 	tb.Helper()
-	java := Program(tb, "java")
+	java, maven := Program(tb, "java"), Program(tb, "mvn")
 	dir, out := filepath.Join(Root(tb), "test", "drivers", "java"), built(tb, "java")
 	libraries, classes := filepath.Join(out, "lib"), filepath.Join(out, "classes")
 	path := filepath.Join(libraries, "*")
@@ -27,10 +28,6 @@ func Java(tb testing.TB) []string {
 		wants: []string{filepath.Join(dir, "pom.xml"), source},
 		stamp: filepath.Join(out, "installed"),
 		run: func() error {
-			maven, err := exec.LookPath("mvn")
-			if err != nil {
-				return err
-			}
 			if err := os.MkdirAll(classes, 0o755); err != nil {
 				return err
 			}
@@ -65,7 +62,14 @@ func Rust(tb testing.TB) string {
 func C(tb testing.TB) string {
 	tb.Helper()
 	compiler := Program(tb, "cc")
-	config := Program(tb, "pg_config")
+	headers, err := exec.Command(Program(tb, "pg_config"), "--includedir").Output()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	include := strings.TrimSpace(string(headers))
+	if _, err := os.Stat(filepath.Join(include, "libpq-fe.h")); err != nil {
+		tb.Skip("libpq's headers are not installed")
+	}
 	dir, out := filepath.Join(Root(tb), "test", "drivers", "c"), built(tb, "c")
 	source, program := filepath.Join(dir, "pipeline.c"), filepath.Join(out, "pipeline")
 	install(tb, installation{
@@ -76,11 +80,7 @@ func C(tb testing.TB) string {
 			if err := os.MkdirAll(out, 0o755); err != nil {
 				return err
 			}
-			headers, err := exec.Command(config, "--includedir").Output()
-			if err != nil {
-				return err
-			}
-			return run(tb, dir, compiler, "-std=c11", "-Wall", "-Werror", "-O1", "-I"+string(headers[:len(headers)-1]), "-o", program, source, "-lpq")
+			return run(tb, dir, compiler, "-std=c11", "-D_DEFAULT_SOURCE", "-Wall", "-Werror", "-O1", "-I"+include, "-o", program, source, "-lpq")
 		},
 	})
 	return program

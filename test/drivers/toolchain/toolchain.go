@@ -118,17 +118,20 @@ type installation struct {
 }
 
 // install brings an installation up to date. Test packages run in several
-// processes at once: a lock on the file that lists the packages lets one of
-// them install while the others wait.
+// processes at once: a lock lets one of them install while the others wait.
 func install(tb testing.TB, in installation) {
 	tb.Helper()
-	list, err := os.Open(in.wants[0])
+	cache := built(tb, "")
+	if err := os.MkdirAll(cache, 0o755); err != nil {
+		tb.Fatal(err)
+	}
+	lock, err := os.OpenFile(filepath.Join(cache, "lock"), os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	defer list.Close()
-	if err := unix.Flock(int(list.Fd()), unix.LOCK_EX); err != nil {
-		tb.Fatalf("lock %s: %v", in.wants[0], err)
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		tb.Fatalf("lock %s: %v", lock.Name(), err)
 	}
 	var wants []byte
 	for _, file := range in.wants {
