@@ -38,6 +38,11 @@ func (px *Server) Shutdown(ctx context.Context) error {
 }
 
 func (px *Server) stopAccepting() {
+	px.closeListeners()
+	px.consoles.closeAll()
+}
+
+func (px *Server) closeListeners() {
 	px.mu.Lock()
 	px.draining.Store(true)
 	listeners := px.listeners
@@ -46,7 +51,6 @@ func (px *Server) stopAccepting() {
 	for l := range listeners {
 		_ = l.Close()
 	}
-	px.consoles.closeAll()
 }
 
 // idle reports whether the session could end without anybody missing
