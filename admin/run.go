@@ -163,7 +163,7 @@ func (s *consoleSession) wait(tag string, done func() (bool, *answer), undo func
 		}
 		select {
 		case <-t.C:
-			if s.console.isClosed() || s.killed.Load() {
+			if s.ended() {
 				return &answer{end: errors.New("the console closes")}
 			}
 		case <-s.cancels:

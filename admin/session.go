@@ -115,6 +115,9 @@ func (s *consoleSession) serve() error {
 			s.after = nil
 		}
 		msg, err := s.client.Receive()
+		if err == nil && s.ended() { // it had come before the deadline that ends the session
+			err = net.ErrClosed
+		}
 		if err != nil {
 			return err
 		}
@@ -174,11 +177,14 @@ func (s *consoleSession) flush() error {
 	if err := s.conn.SetWriteDeadline(time.Now().Add(consoleWriteTimeout)); err != nil {
 		return err
 	}
-	if s.console.isClosed() || s.killed.Load() { // they may have set their deadline just before
+	if s.ended() { // they may have set their deadline just before
 		return net.ErrClosed
 	}
 	return s.client.Flush()
 }
+
+// ended reports whether somebody else has ended the session.
+func (s *consoleSession) ended() bool { return s.console.isClosed() || s.killed.Load() }
 
 func (s *consoleSession) ready() { s.client.Send(&pgproto3.ReadyForQuery{TxStatus: s.tx}) }
 
