@@ -53,7 +53,15 @@ func set(t testing.TB, pool, more string) *scene {
 	if err := c.Exec(within(t), "postgres", `create database "`+db+`"`); err != nil {
 		t.Fatal(err)
 	}
-	s := &scene{t: t, cluster: c, db: db, dsn: c.SuperDSN(db)}
+	s := on(t, c, c.SuperDSN(db), pool, more)
+	s.db = db
+	return s
+}
+
+// on makes a scene in front of a server of any kind.
+func on(t testing.TB, c *postgres.Cluster, dsn, pool, more string) *scene {
+	t.Helper()
+	s := &scene{t: t, cluster: c, dsn: dsn}
 	s.p = harness.Start(t, harness.Options{YAML: fmt.Sprintf(`
 auth: {users: {app: app, report: report, ops: ops, grafana: grafana}}
 admin: {users: [ops], stats_users: [grafana]}
@@ -211,4 +219,10 @@ func (s *scene) get(path string) (int, string) {
 		s.t.Fatal(err)
 	}
 	return resp.StatusCode, string(body)
+}
+
+// superuserInfo is the user, and the "@" behind it, of a DSN.
+func superuserInfo(dsn string) string {
+	rest := dsn[strings.Index(dsn, "://")+3:]
+	return rest[:strings.LastIndex(rest, "@")+1]
 }
