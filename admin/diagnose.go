@@ -31,6 +31,12 @@ const idleTooLong = 5 * time.Second
 // longQuery is from when a running query is.
 const longQuery = 5 * time.Second
 
+// A queue is nothing to worry about below shortWait, and bad from longWait.
+const (
+	shortWait = 100 * time.Millisecond
+	longWait  = time.Second
+)
+
 // diagnose says in words what keeps clients waiting, the worst first. There is
 // always a sentence.
 func diagnose(snap *proxy.Snapshot, slow map[uint64]time.Duration, ready bool, why string) []finding {
@@ -54,7 +60,7 @@ func diagnose(snap *proxy.Snapshot, slow map[uint64]time.Duration, ready bool, w
 			all = append(all, f)
 		}
 	}
-	rank := map[string]int{levelBad: 0, levelWarn: 1}
+	rank := map[string]int{levelBad: 0, levelWarn: 1, levelOK: 2}
 	slices.SortStableFunc(all, func(a, b finding) int { return cmp.Compare(rank[a.Level], rank[b.Level]) })
 	switch {
 	case snap.Draining:
@@ -92,7 +98,14 @@ func (d *diagnosis) finding() finding {
 	case p.LastError != "" && len(d.servers) == 0:
 		return finding{Level: levelBad, Text: waiting + "PostgreSQL cannot be reached: " + sentence(p.LastError)}
 	case waiting != "":
-		return finding{Level: levelBad, Text: waiting + d.busy() + "."}
+		level := levelBad
+		switch {
+		case p.MaxWait < shortWait:
+			level = levelOK // servers change hands all the time
+		case p.MaxWait < longWait:
+			level = levelWarn
+		}
+		return finding{Level: level, Text: waiting + d.busy() + "."}
 	}
 	if parts := d.odd(); len(parts) > 0 {
 		return finding{Level: levelWarn, Text: strings.Join(parts, "; ") + "."}
@@ -118,6 +131,9 @@ func (d *diagnosis) busy() string {
 		text = "the only server is busy"
 	}
 	parts := d.odd()
+	if len(d.servers) == 1 && len(parts) == 1 {
+		parts[0] = strings.TrimPrefix(strings.TrimPrefix(parts[0], "1 of them "), "1 ")
+	}
 	if len(parts) == 0 {
 		longest := time.Duration(0)
 		for _, s := range d.servers {
@@ -126,6 +142,9 @@ func (d *diagnosis) busy() string {
 		text += " with queries"
 		if longest >= longQuery {
 			text += ", the longest for " + spoke(longest)
+		}
+		if p.MaxWait < shortWait {
+			return text
 		}
 		return text + fmt.Sprintf(": the pool is too small for this load (size %d)", p.Size)
 	}
@@ -218,6 +237,8 @@ func count(n int, what string) string {
 // spoke is a duration as a person would say it.
 func spoke(d time.Duration) string {
 	switch {
+	case d < time.Millisecond:
+		return "under 1 ms"
 	case d < time.Second:
 		return fmt.Sprintf("%d ms", d.Milliseconds())
 	case d == d.Truncate(time.Second) && d < time.Minute:
@@ -225,7 +246,10 @@ func spoke(d time.Duration) string {
 	case d < time.Minute:
 		return fmt.Sprintf("%.1f s", d.Seconds())
 	}
-	return d.Truncate(time.Second).String()
+	if sec := int(d.Seconds()) % 60; sec > 0 {
+		return fmt.Sprintf("%d min %d s", int(d.Minutes()), sec)
+	}
+	return fmt.Sprintf("%d min", int(d.Minutes()))
 }
 
 func sentence(s string) string { return strings.TrimSuffix(s, ".") + "." }
