@@ -36,7 +36,7 @@ func (c *Console) showPools(snap *proxy.Snapshot, extended bool) *table {
 			seconds(p.MaxWait), micros(p.MaxWait), text(p.Mode), nil}
 		if extended {
 			key := [2]string{p.Database, p.User}
-			row = append(row, number(p.Size), number(p.MinSize), number(pinned[key]), number(idle[key]), flag(p.Paused), flag(p.Ready), textOrNull(p.LastError))
+			row = append(row, number(p.Size), number(p.MinSize), number(pinned[key]), number(idle[key]), bit(p.Paused), bit(p.Ready), textOrNull(p.LastError))
 		}
 		t.add(row...)
 	}
@@ -107,9 +107,9 @@ func (c *Console) showDatabases(snap *proxy.Snapshot, extended bool) *table {
 		cells := []*string{text(d.Name), textOrNull(d.Host), number(d.Port), text(name), textOrNull(d.ForceUser),
 			number(d.PoolSize), number(d.MinPoolSize), number(0),
 			number(int64(d.ServerLifetime / time.Second)), textOrNull(d.Mode), nil,
-			number(0), number(servers[d.Name]), number(0), number(clients[d.Name]), flag(paused), flag(snap.Controls.Disabled[d.Name])}
+			number(0), number(servers[d.Name]), number(0), number(clients[d.Name]), bit(paused), bit(snap.Controls.Disabled[d.Name])}
 		if extended {
-			cells = append(cells, number(pools[d.Name]), flag(pools[d.Name] == ready[d.Name]))
+			cells = append(cells, number(pools[d.Name]), bit(pools[d.Name] == ready[d.Name]))
 		}
 		t.add(cells...)
 	}

@@ -44,7 +44,7 @@ func clientCells(cl *proxy.ClientSnapshot, state string) []*string {
 	return []*string{text("C"), text(cl.User), text(cl.Database), text(orNone(cl.Replication)), text(state),
 		text(cl.Addr), number(cl.Port), text(cl.LocalAddr), number(cl.LocalPort),
 		timestamp(cl.ConnectTime), timestamp(cl.RequestTime), seconds(cl.Wait), micros(cl.Wait),
-		flag(cl.CloseNeeded), text(clientPtr(cl.ID)), linkTo(serverPtr, cl.ServerID), number(cl.PID),
+		bit(cl.CloseNeeded), text(clientPtr(cl.ID)), linkTo(serverPtr, cl.ServerID), number(cl.PID),
 		text(cl.TLS), text(cl.ApplicationName), number(cl.PreparedStatements), unsigned(cl.ID)}
 }
 
@@ -62,7 +62,7 @@ func serverCells(s *proxy.ServerSnapshot, state string) []*string {
 	return []*string{text("S"), text(s.User), text(s.Database), text(orNone(s.Replication)), text(state),
 		text(s.Addr), number(s.Port), text(s.LocalAddr), number(s.LocalPort),
 		timestamp(s.ConnectTime), timestamp(s.RequestTime), zero, zero,
-		flag(s.CloseNeeded), text(serverPtr(s.ID)), linkTo(clientPtr, s.ClientID), number(s.PID),
+		bit(s.CloseNeeded), text(serverPtr(s.ID)), linkTo(clientPtr, s.ClientID), number(s.PID),
 		text(s.TLS), text(s.ApplicationName), number(s.PreparedStatements), unsigned(s.ID)}
 }
 
@@ -75,7 +75,7 @@ func (c *Console) showClients(snap *proxy.Snapshot, extended bool) *table {
 		cl := &snap.Clients[i]
 		cells := clientCells(cl, cl.State)
 		if extended {
-			cells = append(cells, textOrNull(cl.Pin), timestamp(cl.PinnedSince), unsigned(cl.BytesIn), unsigned(cl.BytesOut), flag(cl.Unread))
+			cells = append(cells, textOrNull(cl.Pin), timestamp(cl.PinnedSince), unsigned(cl.BytesIn), unsigned(cl.BytesOut), bit(cl.Unread))
 		}
 		t.add(cells...)
 	}

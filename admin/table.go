@@ -133,7 +133,7 @@ func number[T int | int64 | uint32](n T) *string { return text(strconv.FormatInt
 
 func unsigned(n uint64) *string { return text(strconv.FormatUint(n, 10)) }
 
-func flag(b bool) *string {
+func bit(b bool) *string {
 	if b {
 		return text("1")
 	}
