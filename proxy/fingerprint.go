@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"pgpoold/proxy/sqlscan"
 )
@@ -28,6 +29,7 @@ const (
 type textSample struct {
 	of    *statement // or
 	text  []byte
+	print []byte // a buffer
 	set   bool
 	count uint32
 }
@@ -85,31 +87,38 @@ func (l *link) notePrint(s *session, took time.Duration) {
 	if s.told.opaque {
 		return // what is text and what is not cannot be told
 	}
-	l.px.prints.count(l.pool.key.database, l.text.print(s.told.standard), took, weight)
+	db := l.pool.key.database
+	if st := l.text.of; st != nil {
+		l.px.prints.counted(db, st.fingerprint(s.told.standard), took, weight)
+		return
+	}
+	l.text.print = appendPrint(l.text.print[:0], l.text.text, s.told.standard)
+	l.px.prints.count(db, l.text.print, took, weight)
 }
 
-// print is the fingerprint of what was noted.
-func (t *textSample) print(standard bool) string {
-	if t.of == nil {
-		return printOf(t.text, standard)
-	}
-	if p := t.of.print.of.Load(); p != nil {
+// fingerprint is made once for each statement.
+func (st *statement) fingerprint(standard bool) string {
+	if p := st.print.of.Load(); p != nil {
 		return *p
 	}
-	p := printOf([]byte(t.of.body[:min(len(t.of.body), maxSampleText)]), standard)
-	t.of.print.of.Store(&p)
+	p := string(appendPrint(nil, []byte(st.body[:min(len(st.body), maxSampleText)]), standard))
+	st.print.of.Store(&p)
 	return p
 }
 
-func printOf(sql []byte, standard bool) string {
+// appendPrint appends the fingerprint of a text.
+func appendPrint(dst, sql []byte, standard bool) []byte {
 	if i := bytes.IndexByte(sql, 0); i >= 0 {
 		sql = sql[:i]
 	}
-	out := sqlscan.Normalize(make([]byte, 0, len(sql)), sql, standard, maxSampleText)
-	if len(out) > maxPrintText {
-		out = append(bytes.ToValidUTF8(out[:maxPrintText], nil), "..."...)
+	dst = sqlscan.Normalize(dst, sql, standard, maxSampleText)
+	if len(dst) > maxPrintText {
+		dst = append(dst[:maxPrintText], "..."...)
 	}
-	return string(bytes.ToValidUTF8(out, []byte("?")))
+	if !utf8.Valid(dst) { // another encoding, or cut within a character
+		dst = bytes.ToValidUTF8(dst, []byte("?"))
+	}
+	return dst
 }
 
 // FingerprintSnapshot is what is known of one query. Calls and Time are
@@ -122,52 +131,80 @@ type FingerprintSnapshot struct {
 	Last           time.Time
 }
 
-type printKey struct{ database, text string }
-
 // fingerprints is a bounded table of them.
 type fingerprints struct {
 	mu sync.Mutex
-	m  map[printKey]*FingerprintSnapshot // guarded by mu
+	m  map[string]map[string]*FingerprintSnapshot // guarded by mu: by database and text
+	n  int                                        // guarded by mu
 }
 
-// count adds a call that stands for weight of them.
-func (f *fingerprints) count(database, text string, took time.Duration, weight uint64) {
-	now := time.Now()
+// count adds a call that stands for weight of them. What is known already
+// costs no memory.
+func (f *fingerprints) count(database string, text []byte, took time.Duration, weight uint64) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	key := printKey{database, text}
-	p := f.m[key]
+	p := f.m[database][string(text)]
 	if p == nil {
-		if f.m == nil {
-			f.m = map[printKey]*FingerprintSnapshot{}
-		}
-		if len(f.m) >= maxPrints {
-			f.evictLocked()
-		}
-		p = &FingerprintSnapshot{Database: database, Text: text}
-		f.m[key] = p
+		p = f.addLocked(database, string(text))
 	}
+	p.add(took, weight)
+	f.mu.Unlock()
+}
+
+// counted is count for a text that lives on.
+func (f *fingerprints) counted(database, text string, took time.Duration, weight uint64) {
+	f.mu.Lock()
+	p := f.m[database][text]
+	if p == nil {
+		p = f.addLocked(database, text)
+	}
+	p.add(took, weight)
+	f.mu.Unlock()
+}
+
+func (p *FingerprintSnapshot) add(took time.Duration, weight uint64) {
 	p.Calls += weight
 	p.Time += took * time.Duration(weight)
 	p.Longest = max(p.Longest, took)
-	p.Last = now
+	p.Last = time.Now()
 }
 
-// evictLocked makes room: of a few that the map gives, the one that took
+func (f *fingerprints) addLocked(database, text string) *FingerprintSnapshot {
+	if f.n >= maxPrints {
+		f.evictLocked()
+	}
+	if f.m == nil {
+		f.m = map[string]map[string]*FingerprintSnapshot{}
+	}
+	if f.m[database] == nil {
+		f.m[database] = map[string]*FingerprintSnapshot{}
+	}
+	p := &FingerprintSnapshot{Database: database, Text: text}
+	f.m[database][text] = p
+	f.n++
+	return p
+}
+
+// evictLocked makes room: of a few that the maps give, the one that took
 // least time in all goes.
 func (f *fingerprints) evictLocked() {
 	const candidates = 16
-	var least printKey
-	n := 0
-	for key, p := range f.m {
-		if n == 0 || p.Time < f.m[least].Time {
-			least = key
-		}
-		if n++; n == candidates {
-			break
+	var least *FingerprintSnapshot
+	seen := 0
+	for _, texts := range f.m {
+		for _, p := range texts {
+			if least == nil || p.Time < least.Time {
+				least = p
+			}
+			if seen++; seen%candidates == 0 {
+				break
+			}
 		}
 	}
-	delete(f.m, least)
+	delete(f.m[least.Database], least.Text)
+	if len(f.m[least.Database]) == 0 {
+		delete(f.m, least.Database)
+	}
+	f.n--
 }
 
 // Fingerprints lists the queries that are known, those that took most time
@@ -175,9 +212,11 @@ func (f *fingerprints) evictLocked() {
 func (px *Server) Fingerprints() []FingerprintSnapshot {
 	f := &px.prints
 	f.mu.Lock()
-	all := make([]FingerprintSnapshot, 0, len(f.m))
-	for _, p := range f.m {
-		all = append(all, *p)
+	all := make([]FingerprintSnapshot, 0, f.n)
+	for _, texts := range f.m {
+		for _, p := range texts {
+			all = append(all, *p)
+		}
 	}
 	f.mu.Unlock()
 	slices.SortFunc(all, func(a, b FingerprintSnapshot) int {

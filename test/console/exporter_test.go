@@ -114,6 +114,7 @@ func TestLikeTheExporter(t *testing.T) {
 // exporter finds prometheus-community's exporter, or builds it.
 func exporter(t *testing.T) string {
 	t.Helper()
+	postgres.RequireFull(t)
 	if path := os.Getenv("PGBOUNCER_EXPORTER"); path != "" {
 		return path
 	}

@@ -27,6 +27,7 @@ var update = flag.Bool("update", false, "write the page's screenshot and the doc
 // chromium finds a browser, and with INSTALL=1 installs one.
 func chromium(t *testing.T) string {
 	t.Helper()
+	postgres.RequireFull(t)
 	names := []string{"chromium", "chromium-browser", "google-chrome", "chromium-headless-shell"}
 	find := func() string {
 		for _, n := range names {
