@@ -1,7 +1,11 @@
 package operate
 
 import (
+	"crypto/tls"
+	"crypto/x509"
+	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -135,5 +139,54 @@ func TestShutdownOnTheConsole(t *testing.T) {
 	}
 	if n := count(t, cluster, "stopped"); n != "4" {
 		t.Errorf("%s rows", n)
+	}
+}
+
+func TestTheAdminPortOverTLS(t *testing.T) {
+	cluster := postgres.ForTest(t)
+	certs, err := postgres.NewTLS("127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for name, content := range map[string][]byte{"ca.crt": certs.CA, "server.crt": certs.Cert, "server.key": certs.Key} {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := serve(t, cluster.DSN("postgres:secret", "postgres"), map[string]string{
+		"PGPOOLD_ADMIN_TLS_CERT_FILE": filepath.Join(dir, "server.crt"), "PGPOOLD_ADMIN_TLS_KEY_FILE": filepath.Join(dir, "server.key"),
+		"PGPOOLD_ADMIN_TOKEN": "s3cret", "PGPOOLD_ADMIN_PPROF": "true",
+	})
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(certs.CA)
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, DisableKeepAlives: true}}
+	for _, tt := range []struct {
+		path, token string
+		want        int
+	}{
+		{"/healthz", "", 200}, {"/readyz", "", 200}, {"/metrics", "", 401}, {"/metrics", "wrong", 401}, {"/metrics", "s3cret", 200},
+		{"/", "s3cret", 200}, {"/debug/pprof/goroutine", "s3cret", 200}, {"/debug/pprof/goroutine", "", 401},
+	} {
+		req, err := http.NewRequest("GET", "https://"+p.admin+tt.path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if tt.token != "" {
+			req.Header.Set("Authorization", "Bearer "+tt.token)
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != tt.want {
+			t.Errorf("%s with %q: %d, want %d", tt.path, tt.token, resp.StatusCode, tt.want)
+		}
+	}
+	health := exec.Command(program(t), "health")
+	health.Env = []string{"PGPOOLD_ADMIN_ADDR=" + p.admin}
+	if out, err := health.CombinedOutput(); err != nil {
+		t.Errorf("health: %v %s", err, out)
 	}
 }
