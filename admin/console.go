@@ -3,7 +3,6 @@ package admin
 import (
 	"cmp"
 	"errors"
-	"io"
 	"net"
 	"slices"
 	"sync"
@@ -105,7 +104,7 @@ func (c *Console) Serve(cc *proxy.ConsoleClient) {
 		s.fatal("57P01", "terminating connection due to administrator command")
 	case s.killed.Load():
 		s.fatal("57P01", "admin forced disconnect")
-	case err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
+	default: // the client has gone, or what it sent is beyond reading
 		var tooLong *pgproto3.ExceededMaxBodyLenErr
 		if errors.As(err, &tooLong) {
 			s.fatal("08P01", "the command is too long")
