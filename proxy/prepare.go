@@ -182,6 +182,7 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 		return noSuchStatement, &replacement{client: string(text)}, handled
 	}
 	s.found |= st.found
+	l.noteStatement(st)
 	f.name, f.held, f.found = nil, nil, st.found
 	if st.found&naming != 0 {
 		if refused, p := f.using([]byte(st.body)); refused != nil || p != handled {
