@@ -1,11 +1,9 @@
 package proxy
 
-import (
-	"pgpoold/backend"
-)
+import "pgpoold/backend"
 
-// live is the part of the options that Reconfigure replaces. It never changes
-// itself.
+// liveOptions are the part of the options that Reconfigure replaces. They never
+// change themselves.
 type liveOptions struct {
 	auth                   *authenticator
 	databases              map[string]*Database
@@ -50,14 +48,9 @@ func (px *Server) Reconfigure(opts Options) error {
 		if db == nil || p.key.session != 0 {
 			continue
 		}
-		limits := p.servers.Limits()
-		size := limits.Size
-		limits = db.Pool.Limits()
-		if p.key.client != "" {
-			if own := next.users[p.key.client].Size; own != nil {
-				size = *own
-			}
-			limits.Size = size
+		limits := db.Pool.Limits()
+		if own := next.users[p.key.client].Size; own != nil {
+			limits.Size = *own
 		}
 		if limits != p.servers.Limits() {
 			p.servers.SetLimits(limits)
