@@ -282,8 +282,10 @@ func (px *Server) Draining() bool { return px.draining.Load() }
 // stays.
 func (px *Server) StopAccepting() { px.closeListeners() }
 
-// RefuseWaiters ends everybody who waits for a server.
+// RefuseWaiters ends everybody who waits for a server, and during Shutdown
+// whoever comes to wait.
 func (px *Server) RefuseWaiters() {
+	px.refusing.Store(true)
 	for _, p := range px.allPools() {
 		p.servers.RefuseWaiters(errStopping)
 	}

@@ -29,6 +29,9 @@ func (px *Server) Shutdown(ctx context.Context) error {
 		if left == 0 && px.logins.count() == 0 {
 			return nil
 		}
+		if px.refusing.Load() {
+			px.RefuseWaiters()
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
