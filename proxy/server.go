@@ -34,7 +34,7 @@ type Server struct {
 	lastSession atomic.Uint64
 	admitted    atomic.Int64
 	draining    atomic.Bool
-	refusing    atomic.Bool // nobody waits for a server any more
+	refusing    atomic.Bool                // nobody waits for a server any more
 	trace       atomic.Pointer[wire.Trace] // of the servers' ledgers, for tests
 
 	sessions sync.WaitGroup // logins and sessions
