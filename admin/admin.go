@@ -1,10 +1,12 @@
 // Package admin is what operators see of a running pgpoold: the console on
 // the client port, which speaks PgBouncer's commands, and the HTTP port with
-// health, metrics, a page and a small API. Both only read: everything they
-// show comes from one proxy.Snapshot, taken when it is asked for.
+// health, metrics, a page and a small API. What they show comes from one
+// proxy.Snapshot, taken when it is asked for; what they change they ask an
+// Operator and a Process for.
 package admin
 
 import (
+	"crypto/tls"
 	"time"
 
 	"go.uber.org/zap"
@@ -15,6 +17,9 @@ import (
 // Source is where everything shown comes from. *proxy.Server is one.
 type Source interface {
 	Snapshot() proxy.Snapshot
+	// Pools is the part of it that costs nothing for each client.
+	Pools() []proxy.PoolSnapshot
+	Fingerprints() []proxy.FingerprintSnapshot
 	// Ready says whether clients are served; if not, why not, in one line.
 	Ready() (bool, string)
 }
@@ -25,7 +30,8 @@ type LogLevel interface {
 	SetLevel(string) error
 }
 
-// Options configure the console and the HTTP port alike. They never change.
+// Options configure the console and the HTTP port alike. They are replaced
+// as a whole, by Console.Configure.
 type Options struct {
 	Source  Source
 	Version string // pgpoold's own
@@ -38,10 +44,18 @@ type Options struct {
 	AdminUsers, StatsUsers []string
 	CheckPassword          func(user, password string) bool
 
+	// TLS is for the HTTP port; nil: it is plain.
+	TLS *tls.Config
+	// Pprof opens /debug/pprof.
+	Pprof bool
+
 	Databases []Database
-	Users     int       // users known to the configuration, for SHOW LISTS
+	Users     []User    // those known to the configuration
 	Settings  []Setting // for SHOW CONFIG
 	Level     LogLevel
+
+	Operator Operator
+	Process  Process
 
 	// StatsPeriod is how long the averages of SHOW STATS reach back; 0 is a
 	// minute.
@@ -68,6 +82,13 @@ type Database struct {
 	MinPoolSize    int
 	ServerLifetime time.Duration
 	Mode           string
+}
+
+// User is what SHOW USERS tells of a configured user.
+type User struct {
+	Name     string
+	PoolSize *int   // nil: none of its own
+	Mode     string // "": none of its own
 }
 
 // consoleDatabase is the name under which the console counts itself, as in

@@ -26,6 +26,12 @@ func (s *source) Snapshot() proxy.Snapshot {
 	return s.snap
 }
 
+func (s *source) Pools() []proxy.PoolSnapshot { return s.Snapshot().Pools }
+
+func (s *source) Fingerprints() []proxy.FingerprintSnapshot {
+	return []proxy.FingerprintSnapshot{{Database: "search", Text: "select ? from <b>t</b>", Calls: 4, Time: 8 * time.Second, Longest: 3 * time.Second, Last: s.Snapshot().Started}}
+}
+
 func (s *source) Ready() (bool, string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -103,6 +109,8 @@ func state() proxy.Snapshot {
 
 // options are for a console and an admin port over src.
 func options(src *source) Options {
+	three := 3
+	level := &level{now: "info"}
 	return Options{
 		Source: src, Version: "9.8.7",
 		AdminUsers: []string{"ops"}, StatsUsers: []string{"grafana"},
@@ -112,10 +120,61 @@ func options(src *source) Options {
 				ServerLifetime: time.Hour, Mode: "transaction"},
 			{Name: "*", Host: "10.0.0.3", Port: 5432, DBName: "*", PoolSize: 10},
 		},
-		Users:       3,
+		Users:       []User{{Name: "app", PoolSize: &three, Mode: "session"}, {Name: "ops"}, {Name: "owner"}},
+		Operator:    &operator{},
+		Process:     &process{level},
 		Settings:    []Setting{{Key: "max_client_conn", Value: "10000", Default: "10000"}, {Key: "log_level", Value: "info", Default: "info", Changeable: true}},
-		Level:       &level{now: "info"},
+		Level:       level,
 		StatsPeriod: time.Hour,
 		Log:         zap.NewNop(),
 	}
 }
+
+// operator notes what it is asked.
+type operator struct {
+	mu    sync.Mutex
+	asked []string
+}
+
+func (o *operator) note(s string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.asked = append(o.asked, s)
+}
+
+func (o *operator) Knows(db string) bool { return db == "search" }
+func (o *operator) Pause(db string) (uint64, bool, error) {
+	o.note("pause " + db)
+	return 1, true, nil
+}
+func (o *operator) Paused(string, uint64) (bool, bool) { return true, true }
+func (o *operator) Unpause(string, uint64)             {}
+func (o *operator) Resume(db string) error             { o.note("resume " + db); return nil }
+func (o *operator) Kill(db string)                     { o.note("kill " + db) }
+func (o *operator) KillClient(id uint64) error         { return proxy.ErrNoClient }
+func (o *operator) Reconnect(db string)                { o.note("reconnect " + db) }
+func (o *operator) CloseNeeded(string) int             { return 0 }
+func (o *operator) Disable(db string, off bool) {
+	if off {
+		o.note("enable " + db)
+	} else {
+		o.note("disable " + db)
+	}
+}
+
+// process is a Process whose settings are log_level and one that is fixed.
+type process struct{ level *level }
+
+func (process) Reload() ([]string, error) {
+	return []string{"listen_addr was changed: it needs a restart"}, nil
+}
+func (p process) Set(name, value string) error {
+	if name == "listen_addr" {
+		return ErrRestart
+	}
+	if name != "log_level" || value != "debug" {
+		return errUnknownLevel
+	}
+	return p.level.SetLevel(value)
+}
+func (process) Shutdown(ShutdownMode) {}

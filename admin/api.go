@@ -106,6 +106,8 @@ type (
 		PreparedStatements int        `json:"prepared_statements"`
 		CloseNeeded        bool       `json:"close_needed"`
 		Pin                string     `json:"pin,omitempty"`
+		InTransaction      float64    `json:"idle_in_transaction_seconds"`
+		Query              float64    `json:"query_seconds"`
 	}
 )
 
@@ -136,17 +138,7 @@ func snapshotToJSON(version string, source Source) snapshotJSON {
 		Servers: make([]serverJSON, 0, len(snap.Servers)),
 	}
 	for _, p := range sortedPools(snap) {
-		out.Pools = append(out.Pools, poolJSON{
-			Database: p.Database, User: p.User, Mode: p.Mode, Size: p.Size, MinSize: p.MinSize,
-			Ready: p.Ready, LastError: p.LastError,
-			ClientsActive: p.ClActive, ClientsWaiting: p.ClWaiting,
-			ServersActive: p.SvActive, ServersIdle: p.SvIdle, ServersUsed: p.SvUsed, ServersTested: p.SvTested, ServersLogin: p.SvLogin,
-			MaxWait: p.MaxWait.Seconds(), ServerAssignments: p.Stats.ServerAssignments,
-			Transactions: p.Stats.Xacts, Queries: p.Stats.Queries,
-			BytesReceived: p.Stats.BytesReceived, BytesSent: p.Stats.BytesSent,
-			TransactionTime: p.Stats.XactTime.Seconds(), QueryTime: p.Stats.QueryTime.Seconds(), WaitTime: p.Stats.WaitTime.Seconds(),
-			Switches: p.Stats.Switches, Dials: p.Stats.Dials, DialErrors: p.Stats.DialErrors,
-		})
+		out.Pools = append(out.Pools, poolToJSON(&p))
 	}
 	for _, c := range snap.Clients {
 		out.Clients = append(out.Clients, clientToJSON(c))
@@ -155,6 +147,20 @@ func snapshotToJSON(version string, source Source) snapshotJSON {
 		out.Servers = append(out.Servers, serverToJSON(s))
 	}
 	return out
+}
+
+func poolToJSON(p *proxy.PoolSnapshot) poolJSON {
+	return poolJSON{
+		Database: p.Database, User: p.User, Mode: p.Mode, Size: p.Size, MinSize: p.MinSize,
+		Ready: p.Ready, LastError: p.LastError,
+		ClientsActive: p.ClActive, ClientsWaiting: p.ClWaiting,
+		ServersActive: p.SvActive, ServersIdle: p.SvIdle, ServersUsed: p.SvUsed, ServersTested: p.SvTested, ServersLogin: p.SvLogin,
+		MaxWait: p.MaxWait.Seconds(), ServerAssignments: p.Stats.ServerAssignments,
+		Transactions: p.Stats.Xacts, Queries: p.Stats.Queries,
+		BytesReceived: p.Stats.BytesReceived, BytesSent: p.Stats.BytesSent,
+		TransactionTime: p.Stats.XactTime.Seconds(), QueryTime: p.Stats.QueryTime.Seconds(), WaitTime: p.Stats.WaitTime.Seconds(),
+		Switches: p.Stats.Switches, Dials: p.Stats.Dials, DialErrors: p.Stats.DialErrors,
+	}
 }
 
 func clientToJSON(c proxy.ClientSnapshot) clientJSON {
@@ -173,11 +179,12 @@ func serverToJSON(s proxy.ServerSnapshot) serverJSON {
 		ConnectTime: s.ConnectTime, RequestTime: timeOrNull(s.RequestTime), ClientID: s.ClientID,
 		PID: s.PID, TLS: s.TLS, ApplicationName: s.ApplicationName,
 		PreparedStatements: s.PreparedStatements, CloseNeeded: s.CloseNeeded, Pin: s.Pin,
+		InTransaction: s.InTransaction.Seconds(), Query: s.Query.Seconds(),
 	}
 }
 
 func (h *HTTP) snapshot(w http.ResponseWriter, _ *http.Request) {
-	h.writeJSON(w, http.StatusOK, snapshotToJSON(h.opts.Version, h.opts.Source))
+	h.writeJSON(w, http.StatusOK, snapshotToJSON(h.opts().Version, h.opts().Source))
 }
 
 // levelJSON is what /api/v1/log_level takes and gives.
@@ -190,7 +197,7 @@ type errorJSON struct {
 }
 
 func (h *HTTP) logLevel(w http.ResponseWriter, _ *http.Request) {
-	h.writeJSON(w, http.StatusOK, levelJSON{h.opts.Level.Level()})
+	h.writeJSON(w, http.StatusOK, levelJSON{h.opts().Level.Level()})
 }
 
 func (h *HTTP) setLogLevel(w http.ResponseWriter, r *http.Request) {
@@ -206,12 +213,12 @@ func (h *HTTP) setLogLevel(w http.ResponseWriter, r *http.Request) {
 		h.writeJSON(w, http.StatusBadRequest, errorJSON{`send {"level": "debug"}, or info, warn, error`})
 		return
 	}
-	if err := h.opts.Level.SetLevel(want.Level); err != nil {
+	if err := h.opts().Level.SetLevel(want.Level); err != nil {
 		h.writeJSON(w, http.StatusBadRequest, errorJSON{err.Error()})
 		return
 	}
 	_, who := h.login(r)
-	h.opts.Log.Info("log level changed over HTTP", zap.String("user", who), zap.String("level", want.Level))
+	h.opts().Log.Info("log level changed over HTTP", zap.String("user", who), zap.String("level", want.Level))
 	h.logLevel(w, r)
 }
 
@@ -219,6 +226,6 @@ func (h *HTTP) writeJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	if err := json.NewEncoder(w).Encode(v); err != nil {
-		h.opts.Log.Debug("an HTTP answer was cut short", zap.Error(err))
+		h.opts().Log.Debug("an HTTP answer was cut short", zap.Error(err))
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"pgpoold/proxy"
 )
@@ -70,7 +71,8 @@ func acceptLogins(l net.Listener, c *Console, served chan<- struct{}) {
 				conn.Close()
 				return
 			}
-			c.Serve(&proxy.ConsoleClient{Conn: conn, User: params["user"], Admin: params["user"] == "ops", Parameters: params})
+			c.Serve(&proxy.ConsoleClient{Conn: conn, User: params["user"], Admin: params["user"] == "ops", Parameters: params,
+				PID: 1, Secret: []byte{1, 2, 3, 4}, Cancels: make(chan struct{}, 1)})
 		}()
 	}
 	for range n {
@@ -136,8 +138,24 @@ func TestColumnsArePgBouncers(t *testing.T) {
 		{"stats", "s" + strings.Repeat("N", 24), "database,total_server_assignment_count,total_xact_count,total_query_count,total_received,total_sent,total_xact_time,total_query_time,total_wait_time,total_client_parse_count,total_server_parse_count,total_bind_count,total_client_login_count,avg_server_assignment_count,avg_xact_count,avg_query_count,avg_recv,avg_sent,avg_xact_time,avg_query_time,avg_wait_time,avg_client_parse_count,avg_server_parse_count,avg_bind_count,avg_client_login_count"},
 		{"stats_totals", "s" + strings.Repeat("N", 12), "database,server_assignment_count,xact_count,query_count,bytes_received,bytes_sent,xact_time,query_time,wait_time,client_parse_count,server_parse_count,bind_count,client_login_count"},
 		{"stats_averages", "s" + strings.Repeat("N", 12), "database,server_assignment_count,xact_count,query_count,bytes_received,bytes_sent,xact_time,query_time,wait_time,avg_client_parse_count,avg_server_parse_count,avg_bind_count,avg_client_login_count"},
+		{"users", "ssssiiii", "name,pool_size,reserve_pool_size,pool_mode,max_user_connections,current_connections,max_user_client_connections,current_client_connections"},
+		{"totals", "sN", "name,value"},
+		{"mem", "siiii", "name,size,used,free,memtotal"},
+		{"sockets", "ssssssisissiiississii" + "iiiiiii", socketNames + ",recv_pos,pkt_pos,pkt_remain,send_pos,send_remain,pkt_avail,send_avail"},
+		{"active_sockets", "ssssssisissiiississii" + "iiiiiii", socketNames + ",recv_pos,pkt_pos,pkt_remain,send_pos,send_remain,pkt_avail,send_avail"},
+		{"dns_hosts", "sqs", "hostname,ttl,addrs"},
+		{"dns_zones", "sqi", "zonename,serial,count"},
+		{"peers", "isii", "peer_id,host,port,pool_size"},
+		{"peer_pools", "iiiii", "peer_id,cl_active_cancel_req,cl_waiting_cancel_req,sv_active_cancel,sv_login"},
 	} {
 		r := ask(t, conn, "SHOW "+tt.what+";")
+		d, err := conn.Prepare(timeout(t), "", "SHOW "+tt.what, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(r.Rows) == 0 { // pgconn drops the columns of no rows
+			r.FieldDescriptions = d.Fields
+		}
 		if got := names(r); got != tt.columns {
 			t.Errorf("SHOW %s\n got %s\nwant %s", tt.what, got, tt.columns)
 		}
@@ -187,7 +205,8 @@ func TestRowsTellTheSnapshot(t *testing.T) {
 		}},
 		{"SHOW STATS_TOTALS", []string{"search|12|4|8|100|200|4000000|2000000|6000000|5|6|7|3"}},
 		{"SHOW VERSION", []string{"PgBouncer 1.26.0 (answered by pgpoold 9.8.7)"}},
-		{"SHOW CONFIG", []string{"max_client_conn|10000|10000|no", "log_level|info|info|yes"}},
+		{"SHOW CONFIG", []string{"max_client_conn|10000|10000|no", "log_level|info|info|yes", "max_db_connections|0|0|no",
+			"max_db_client_connections|0|0|no", "max_user_connections|0|0|no", "max_user_client_connections|0|0|no", "reserve_pool_size|0|0|no"}},
 		{"SHOW TimeZone", []string{"GMT"}},
 	} {
 		var got []string
@@ -204,7 +223,7 @@ func TestRowsTellTheSnapshot(t *testing.T) {
 	for _, values := range ask(t, conn, "SHOW LISTS").Rows {
 		lists[string(values[0])] = string(values[1])
 	}
-	for name, want := range map[string]string{"databases": "3", "users": "3", "pools": "2", "used_clients": "3", "login_clients": "6", "used_servers": "2"} {
+	for name, want := range map[string]string{"databases": "3", "users": "4", "pools": "2", "used_clients": "3", "login_clients": "6", "used_servers": "2"} {
 		if lists[name] != want {
 			t.Errorf("SHOW LISTS %s: %q, want %s", name, lists[name], want)
 		}
@@ -237,6 +256,14 @@ func TestErrorsArePgBouncers(t *testing.T) {
 		{"ops", "SHOW fish", "invalid command 'SHOW fish', use SHOW HELP;"},
 		{"ops", "SHOW POOLS; SHOW CLIENTS", "invalid command 'SHOW POOLS; SHOW CLIENTS', use SHOW HELP;"},
 		{"ops", "DISCARD ALL", "invalid command 'DISCARD ALL', use SHOW HELP;"},
+		{"ops", "PAUSE fish", "no such database: fish"},
+		{"ops", "KILL pgbouncer", "cannot kill admin db: pgbouncer"},
+		{"ops", "WAIT_CLOSE pgbouncer", "cannot wait in admin db: pgbouncer"},
+		{"ops", "DISABLE", "a database is required"},
+		{"ops", "KILL_CLIENT x", "invalid client pointer supplied"},
+		{"ops", "KILL_CLIENT 12", "client not found"},
+		{"ops", "SHUTDOWN SOON", "bad arguments"},
+		{"ops", "PAUSE $1", "bad arguments"},
 		{"ops", "abcdefghijklmnopq", "bad arguments"},
 		{"ops", "SHOW " + strings.Repeat("a", 64), "bad arguments"},
 		{"ops", "SET max_client_conn = 3", "SET failed"},
@@ -244,6 +271,8 @@ func TestErrorsArePgBouncers(t *testing.T) {
 		{"grafana", "SET log_level = debug", "admin access needed"},
 		{"grafana", "PAUSE", "admin access needed"},
 		{"grafana", "RELOAD;", "admin access needed"},
+		{"grafana", "SHUTDOWN", "admin access needed"},
+		{"grafana", "KILL_CLIENT 7", "admin access needed"},
 	} {
 		conn := dial(tt.user)
 		_, err := conn.Exec(timeout(t), tt.sql).ReadAll()
@@ -259,20 +288,66 @@ func TestErrorsArePgBouncers(t *testing.T) {
 	}
 }
 
-func TestTheExtendedProtocolIsRefusedAndSurvived(t *testing.T) {
-	_, dial := consoleOn(t, options(&source{}))
+func TestTheExtendedProtocol(t *testing.T) {
+	opts := options(&source{snap: state()})
+	_, dial := consoleOn(t, opts)
 	conn := dial("ops")
-	_, err := conn.ExecParams(timeout(t), "SHOW VERSION", nil, nil, nil, nil).Close()
-	var pg *pgconn.PgError
-	if !errors.As(err, &pg) || pg.Code != "08P01" || pg.Message != "extended query protocol not supported by admin console" {
-		t.Fatalf("error %v", err)
+	simple := ask(t, conn, "SHOW STATS_TOTALS")
+	text := conn.ExecParams(timeout(t), "SHOW STATS_TOTALS", nil, nil, nil, nil).Read()
+	if text.Err != nil || row(text.Rows[0]) == "" || text.CommandTag.String() != "SHOW" || names(text) != names(simple) {
+		t.Fatalf("text: %v %q", text.Err, text.CommandTag)
 	}
-	ask(t, conn, "SHOW VERSION")
+	// The numbers in binary are those in text.
+	binary := conn.ExecParams(timeout(t), "SHOW STATS_TOTALS", nil, nil, nil, []int16{1}).Read()
+	if binary.Err != nil {
+		t.Fatal(binary.Err)
+	}
+	types := pgtype.NewMap()
+	for i, f := range binary.FieldDescriptions {
+		if f.DataTypeOID != oidNumeric {
+			continue
+		}
+		var n pgtype.Numeric
+		if err := types.Scan(f.DataTypeOID, 1, binary.Rows[1][i], &n); err != nil {
+			t.Fatal(err)
+		}
+		v, err := n.Value()
+		if err != nil || v != string(text.Rows[1][i]) {
+			t.Errorf("%s: %v in binary, %s in text (%v)", f.Name, v, text.Rows[1][i], err)
+		}
+	}
+	// A statement by name, described and run more than once.
+	d, err := conn.Prepare(timeout(t), "s", "SHOW POOLS", nil)
+	if err != nil || len(d.Fields) != 17 || len(d.ParamOIDs) != 0 {
+		t.Fatalf("prepare: %v, %d fields", err, len(d.Fields))
+	}
+	for range 2 {
+		if r := conn.ExecPrepared(timeout(t), "s", nil, nil, nil).Read(); r.Err != nil || len(r.Rows) != 2 {
+			t.Fatalf("execute: %v, %d rows", r.Err, len(r.Rows))
+		}
+	}
+	// A parameter stands for an argument.
+	if d, err = conn.Prepare(timeout(t), "p", "RECONNECT $1", nil); err != nil || len(d.ParamOIDs) != 1 {
+		t.Fatal(err)
+	}
+	if r := conn.ExecPrepared(timeout(t), "p", [][]byte{[]byte("search")}, nil, nil).Read(); r.Err != nil || r.CommandTag.String() != "RECONNECT" {
+		t.Fatalf("%v %s", r.Err, r.CommandTag)
+	}
+	if got := opts.Operator.(*operator).asked; !slices.Equal(got, []string{"reconnect search"}) {
+		t.Fatalf("asked %q", got)
+	}
+	for _, sql := range []string{"SELECT 1", "SHOW $1"} {
+		_, err := conn.ExecParams(timeout(t), sql, nil, nil, nil, nil).Close()
+		var pg *pgconn.PgError
+		if !errors.As(err, &pg) || pg.Code != "08P01" {
+			t.Errorf("%s: %v", sql, err)
+		}
+		ask(t, conn, "SHOW VERSION") // the session survives
+	}
 }
 
 func TestWhatDriversDoFirst(t *testing.T) {
 	opts := options(&source{})
-	opts.Level = &level{now: "info"}
 	_, dial := consoleOn(t, opts)
 	conn := dial("ops")
 	if v := conn.ParameterStatus("server_version"); v != "1.26.0/bouncer" {
@@ -335,9 +410,10 @@ func TestParse(t *testing.T) {
 
 func TestAveragesAreOfTheLastPeriod(t *testing.T) {
 	src := &source{snap: state()}
-	h := newStatsHistory(src, time.Hour)
+	c := NewConsole(options(src))
+	h := c.stats
 	start := time.Now()
-	if got := row(cells(h.showAverages(src.snap).rows[0])); got != "search|0|0|0|0|0|0|0|0|0|0|0|0" {
+	if got := average(c); got != "search|0|0|0|0|0|0|0|0|0|0|0|0" {
 		t.Fatalf("before a period: %s", got)
 	}
 	h.take(start)
@@ -355,14 +431,20 @@ func TestAveragesAreOfTheLastPeriod(t *testing.T) {
 		s.snap.Pools = p
 	})
 	h.take(start.Add(10 * time.Second))
-	if got := row(cells(h.showAverages(src.Snapshot()).rows[0])); got != "search|2|4|6|100|200|2000|1000|1000|0|0|0|0" {
+	if got := average(c); got != "search|2|4|6|100|200|2000|1000|1000|0|0|0|0" {
 		t.Fatalf("after a period: %s", got)
 	}
 	src.set(func(s *source) { s.snap = state() }) // as if its pool had been made anew
 	h.take(start.Add(20 * time.Second))
-	if got := row(cells(h.showAverages(src.Snapshot()).rows[0])); got != "search|0|0|0|0|0|0|0|0|0|0|0|0" {
+	if got := average(c); got != "search|0|0|0|0|0|0|0|0|0|0|0|0" {
 		t.Fatalf("after counters went back: %s", got)
 	}
+}
+
+// average is the row of the database search, the last one.
+func average(c *Console) string {
+	rows := c.show("stats_averages", false).rows
+	return row(cells(rows[len(rows)-1]))
 }
 
 func cells(r []*string) [][]byte {

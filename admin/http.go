@@ -2,10 +2,12 @@ package admin
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -16,8 +18,7 @@ import (
 
 // HTTP is the admin port.
 type HTTP struct {
-	opts    Options
-	console *Console // makes the page's tables
+	console *Console // makes the tables, and has the options
 	server  *http.Server
 	checks  chan struct{} // holds a token while a password is checked: one at a time
 }
@@ -25,33 +26,42 @@ type HTTP struct {
 // NewHTTP makes the admin port's server. It shows the console's tables on its
 // page, so both are of one set of options.
 func NewHTTP(opts Options, console *Console) *HTTP {
-	h := &HTTP{opts: opts, console: console, checks: make(chan struct{}, 1)}
+	h := &HTTP{console: console, checks: make(chan struct{}, 1)}
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(
-		newCollector(opts.Source, opts.Version),
+		newCollector(console.opts),
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
-	metrics := promhttp.HandlerFor(reg, promhttp.HandlerOpts{
+	likePgBouncer := prometheus.NewRegistry()
+	likePgBouncer.MustRegister(&compat{console})
+	scrapes := promhttp.HandlerOpts{
 		ErrorLog:            zap.NewStdLog(opts.Log),
 		MaxRequestsInFlight: 3,
 		Timeout:             10 * time.Second,
-	})
+	}
 
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", h.healthz)
 	mux.HandleFunc("GET /readyz", h.readyz)
-	mux.Handle("GET /metrics", h.look(metrics))
+	mux.Handle("GET /metrics", h.look(promhttp.HandlerFor(reg, scrapes)))
+	mux.Handle("GET /metrics/pgbouncer", h.look(promhttp.HandlerFor(likePgBouncer, scrapes)))
 	mux.Handle("GET /{$}", h.look(http.HandlerFunc(h.page)))
-	mux.Handle("GET /api/v1/snapshot", h.look(http.HandlerFunc(h.snapshot)))
-	mux.Handle("GET /api/v1/log_level", h.look(http.HandlerFunc(h.logLevel)))
-	mux.Handle("POST /api/v1/log_level", h.change(http.HandlerFunc(h.setLogLevel)))
+	mux.Handle("GET /login", h.change(http.RedirectHandler("/", http.StatusSeeOther)))
+	h.handleAPI(mux)
+	if opts.Pprof {
+		mux.Handle("GET /debug/pprof/", h.look(http.HandlerFunc(pprof.Index)))
+		mux.Handle("GET /debug/pprof/profile", h.look(http.HandlerFunc(pprof.Profile)))
+		mux.Handle("GET /debug/pprof/trace", h.look(http.HandlerFunc(pprof.Trace)))
+		mux.Handle("GET /debug/pprof/symbol", h.look(http.HandlerFunc(pprof.Symbol)))
+		mux.Handle("GET /debug/pprof/cmdline", h.look(http.HandlerFunc(pprof.Cmdline)))
+	}
 
 	h.server = &http.Server{
 		Handler:           mux,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
-		WriteTimeout:      30 * time.Second,
+		WriteTimeout:      90 * time.Second, // a profile takes 30 seconds
 		IdleTimeout:       60 * time.Second,
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          zap.NewStdLog(opts.Log),
@@ -59,8 +69,13 @@ func NewHTTP(opts Options, console *Console) *HTTP {
 	return h
 }
 
+func (h *HTTP) opts() *Options { return h.console.opts() }
+
 // Serve answers on l until Shutdown; then it returns nil.
 func (h *HTTP) Serve(l net.Listener) error {
+	if h.opts().TLS != nil {
+		l = tls.NewListener(l, h.opts().TLS)
+	}
 	if err := h.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
@@ -81,9 +96,15 @@ func (h *HTTP) healthz(w http.ResponseWriter, _ *http.Request) {
 	plain(w, http.StatusOK, "ok")
 }
 
-func (h *HTTP) readyz(w http.ResponseWriter, _ *http.Request) {
-	if ok, why := h.opts.Source.Ready(); !ok {
-		plain(w, http.StatusServiceUnavailable, "not ready: "+why)
+// readyz says whether clients are served; the reason is only for those who
+// may look.
+func (h *HTTP) readyz(w http.ResponseWriter, r *http.Request) {
+	if ok, why := h.opts().Source.Ready(); !ok {
+		line := "not ready"
+		if h.mayLook(r) {
+			line += ": " + why
+		}
+		plain(w, http.StatusServiceUnavailable, line)
 		return
 	}
 	plain(w, http.StatusOK, "ready")

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -70,7 +71,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 		if c.header == nil {
 			c.header = map[string]string{}
 		}
-		c.header["Content-Type"] = "application/json"
+		c.header["Content-Type"], c.header[guardHeader] = "application/json", "1"
 		return c
 	}
 	for _, tt := range []struct {
@@ -119,7 +120,7 @@ func TestLogLevelOverHTTP(t *testing.T) {
 	h := port(opts)
 	post := func(kind, body string) (int, string) {
 		header := basic("ops", "ops-secret")
-		header["Content-Type"] = kind
+		header["Content-Type"], header[guardHeader] = kind, "1"
 		return call{method: "POST", path: "/api/v1/log_level", body: body, header: header}.do(t, h)
 	}
 	for _, tt := range []struct {
@@ -158,29 +159,143 @@ func TestReadiness(t *testing.T) {
 	}
 }
 
-func TestThePageEscapes(t *testing.T) {
-	_, body := call{path: "/"}.do(t, port(options(&source{snap: state(), why: "<i>down</i>"})))
-	for _, want := range []string{"<td>search</td>", "&lt;b&gt;app&lt;/b&gt;", "&lt;i&gt;down&lt;/i&gt;", "cl_waiting_cancel_req"} {
-		if !strings.Contains(body, want) {
-			t.Errorf("no %s in the page", want)
+// The page is one file that brings nothing from elsewhere, and what it draws
+// comes as text.
+func TestThePageStandsAlone(t *testing.T) {
+	_, body := call{path: "/"}.do(t, port(options(&source{snap: state()})))
+	for _, bad := range []string{"http://", "https://", "<link", "src=", "@import", "innerHTML", "eval("} {
+		if strings.Contains(body, bad) {
+			t.Errorf("the page has %s", bad)
 		}
-	}
-	if strings.Contains(body, "<b>app") {
-		t.Error("a user's name is markup")
 	}
 }
 
-func TestThePageIsBounded(t *testing.T) {
-	snap := state()
-	for len(snap.Clients) < maxPageRows+7 {
-		snap.Clients = append(snap.Clients, snap.Clients[0])
+func TestTheTablesAsJSON(t *testing.T) {
+	h := port(options(&source{snap: state()}))
+	for _, sh := range shows {
+		code, body := call{path: "/api/v1/" + sh.name}.do(t, h)
+		var rows []map[string]any
+		if err := json.Unmarshal([]byte(body), &rows); code != 200 || err != nil {
+			t.Errorf("%s: %d %v", sh.name, code, err)
+		}
 	}
-	_, body := call{path: "/"}.do(t, port(options(&source{snap: snap})))
-	if n := strings.Count(body, "<td>C</td>"); n != maxPageRows {
-		t.Errorf("%d clients on the page", n)
+	_, body := call{path: "/api/v1/pools?extended"}.do(t, h)
+	var pools []struct {
+		Database string
+		Waiting  int     `json:"cl_waiting"`
+		Balance  *string `json:"load_balance_hosts"`
+		Size     int     `json:"pool_size"`
 	}
-	if !strings.Contains(body, "7 more rows") {
-		t.Error("the page does not say that it is cut")
+	if err := json.Unmarshal([]byte(body), &pools); err != nil || pools[0].Database != "search" || pools[0].Waiting != 2 || pools[0].Balance != nil || pools[0].Size != 20 {
+		t.Errorf("%v %+v", err, pools)
+	}
+}
+
+// Every path that the description has is there, and every path has one.
+func TestOpenAPIIsTrue(t *testing.T) {
+	h := port(options(&source{snap: state()}))
+	_, body := call{path: "/api/v1/openapi.json"}.do(t, h)
+	var doc struct {
+		Paths map[string]map[string]any
+	}
+	if err := json.Unmarshal([]byte(body), &doc); err != nil {
+		t.Fatal(err)
+	}
+	if len(doc.Paths) < len(shows)+len(httpVerbs) {
+		t.Errorf("%d paths", len(doc.Paths))
+	}
+	for path, methods := range doc.Paths {
+		for method := range methods {
+			if code, _ := (call{method: strings.ToUpper(method), path: path}).do(t, h); code == 404 || code == 405 {
+				t.Errorf("%s %s: %d", method, path, code)
+			}
+		}
+	}
+}
+
+// What changes something is the operator's alone: a page of another site that
+// the operator's browser shows cannot send it.
+func TestHostileOrigins(t *testing.T) {
+	opts := options(&source{snap: state()})
+	h := port(opts)
+	for _, tt := range []struct {
+		name, host string
+		header     map[string]string
+		want       int
+	}{
+		{"no browser", "", map[string]string{guardHeader: "1"}, 200},
+		{"the page itself", "127.0.0.1:6433", map[string]string{guardHeader: "1", "Origin": "http://127.0.0.1:6433", "Sec-Fetch-Site": "same-origin"}, 200},
+		{"another site", "127.0.0.1:6433", map[string]string{guardHeader: "1", "Origin": "https://evil.example"}, 403},
+		{"another port", "127.0.0.1:6433", map[string]string{guardHeader: "1", "Origin": "http://127.0.0.1:8080"}, 403},
+		{"a sandboxed frame", "127.0.0.1:6433", map[string]string{guardHeader: "1", "Origin": "null"}, 403},
+		{"a name that points here", "evil.example:6433", map[string]string{guardHeader: "1", "Origin": "http://evil.example:6433"}, 403},
+		{"by the browser's word", "127.0.0.1:6433", map[string]string{guardHeader: "1", "Sec-Fetch-Site": "cross-site"}, 403},
+		{"a form, which has no header", "127.0.0.1:6433", map[string]string{"Origin": "http://127.0.0.1:6433"}, 403},
+	} {
+		for k, v := range basic("ops", "ops-secret") {
+			tt.header[k] = v
+		}
+		tt.header["Content-Type"] = "application/json"
+		code, body := call{method: "POST", path: "/api/v1/pause", body: `{"database":"search"}`, host: tt.host, header: tt.header}.do(t, h)
+		if code != tt.want {
+			t.Errorf("%s: %d %s, want %d", tt.name, code, body, tt.want)
+		}
+	}
+	if got := opts.Operator.(*operator).asked; len(got) != 2 {
+		t.Errorf("asked %q", got)
+	}
+	// The browser's question whether the header may be sent is not answered.
+	code, _ := call{method: "OPTIONS", path: "/api/v1/pause", header: map[string]string{"Origin": "https://evil.example", "Access-Control-Request-Headers": guardHeader}}.do(t, h)
+	if code == 200 || code == 204 {
+		t.Errorf("preflight: %d", code)
+	}
+}
+
+func TestCommandsOverHTTP(t *testing.T) {
+	opts := options(&source{snap: state()})
+	h := port(opts)
+	for _, tt := range []struct {
+		user, path, body string
+		want             int
+	}{
+		{"ops", "pause", `{}`, 200}, {"ops", "resume", `{"database":"search"}`, 200}, {"ops", "reconnect", `{"database":"search"}`, 200},
+		{"ops", "kill", `{"database":"fish"}`, 404}, {"ops", "kill_client", `{"id":"7"}`, 409}, {"ops", "kill_client", `{"id":"x"}`, 409},
+		{"ops", "disable", `{}`, 400}, {"ops", "disable", `{"database":"search"}`, 200}, {"ops", "pause", `{"db":"search"}`, 400},
+		{"ops", "pause", `[]`, 400}, {"ops", "reload", `{}`, 200}, {"grafana", "pause", `{}`, 403}, {"app", "pause", `{}`, 401},
+	} {
+		header := basic(tt.user, tt.user+"-secret")
+		header["Content-Type"], header[guardHeader] = "application/json", "1"
+		if code, body := (call{method: "POST", path: "/api/v1/" + tt.path, body: tt.body, header: header}).do(t, h); code != tt.want {
+			t.Errorf("%s %s %s: %d %s, want %d", tt.user, tt.path, tt.body, code, body, tt.want)
+		}
+	}
+	want := []string{"pause ", "resume search", "reconnect search", "disable search"}
+	if got := opts.Operator.(*operator).asked; !slices.Equal(got, want) {
+		t.Errorf("asked %q, want %q", got, want)
+	}
+}
+
+func TestReadinessSaysWhyToThoseWhoMayLook(t *testing.T) {
+	h := port(options(&source{why: "search: connection refused"}))
+	if _, body := (call{path: "/readyz", peer: "203.0.113.5:1234"}).do(t, h); body != "not ready\n" {
+		t.Errorf("from afar: %q", body)
+	}
+	if _, body := (call{path: "/readyz", peer: "203.0.113.5:1234", header: basic("grafana", "grafana-secret")}).do(t, h); body != "not ready: search: connection refused\n" {
+		t.Errorf("logged in: %q", body)
+	}
+}
+
+func TestPprofIsClosedUnlessOpened(t *testing.T) {
+	opts := options(&source{})
+	if code, _ := (call{path: "/debug/pprof/"}).do(t, port(opts)); code != 404 {
+		t.Errorf("closed: %d", code)
+	}
+	opts.Pprof = true
+	if code, _ := (call{path: "/debug/pprof/goroutine"}).do(t, port(opts)); code != 200 {
+		t.Errorf("open: %d", code)
+	}
+	if code, _ := (call{path: "/debug/pprof/", peer: "203.0.113.5:1"}).do(t, port(opts)); code != 401 {
+		t.Errorf("open, from afar: %d", code)
 	}
 }
 
@@ -228,10 +343,10 @@ func TestMetrics(t *testing.T) {
 		`pgpoold_servers{database="search",state="login",user="owner"} 11`,
 		`pgpoold_pool_max_wait_seconds{database="search",user="owner"} 2.000345`,
 		`pgpoold_transactions_total{database="search",user="owner"} 4`,
-		`pgpoold_client_wait_seconds_total{database="search",user="owner"} 6`,
+		`pgpoold_server_wait_seconds_sum{database="search",user="owner"} 6`,
 		`pgpoold_server_closes_total{reason="idle"} 4`,
 		`pgpoold_pins{reason="untracked"} 1`,
-		`pgpoold_errors_total{sqlstate="57014"} 3`,
+		`pgpoold_errors_total{side="pgpoold",sqlstate="57014"} 3`,
 		`pgpoold_statements_bytes 2222`,
 		"go_goroutines ",
 		"process_open_fds ",
@@ -241,7 +356,7 @@ func TestMetrics(t *testing.T) {
 		}
 	}
 	reg := prometheus.NewPedanticRegistry()
-	reg.MustRegister(newCollector(src, "x"))
+	reg.MustRegister(newCollector(port(options(src)).opts))
 	families, err := reg.Gather()
 	if err != nil {
 		t.Fatal(err)
@@ -266,7 +381,7 @@ func TestMetricLabelsAreBounded(t *testing.T) {
 	}
 	add(maxPoolLabels)
 	src := &source{snap: snap}
-	c := newCollector(src, "x")
+	c := newCollector(port(options(src)).opts)
 	if n := len(c.pools(src.Snapshot())); n != maxPoolLabels {
 		t.Fatalf("%d pools", n)
 	}

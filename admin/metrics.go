@@ -3,9 +3,11 @@ package admin
 import (
 	"runtime"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"pgpoold/backend"
 	"pgpoold/proxy"
 )
 
@@ -13,27 +15,39 @@ import (
 // (database, user) is kept to a bounded number of pairs: a database "*" lets
 // clients invent names, and a monitoring system pays for every one.
 type collector struct {
-	source  Source
-	version string
+	opts     func() *Options
+	families []family
 
 	mu    sync.Mutex // guards known
 	known map[[2]string]struct{}
-
-	build, ready, draining                        *prometheus.Desc
-	clients, servers                              *prometheus.Desc
-	poolSize, poolMinSize, poolReady, poolMaxWait *prometheus.Desc
-	pool                                          []poolCounter
-	accepted, refused, failed                     *prometheus.Desc
-	underWay, clientsConnected, serversConnected  *prometheus.Desc
-	cancels, cancelsForwarded, acceptPauses       *prometheus.Desc
-	closes, pins, pinsTotal, errors               *prometheus.Desc
-	statements, statementsBytes                   *prometheus.Desc
 }
 
-// poolCounter is one counter of a pool.
-type poolCounter struct {
-	desc  *prometheus.Desc
-	value func(proxy.PoolStats) float64
+// family is one metric: its help for documents and scrapers, and where its
+// values come from.
+type family struct {
+	name, help string // the name without "pgpoold_"
+	kind       familyKind
+	labels     []string
+	desc       *prometheus.Desc
+
+	values func(s *scrape, emit func(v float64, labels ...string))
+	hists  func(s *scrape, emit func(h *backend.Histogram, sum time.Duration, labels ...string))
+}
+
+type familyKind string
+
+const (
+	kindGauge     familyKind = "gauge"
+	kindCounter   familyKind = "counter"
+	kindHistogram familyKind = "histogram"
+)
+
+// scrape is what one scrape sees.
+type scrape struct {
+	opts  *Options
+	snap  proxy.Snapshot
+	pools map[[2]string]proxy.PoolSnapshot
+	ready bool
 }
 
 // maxPoolLabels is how many (database, user) pairs get series of their own;
@@ -43,60 +57,13 @@ const (
 	otherLabel    = "(other)"
 )
 
-func newCollector(source Source, version string) *collector {
-	desc := func(name, help string, labels ...string) *prometheus.Desc {
-		return prometheus.NewDesc("pgpoold_"+name, help, labels, nil)
+func newCollector(opts func() *Options) *collector {
+	c := &collector{opts: opts, known: make(map[[2]string]struct{}), families: families()}
+	for i := range c.families {
+		f := &c.families[i]
+		f.desc = prometheus.NewDesc("pgpoold_"+f.name, f.help, f.labels, nil)
 	}
-	perPool := func(name, help string, more ...string) *prometheus.Desc {
-		return desc(name, help, append([]string{"database", "user"}, more...)...)
-	}
-	count := func(name, help string, f func(proxy.PoolStats) uint64) poolCounter {
-		return poolCounter{perPool(name, help), func(s proxy.PoolStats) float64 { return float64(f(s)) }}
-	}
-	return &collector{
-		source: source, version: version, known: make(map[[2]string]struct{}),
-		build:       desc("build_info", "Always 1; the labels say what runs.", "version", "goversion"),
-		ready:       desc("ready", "Whether clients are served, as /readyz says: 1 or 0."),
-		draining:    desc("draining", "Whether pgpoold is shutting down: 1 or 0."),
-		clients:     perPool("clients", "Logged-in clients, by what they do.", "state"),
-		servers:     perPool("servers", "Server connections, by what they do.", "state"),
-		poolSize:    perPool("pool_size", "Most server connections of the pool; 0 is unlimited."),
-		poolMinSize: perPool("pool_min_size", "Fewest server connections that the pool keeps."),
-		poolReady:   perPool("pool_ready", "Whether PostgreSQL could be reached: 1 or 0."),
-		poolMaxWait: perPool("pool_max_wait_seconds", "How long the first client in the queue has waited."),
-		pool: []poolCounter{
-			count("server_assignments_total", "Times that a client was given a server.", func(s proxy.PoolStats) uint64 { return s.ServerAssignments }),
-			count("server_switches_total", "Assignments of another server than the client had last.", func(s proxy.PoolStats) uint64 { return s.Switches }),
-			count("transactions_total", "Transactions.", func(s proxy.PoolStats) uint64 { return s.Xacts }),
-			count("queries_total", "Queries.", func(s proxy.PoolStats) uint64 { return s.Queries }),
-			count("received_bytes_total", "Bytes from clients.", func(s proxy.PoolStats) uint64 { return s.BytesReceived }),
-			count("sent_bytes_total", "Bytes to clients.", func(s proxy.PoolStats) uint64 { return s.BytesSent }),
-			{perPool("transaction_seconds_total", "Time in transactions."), func(s proxy.PoolStats) float64 { return s.XactTime.Seconds() }},
-			{perPool("query_seconds_total", "Time in queries."), func(s proxy.PoolStats) float64 { return s.QueryTime.Seconds() }},
-			{perPool("client_wait_seconds_total", "Time that clients waited for a server."), func(s proxy.PoolStats) float64 { return s.WaitTime.Seconds() }},
-			count("client_parses_total", "Parse messages from clients.", func(s proxy.PoolStats) uint64 { return s.ClientParses }),
-			count("server_parses_total", "Parse messages to servers.", func(s proxy.PoolStats) uint64 { return s.ServerParses }),
-			count("binds_total", "Bind messages from clients.", func(s proxy.PoolStats) uint64 { return s.Binds }),
-			count("client_logins_total", "Clients that logged in.", func(s proxy.PoolStats) uint64 { return s.ClientLogins }),
-			count("server_dials_total", "Attempts to connect to PostgreSQL.", func(s proxy.PoolStats) uint64 { return s.Dials }),
-			count("server_dial_errors_total", "Attempts that failed.", func(s proxy.PoolStats) uint64 { return s.DialErrors }),
-		},
-		accepted:         desc("clients_accepted_total", "Connections that were accepted."),
-		refused:          desc("clients_refused_total", "Connections refused by max_client_conn or by the cap on logins under way."),
-		failed:           desc("logins_failed_total", "Logins that failed."),
-		underWay:         desc("logins_under_way", "Connections that have not logged in yet."),
-		clientsConnected: desc("clients_connected", "Logged-in clients, over all pools."),
-		serversConnected: desc("servers_connected", "Server connections, over all pools."),
-		cancels:          desc("cancel_requests_total", "Cancel requests for a client of ours."),
-		cancelsForwarded: desc("cancels_forwarded_total", "Cancel requests passed on to PostgreSQL."),
-		acceptPauses:     desc("accept_pauses_total", "Times that accepting stopped for want of descriptors."),
-		closes:           desc("server_closes_total", "Server connections that were closed.", "reason"),
-		pins:             desc("pins", "Clients that keep their server beyond the transaction.", "reason"),
-		pinsTotal:        desc("pins_total", "Times that a client began to keep its server.", "reason"),
-		errors:           desc("errors_total", "Errors that pgpoold itself sent to clients.", "sqlstate"),
-		statements:       desc("statements", "Distinct prepared statements that are kept."),
-		statementsBytes:  desc("statements_bytes", "Memory that they take."),
-	}
+	return c
 }
 
 // Describe sends nothing: the set of metrics depends on the pools there are.
@@ -104,64 +71,36 @@ func (c *collector) Describe(chan<- *prometheus.Desc) {}
 
 // Collect takes one Snapshot.
 func (c *collector) Collect(out chan<- prometheus.Metric) {
-	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
-		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
-	}
-	counter := func(d *prometheus.Desc, v float64, labels ...string) {
-		out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
-	}
-	snap := c.source.Snapshot()
-	ready, _ := c.source.Ready()
-	gauge(c.build, 1, c.version, runtime.Version())
-	gauge(c.ready, oneIf(ready))
-	gauge(c.draining, oneIf(snap.Draining))
-
-	for key, p := range c.pools(snap) {
-		db, user := key[0], key[1]
-		gauge(c.poolSize, float64(p.Size), db, user)
-		gauge(c.poolMinSize, float64(p.MinSize), db, user)
-		gauge(c.poolReady, oneIf(p.Ready), db, user)
-		gauge(c.poolMaxWait, p.MaxWait.Seconds(), db, user)
-		gauge(c.clients, float64(p.ClActive), db, user, "active")
-		gauge(c.clients, float64(p.ClWaiting), db, user, "waiting")
-		gauge(c.clients, float64(p.ClActiveCancelReq), db, user, "active_cancel_req")
-		gauge(c.clients, float64(p.ClWaitingCancelReq), db, user, "waiting_cancel_req")
-		gauge(c.servers, float64(p.SvActive), db, user, "active")
-		gauge(c.servers, float64(p.SvActiveCancel), db, user, "active_cancel")
-		gauge(c.servers, float64(p.SvBeingCanceled), db, user, "being_canceled")
-		gauge(c.servers, float64(p.SvIdle), db, user, "idle")
-		gauge(c.servers, float64(p.SvUsed), db, user, "used")
-		gauge(c.servers, float64(p.SvTested), db, user, "tested")
-		gauge(c.servers, float64(p.SvLogin), db, user, "login")
-		for _, m := range c.pool {
-			counter(m.desc, m.value(p.Stats), db, user)
+	s := &scrape{opts: c.opts()}
+	s.snap = s.opts.Source.Snapshot()
+	s.ready, _ = s.opts.Source.Ready()
+	s.pools = c.pools(s.snap)
+	for i := range c.families {
+		f := &c.families[i]
+		if f.kind == kindHistogram {
+			f.hists(s, func(h *backend.Histogram, sum time.Duration, labels ...string) {
+				out <- constHistogram(f.desc, h, sum, labels)
+			})
+			continue
 		}
+		kind := prometheus.GaugeValue
+		if f.kind == kindCounter {
+			kind = prometheus.CounterValue
+		}
+		f.values(s, func(v float64, labels ...string) {
+			out <- prometheus.MustNewConstMetric(f.desc, kind, v, labels...)
+		})
 	}
+}
 
-	t := snap.Totals
-	counter(c.accepted, float64(t.ClientsAccepted))
-	counter(c.refused, float64(t.ClientsRefused))
-	counter(c.failed, float64(t.LoginsFailed))
-	gauge(c.underWay, float64(t.LoginsUnderWay))
-	gauge(c.clientsConnected, float64(t.ClientsConnected))
-	gauge(c.serversConnected, float64(t.ServersConnected))
-	counter(c.cancels, float64(t.CancelRequests))
-	counter(c.cancelsForwarded, float64(t.CancelsForwarded))
-	counter(c.acceptPauses, float64(t.AcceptPauses))
-	for reason, n := range t.ServerCloses {
-		counter(c.closes, float64(n), reason)
+func constHistogram(desc *prometheus.Desc, h *backend.Histogram, sum time.Duration, labels []string) prometheus.Metric {
+	buckets := make(map[float64]uint64, len(bucketSeconds))
+	n := uint64(0)
+	for i, bound := range bucketSeconds {
+		n += h.Buckets[i]
+		buckets[bound] = n
 	}
-	for reason, n := range t.PinsByReason {
-		gauge(c.pins, float64(n), reason)
-	}
-	for reason, n := range t.PinsTotal {
-		counter(c.pinsTotal, float64(n), reason)
-	}
-	for sqlstate, n := range t.ErrorsBySQLState {
-		counter(c.errors, float64(n), sqlstate)
-	}
-	gauge(c.statements, float64(t.StatementsKept))
-	gauge(c.statementsBytes, float64(t.StatementsBytes))
+	return prometheus.MustNewConstHistogram(desc, h.Count(), sum.Seconds(), buckets, labels...)
 }
 
 // pools are the snapshot's pools by their labels. A pair that got series of
@@ -194,6 +133,7 @@ func addPools(a, b proxy.PoolSnapshot) proxy.PoolSnapshot {
 	a.Size += b.Size
 	a.MinSize += b.MinSize
 	a.Ready = a.Ready && b.Ready
+	a.Paused = a.Paused && b.Paused
 	a.MaxWait = max(a.MaxWait, b.MaxWait)
 	a.ClActive += b.ClActive
 	a.ClWaiting += b.ClWaiting
@@ -216,3 +156,45 @@ func oneIf(b bool) float64 {
 	}
 	return 0
 }
+
+// poolFamily is a metric of one value for each pool.
+func poolFamily(kind familyKind, name, help string, value func(p *proxy.PoolSnapshot) float64) family {
+	return family{name: name, help: help, kind: kind, labels: []string{"database", "user"},
+		values: func(s *scrape, emit func(float64, ...string)) {
+			for key, p := range s.pools {
+				emit(value(&p), key[0], key[1])
+			}
+		}}
+}
+
+func poolCounter(name, help string, value func(s *proxy.PoolStats) uint64) family {
+	return poolFamily(kindCounter, name, help, func(p *proxy.PoolSnapshot) float64 { return float64(value(&p.Stats)) })
+}
+
+// poolHistogram is a histogram of each pool.
+func poolHistogram(name, help string, value func(s *proxy.PoolStats) (*backend.Histogram, time.Duration)) family {
+	return family{name: name, help: help, kind: kindHistogram, labels: []string{"database", "user"},
+		hists: func(s *scrape, emit func(*backend.Histogram, time.Duration, ...string)) {
+			for key, p := range s.pools {
+				h, sum := value(&p.Stats)
+				emit(h, sum, key[0], key[1])
+			}
+		}}
+}
+
+// plainFamily is a metric of one value.
+func plainFamily(kind familyKind, name, help string, value func(s *scrape) float64) family {
+	return family{name: name, help: help, kind: kind, values: func(s *scrape, emit func(float64, ...string)) { emit(value(s)) }}
+}
+
+// labelled is a metric of one value for each of a few words.
+func labelled[N int | uint64](kind familyKind, name, help, label string, value func(s *scrape) map[string]N) family {
+	return family{name: name, help: help, kind: kind, labels: []string{label},
+		values: func(s *scrape, emit func(float64, ...string)) {
+			for word, n := range value(s) {
+				emit(float64(n), word)
+			}
+		}}
+}
+
+func buildInfo(s *scrape, emit func(float64, ...string)) { emit(1, s.opts.Version, runtime.Version()) }

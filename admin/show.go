@@ -4,72 +4,83 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"pgpoold/proxy"
 )
-
-// show makes the table of one SHOW; nil for a name that is none.
-func (c *Console) show(what string) *table {
-	switch what {
-	case "pools":
-		return c.showPools(c.opts.Source.Snapshot())
-	case "clients":
-		return c.showClients(c.opts.Source.Snapshot())
-	case "servers":
-		return c.showServers(c.opts.Source.Snapshot())
-	case "databases":
-		return c.showDatabases(c.opts.Source.Snapshot())
-	case "lists":
-		return c.showLists(c.opts.Source.Snapshot())
-	case "stats":
-		return c.stats.show(c.opts.Source.Snapshot())
-	case "stats_totals":
-		return c.stats.showTotals(c.opts.Source.Snapshot())
-	case "stats_averages":
-		return c.stats.showAverages(c.opts.Source.Snapshot())
-	case "config":
-		return c.showConfig()
-	case "version":
-		t := &table{columns: columnsOf("s", "version")}
-		t.add(text(fmt.Sprintf("PgBouncer %s (answered by pgpoold %s)", spoken, c.opts.Version)))
-		return t
-	case "state":
-		t := &table{columns: columnsOf("ss", "key", "value")}
-		t.add(text("active"), text("yes"))
-		t.add(text("paused"), text("no"))
-		t.add(text("suspended"), text("no"))
-		return t
-	}
-	return nil
-}
 
 // spoken is the PgBouncer whose console this one answers like: programs that
 // read the console choose their columns by it.
 const spoken = "1.26.0"
 
-// usage is the detail of SHOW HELP.
-const usage = "\n" +
-	"\tSHOW HELP|CONFIG|DATABASES|POOLS|CLIENTS|SERVERS|VERSION\n" +
-	"\tSHOW STATS|STATS_TOTALS|STATS_AVERAGES|LISTS|STATE\n" +
-	"\tSET log_level = debug|info|warn|error"
+// shown is one table of SHOW: what it is made of, and how. Its columns stand
+// in its table.
+type shown struct {
+	name string
+	of   string // what it lists, for the documentation
+	own  bool   // pgpoold's own; else PgBouncer's
+	make func(c *Console, snap *proxy.Snapshot, extended bool) *table
+}
 
-func (c *Console) showPools(snap proxy.Snapshot) *table {
-	t := &table{columns: columnsOf("ssiiiiiiiiiiiiiss",
-		"database", "user", "cl_active", "cl_waiting", "cl_active_cancel_req", "cl_waiting_cancel_req",
-		"sv_active", "sv_active_cancel", "sv_being_canceled", "sv_idle", "sv_used", "sv_tested", "sv_login",
-		"maxwait", "maxwait_us", "pool_mode", "load_balance_hosts")}
-	for _, p := range sortedPools(snap) {
-		t.add(text(p.Database), text(p.User),
-			number(p.ClActive), number(p.ClWaiting), number(p.ClActiveCancelReq), number(p.ClWaitingCancelReq),
-			number(p.SvActive), number(p.SvActiveCancel), number(p.SvBeingCanceled),
-			number(p.SvIdle), number(p.SvUsed), number(p.SvTested), number(p.SvLogin),
-			seconds(p.MaxWait), micros(p.MaxWait), text(p.Mode), nil)
+// shows are the tables, in the order of SHOW HELP.
+var shows []shown
+
+func init() {
+	shows = []shown{
+		{"config", "the settings", false, (*Console).showConfig},
+		{"databases", "the databases that clients can name", false, (*Console).showDatabases},
+		{"pools", "the pools, one for each database and server user", false, (*Console).showPools},
+		{"clients", "the clients", false, (*Console).showClients},
+		{"servers", "the connections to PostgreSQL", false, (*Console).showServers},
+		{"users", "the users", false, (*Console).showUsers},
+		{"version", "the version", false, (*Console).showVersion},
+		{"state", "whether it is paused", false, (*Console).showState},
+		{"lists", "how many there are of everything", false, (*Console).showLists},
+		{"stats", "counters and averages by database", false, (*Console).showStats},
+		{"stats_totals", "counters by database", false, (*Console).showStatsTotals},
+		{"stats_averages", "averages by database, of the last stats period", false, (*Console).showStatsAverages},
+		{"totals", "counters and averages over all databases", false, (*Console).showTotals},
+		{"mem", "how many objects of each kind there are", false, (*Console).showMem},
+		{"sockets", "clients and servers, with buffers", false, (*Console).showSockets},
+		{"active_sockets", "those of them that have something unsent", false, (*Console).showActiveSockets},
+		{"dns_hosts", "nothing: names are looked up for each connection", false, (*Console).showDNSHosts},
+		{"dns_zones", "nothing, as above", false, (*Console).showDNSZones},
+		{"peers", "nothing: there is one process", false, (*Console).showPeers},
+		{"peer_pools", "nothing, as above", false, (*Console).showPeerPools},
+		{"waiting", "clients that wait for a server, the longest first", true, (*Console).showWaiting},
+		{"pins", "clients that keep their server beyond the transaction, and why", true, (*Console).showPins},
+		{"statements", "queries without their constants, those that took most time first", true, (*Console).showStatements},
+		{"errors", "errors that clients got, by who made them and SQLSTATE", true, (*Console).showErrors},
 	}
-	zero := text("0")
-	t.add(text(consoleDatabase), text(consoleDatabase), number(len(c.sessions())), zero, zero, zero,
-		zero, zero, zero, zero, zero, zero, zero, zero, zero, text("statement"), nil)
-	return t
+}
+
+// show makes the table of one SHOW; nil for a name that is none.
+func (c *Console) show(what string, extended bool) *table {
+	for _, sh := range shows {
+		if sh.name == what {
+			snap := c.opts().Source.Snapshot()
+			sortSnapshot(&snap)
+			return sh.make(c, &snap, extended)
+		}
+	}
+	return nil
+}
+
+// sortSnapshot puts pools in the order of their names, and clients and
+// servers in that of their age.
+func sortSnapshot(snap *proxy.Snapshot) {
+	snap.Pools = sortedPools(*snap)
+	slices.SortStableFunc(snap.Clients, func(a, b proxy.ClientSnapshot) int { return cmpUint(a.ID, b.ID) })
+	slices.SortStableFunc(snap.Servers, func(a, b proxy.ServerSnapshot) int { return cmpUint(a.ID, b.ID) })
+}
+
+func cmpUint(a, b uint64) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
 }
 
 func sortedPools(snap proxy.Snapshot) []proxy.PoolSnapshot {
@@ -83,119 +94,69 @@ func sortedPools(snap proxy.Snapshot) []proxy.PoolSnapshot {
 	return pools
 }
 
-// socketColumns are the columns of SHOW CLIENTS and of SHOW SERVERS.
-func socketColumns() []column {
-	return columnsOf("ssssssisiTTiiississii",
-		"type", "user", "database", "replication", "state", "addr", "port", "local_addr", "local_port",
-		"connect_time", "request_time", "wait", "wait_us", "close_needed", "ptr", "link", "remote_pid",
-		"tls", "application_name", "prepared_statements", "id")
+func (c *Console) showVersion(_ *proxy.Snapshot, extended bool) *table {
+	t := &table{columns: columnsOf("s", "version")}
+	t.add(text(fmt.Sprintf("PgBouncer %s (answered by pgpoold %s)", spoken, c.opts().Version)))
+	return t
 }
 
-// clientPtr and serverPtr name a connection in the columns ptr and link.
-func clientPtr(id uint64) string { return fmt.Sprintf("c%d", id) }
-func serverPtr(id uint64) string { return fmt.Sprintf("s%d", id) }
-
-func linkTo(ptr func(uint64) string, id uint64) *string {
-	if id == 0 {
-		return text("")
+func (c *Console) showState(snap *proxy.Snapshot, extended bool) *table {
+	yes := func(b bool) *string {
+		if b {
+			return text("yes")
+		}
+		return text("no")
 	}
-	return text(ptr(id))
-}
-
-func (c *Console) showClients(snap proxy.Snapshot) *table {
-	t := &table{columns: socketColumns()}
-	for _, cl := range snap.Clients {
-		t.add(text("C"), text(cl.User), text(cl.Database), text(orNone(cl.Replication)), text(cl.State),
-			text(cl.Addr), number(cl.Port), text(cl.LocalAddr), number(cl.LocalPort),
-			timestamp(cl.ConnectTime), timestamp(cl.RequestTime), seconds(cl.Wait), micros(cl.Wait),
-			flag(cl.CloseNeeded), text(clientPtr(cl.ID)), linkTo(serverPtr, cl.ServerID), number(cl.PID),
-			text(cl.TLS), text(cl.ApplicationName), number(cl.PreparedStatements), unsigned(cl.ID))
-	}
-	zero := text("0")
-	for _, s := range c.sessions() {
-		t.add(text("C"), text(s.user), text(consoleDatabase), text("none"), text("active"),
-			text(s.addr), number(s.port), text(s.localAddr), number(s.localPort),
-			timestamp(s.connected), timestamp(s.lastRequest()), zero, zero,
-			zero, text(clientPtr(s.id)), text(""), zero,
-			text(""), text(s.applicationName), zero, unsigned(s.id))
+	t := &table{columns: columnsOf("ss", "key", "value")}
+	t.add(text("active"), yes(!snap.Controls.AllPaused))
+	t.add(text("paused"), yes(snap.Controls.AllPaused))
+	t.add(text("suspended"), yes(false))
+	if extended {
+		ready, why := c.opts().Source.Ready()
+		t.add(text("ready"), yes(ready))
+		t.add(text("not_ready"), text(why))
+		t.add(text("draining"), yes(snap.Draining))
 	}
 	return t
 }
 
-func (c *Console) showServers(snap proxy.Snapshot) *table {
-	t := &table{columns: socketColumns()}
-	zero := text("0")
-	for _, s := range snap.Servers {
-		state := s.State
-		if state == "login" {
-			state = "new" // the word of this table; POOLS says login
+// unlimited are limits of PgBouncer's that pgpoold does not have: programs
+// that read SHOW CONFIG find them switched off.
+var unlimited = []string{"max_db_connections", "max_db_client_connections", "max_user_connections", "max_user_client_connections", "reserve_pool_size"}
+
+func (c *Console) showConfig(*proxy.Snapshot, bool) *table {
+	opts := c.opts()
+	has := map[string]bool{}
+	t := &table{columns: columnsOf("ssss", "key", "value", "default", "changeable")}
+	for _, s := range opts.Settings {
+		changeable := "no"
+		if s.Changeable {
+			changeable = "yes"
 		}
-		t.add(text("S"), text(s.User), text(s.Database), text(orNone(s.Replication)), text(state),
-			text(s.Addr), number(s.Port), text(s.LocalAddr), number(s.LocalPort),
-			timestamp(s.ConnectTime), timestamp(s.RequestTime), zero, zero,
-			flag(s.CloseNeeded), text(serverPtr(s.ID)), linkTo(clientPtr, s.ClientID), number(s.PID),
-			text(s.TLS), text(s.ApplicationName), number(s.PreparedStatements), unsigned(s.ID))
+		value := s.Value
+		if s.Key == "log_level" && opts.Level != nil {
+			value = opts.Level.Level()
+		}
+		t.add(text(s.Key), text(value), text(s.Default), text(changeable))
+		has[s.Key] = true
+	}
+	for _, name := range unlimited {
+		if !has[name] {
+			t.add(text(name), text("0"), text("0"), text("no"))
+		}
 	}
 	return t
 }
 
-func orNone(s string) string {
-	if s == "" {
-		return "none"
-	}
-	return s
-}
-
-func (c *Console) showDatabases(snap proxy.Snapshot) *table {
-	t := &table{columns: columnsOf("ssissiiiissiiiiii",
-		"name", "host", "port", "database", "force_user", "pool_size", "min_pool_size", "reserve_pool_size",
-		"server_lifetime", "pool_mode", "load_balance_hosts", "max_connections", "current_connections",
-		"max_client_connections", "current_client_connections", "paused", "disabled")}
-	clients, servers := map[string]int{}, map[string]int{}
-	for _, cl := range snap.Clients {
-		clients[cl.Database]++
-	}
-	for _, s := range snap.Servers {
-		servers[s.Database]++
-	}
-	row := func(d Database) {
-		t.add(text(d.Name), textOrNull(d.Host), number(d.Port), text(d.DBName), textOrNull(d.ForceUser),
-			number(d.PoolSize), number(d.MinPoolSize), number(0),
-			number(int64(d.ServerLifetime/time.Second)), textOrNull(d.Mode), nil,
-			number(0), number(servers[d.Name]), number(0), number(clients[d.Name]), number(0), number(0))
-	}
-	named := map[string]bool{}
-	for _, d := range c.opts.Databases {
-		named[d.Name] = true
-	}
-	for _, d := range c.opts.Databases {
-		row(d)
-		if d.Name != "*" {
-			continue
-		}
-		// What "*" answers for exists while it has pools.
-		for _, p := range sortedPools(snap) {
-			if !named[p.Database] {
-				named[p.Database] = true
-				auto := d
-				auto.Name, auto.DBName = p.Database, p.Database
-				row(auto)
-			}
-		}
-	}
-	clients[consoleDatabase] = len(c.sessions())
-	row(Database{Name: consoleDatabase, DBName: consoleDatabase, ForceUser: consoleDatabase, Mode: "statement"})
-	return t
-}
-
-func (c *Console) showLists(snap proxy.Snapshot) *table {
+func (c *Console) showLists(snap *proxy.Snapshot, _ bool) *table {
+	opts := c.opts()
 	t := &table{columns: columnsOf("si", "list", "items")}
 	for _, r := range []struct {
 		name  string
 		items int
 	}{
-		{"databases", len(c.opts.Databases) + 1},
-		{"users", c.opts.Users},
+		{"databases", len(opts.Databases) + 1},
+		{"users", len(c.users(snap))},
 		{"peers", 0},
 		{"pools", len(snap.Pools) + 1},
 		{"peer_pools", 0},
@@ -214,20 +175,50 @@ func (c *Console) showLists(snap proxy.Snapshot) *table {
 	return t
 }
 
-func (c *Console) showConfig() *table {
-	t := &table{columns: columnsOf("ssss", "key", "value", "default", "changeable")}
-	for _, s := range c.opts.Settings {
-		value, changeable := s.Value, "no"
-		if s.Changeable {
-			changeable = "yes"
-		}
-		if s.Key == levelSetting && c.opts.Level != nil {
-			value, changeable = c.opts.Level.Level(), "yes"
-		}
-		t.add(text(s.Key), text(value), text(s.Default), text(changeable))
+// showMem counts objects; how large one is Go does not tell, so the sizes are
+// NULL, but for the statements' texts.
+func (c *Console) showMem(snap *proxy.Snapshot, _ bool) *table {
+	held := 0
+	for _, s := range snap.Servers {
+		held += s.PreparedStatements
+	}
+	t := &table{columns: columnsOf("siiii", "name", "size", "used", "free", "memtotal")}
+	zero := text("0")
+	for _, r := range []struct {
+		name string
+		used int
+		mem  *string
+	}{
+		{"user_cache", len(c.users(snap)), nil},
+		{"credentials_cache", len(c.users(snap)), nil},
+		{"db_cache", len(c.opts().Databases) + 1, nil},
+		{"peer_cache", 0, zero},
+		{"peer_pool_cache", 0, zero},
+		{"pool_cache", len(snap.Pools) + 1, nil},
+		{"outstanding_request_cache", 0, zero},
+		{"server_cache", len(snap.Servers), nil},
+		{"client_cache", len(snap.Clients) + len(c.sessions()), nil},
+		{"iobuf_cache", 0, zero},
+		{"var_list_cache", 0, zero},
+		{"server_prepared_statement_cache", held, number(snap.Totals.StatementsBytes)},
+	} {
+		t.add(text(r.name), nil, number(r.used), zero, r.mem)
 	}
 	return t
 }
 
-// levelSetting is the one setting that changes without a restart.
-const levelSetting = "log_level"
+func (c *Console) showDNSHosts(*proxy.Snapshot, bool) *table {
+	return &table{columns: columnsOf("sqs", "hostname", "ttl", "addrs")}
+}
+
+func (c *Console) showDNSZones(*proxy.Snapshot, bool) *table {
+	return &table{columns: columnsOf("sqi", "zonename", "serial", "count")}
+}
+
+func (c *Console) showPeers(*proxy.Snapshot, bool) *table {
+	return &table{columns: columnsOf("isii", "peer_id", "host", "port", "pool_size")}
+}
+
+func (c *Console) showPeerPools(*proxy.Snapshot, bool) *table {
+	return &table{columns: columnsOf("iiiii", "peer_id", "cl_active_cancel_req", "cl_waiting_cancel_req", "sv_active_cancel", "sv_login")}
+}

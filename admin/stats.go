@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"pgpoold/backend"
 	"pgpoold/proxy"
 )
 
@@ -57,7 +58,7 @@ func (h *statsHistory) close() {
 
 // take ends a stats period.
 func (h *statsHistory) take(now time.Time) {
-	next := sample{at: now, dbs: sumByDatabase(h.source.Snapshot())}
+	next := sample{at: now, dbs: sumByDatabase(h.source.Pools())}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.prev, h.last = h.last, next
@@ -75,9 +76,9 @@ func (h *statsHistory) average(database string) (proxy.PoolStats, float64) {
 }
 
 // sumByDatabase adds the pools of each database.
-func sumByDatabase(snap proxy.Snapshot) map[string]proxy.PoolStats {
+func sumByDatabase(pools []proxy.PoolSnapshot) map[string]proxy.PoolStats {
 	dbs := make(map[string]proxy.PoolStats)
-	for _, p := range snap.Pools {
+	for _, p := range pools {
 		dbs[p.Database] = addStats(dbs[p.Database], p.Stats)
 	}
 	return dbs
@@ -99,6 +100,15 @@ func addStats(a, b proxy.PoolStats) proxy.PoolStats {
 	a.Switches += b.Switches
 	a.Dials += b.Dials
 	a.DialErrors += b.DialErrors
+	a.Errors += b.Errors
+	a.StatementHits += b.StatementHits
+	a.StatementMisses += b.StatementMisses
+	a.StatementEvictions += b.StatementEvictions
+	a.Waits.Add(&b.Waits)
+	a.XactTimes.Add(&b.XactTimes)
+	a.QueryTimes.Add(&b.QueryTimes)
+	a.Connects.Add(&b.Connects)
+	a.ConnectTime += b.ConnectTime
 	return a
 }
 
@@ -123,6 +133,10 @@ func difference(a, b proxy.PoolStats) proxy.PoolStats {
 		ServerParses:      less(a.ServerParses, b.ServerParses),
 		Binds:             less(a.Binds, b.Binds),
 		ClientLogins:      less(a.ClientLogins, b.ClientLogins),
+		Errors:            less(a.Errors, b.Errors),
+		Waits:             a.Waits.Sub(b.Waits),
+		XactTimes:         a.XactTimes.Sub(b.XactTimes),
+		QueryTimes:        a.QueryTimes.Sub(b.QueryTimes),
 	}
 }
 
@@ -160,7 +174,23 @@ func averages(s proxy.PoolStats, period float64) []*string {
 	}
 }
 
-func (h *statsHistory) show(snap proxy.Snapshot) *table {
+// moreColumns are what SHOW EXTENDED STATS has beside.
+func moreColumns() []column {
+	return columnsOf("NNNNNNNNNNNNN", "total_server_switch_count", "total_server_dial_count", "total_server_dial_error_count",
+		"total_statement_hit_count", "total_statement_miss_count", "total_statement_eviction_count",
+		"wait_p50", "wait_p95", "wait_p99", "query_p50", "query_p95", "query_p99", "xact_p95")
+}
+
+func more(s proxy.PoolStats) []*string {
+	at := func(h backend.Histogram, q float64) *string { return number(h.Quantile(q).Microseconds()) }
+	return []*string{unsigned(s.Switches), unsigned(s.Dials), unsigned(s.DialErrors),
+		unsigned(s.StatementHits), unsigned(s.StatementMisses), unsigned(s.StatementEvictions),
+		at(s.Waits, 0.5), at(s.Waits, 0.95), at(s.Waits, 0.99),
+		at(s.QueryTimes, 0.5), at(s.QueryTimes, 0.95), at(s.QueryTimes, 0.99), at(s.XactTimes, 0.95)}
+}
+
+func (c *Console) showStats(snap *proxy.Snapshot, extended bool) *table {
+	h := c.stats
 	t := &table{columns: columnsOf("s"+strings.Repeat("N", 24), "database",
 		"total_server_assignment_count", "total_xact_count", "total_query_count", "total_received", "total_sent",
 		"total_xact_time", "total_query_time", "total_wait_time",
@@ -168,36 +198,67 @@ func (h *statsHistory) show(snap proxy.Snapshot) *table {
 		"avg_server_assignment_count", "avg_xact_count", "avg_query_count", "avg_recv", "avg_sent",
 		"avg_xact_time", "avg_query_time", "avg_wait_time",
 		"avg_client_parse_count", "avg_server_parse_count", "avg_bind_count", "avg_client_login_count")}
-	h.eachDatabase(snap, func(database string, s proxy.PoolStats) {
-		t.add(append(append([]*string{text(database)}, totals(s)...), averages(h.average(database))...)...)
+	if extended {
+		t.columns = append(t.columns, moreColumns()...)
+	}
+	c.eachDatabase(snap, func(database string, s proxy.PoolStats) {
+		cells := append(append([]*string{text(database)}, totals(s)...), averages(h.average(database))...)
+		if extended {
+			cells = append(cells, more(s)...)
+		}
+		t.add(cells...)
 	})
 	return t
 }
 
-func (h *statsHistory) showTotals(snap proxy.Snapshot) *table {
+func (c *Console) showStatsTotals(snap *proxy.Snapshot, _ bool) *table {
 	t := &table{columns: columnsOf("s"+strings.Repeat("N", 12), "database",
 		"server_assignment_count", "xact_count", "query_count", "bytes_received", "bytes_sent",
 		"xact_time", "query_time", "wait_time",
 		"client_parse_count", "server_parse_count", "bind_count", "client_login_count")}
-	h.eachDatabase(snap, func(database string, s proxy.PoolStats) {
+	c.eachDatabase(snap, func(database string, s proxy.PoolStats) {
 		t.add(append([]*string{text(database)}, totals(s)...)...)
 	})
 	return t
 }
 
-func (h *statsHistory) showAverages(snap proxy.Snapshot) *table {
+func (c *Console) showStatsAverages(snap *proxy.Snapshot, _ bool) *table {
+	h := c.stats
 	t := &table{columns: columnsOf("s"+strings.Repeat("N", 12), "database",
 		"server_assignment_count", "xact_count", "query_count", "bytes_received", "bytes_sent",
 		"xact_time", "query_time", "wait_time",
 		"avg_client_parse_count", "avg_server_parse_count", "avg_bind_count", "avg_client_login_count")}
-	h.eachDatabase(snap, func(database string, _ proxy.PoolStats) {
+	c.eachDatabase(snap, func(database string, _ proxy.PoolStats) {
 		t.add(append([]*string{text(database)}, averages(h.average(database))...)...)
 	})
 	return t
 }
 
-func (h *statsHistory) eachDatabase(snap proxy.Snapshot, f func(string, proxy.PoolStats)) {
-	dbs := sumByDatabase(snap)
+// showTotals is SHOW TOTALS, which has its own words for the same things.
+func (c *Console) showTotals(snap *proxy.Snapshot, _ bool) *table {
+	var sum, lately proxy.PoolStats
+	period := 0.0
+	c.eachDatabase(snap, func(database string, s proxy.PoolStats) {
+		sum = addStats(sum, s)
+		d, p := c.stats.average(database)
+		lately, period = addStats(lately, d), max(period, p)
+	})
+	names := []string{"server_assignment_count", "xact_count", "query_count", "client_bytes", "server_bytes", "xact_time", "query_time",
+		"wait_time", "ps_client_parse_count", "ps_server_parse_count", "ps_bind_count", "client_login_count"}
+	t := &table{columns: columnsOf("sN", "name", "value")}
+	for i, v := range totals(sum) {
+		name := "total_" + names[i]
+		t.add(text(name), v)
+	}
+	for i, v := range averages(lately, period) {
+		t.add(text("avg_"+names[i]), v)
+	}
+	return t
+}
+
+func (c *Console) eachDatabase(snap *proxy.Snapshot, f func(string, proxy.PoolStats)) {
+	dbs := sumByDatabase(snap.Pools)
+	dbs[consoleDatabase] = c.ownStats()
 	names := make([]string, 0, len(dbs))
 	for name := range dbs {
 		names = append(names, name)

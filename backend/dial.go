@@ -51,9 +51,9 @@ func (p *Pool) connect(ctx context.Context) (*Server, error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	defer context.AfterFunc(p.ctx, stop)()
-	if p.opts.ConnectTimeout > 0 {
+	if most := p.Limits().ConnectTimeout; most > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, p.opts.ConnectTimeout)
+		ctx, cancel = context.WithTimeout(ctx, most)
 		defer cancel()
 	}
 	var first *DialError
@@ -189,9 +189,9 @@ func (p *Pool) login(ctx context.Context, host Host, addr string, encrypt *tls.C
 	} else {
 		s.tls = nil
 	}
-	if p.opts.Lifetime > 0 {
-		jitter := time.Duration(rand.Int64N(int64(p.opts.Lifetime)/20 + 1))
-		s.expires = s.Born.Add(p.opts.Lifetime - jitter)
+	if life := p.Limits().Lifetime; life > 0 {
+		jitter := time.Duration(rand.Int64N(int64(life)/20 + 1))
+		s.expires = s.Born.Add(life - jitter)
 	}
 	return s, nil
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/puddle/v2"
 )
 
 // maxParallelDials bounds how many servers a pool dials at once.
@@ -54,7 +55,7 @@ func (b *backoff) fail(now time.Time, longest time.Duration, final bool) {
 // refuseLocked is the answer to somebody who would wait in vain: there is no
 // server, and none may be dialled before the pause is over.
 func (p *Pool) refuseLocked() error {
-	if p.lastErr != nil && len(p.all) == 0 && p.dialling == 0 && time.Now().Before(p.retry.until) {
+	if !p.paused && p.lastErr != nil && len(p.all) == 0 && p.dialling == 0 && time.Now().Before(p.retry.until) {
 		return p.lastErr
 	}
 	return nil
@@ -63,7 +64,7 @@ func (p *Pool) refuseLocked() error {
 // dialLocked starts as many dials as waiters and the minimum ask for and the
 // limits allow.
 func (p *Pool) dialLocked() {
-	if p.closed {
+	if p.closed || p.paused {
 		return
 	}
 	taken := len(p.all) + p.leaving + p.dialling
@@ -86,14 +87,14 @@ func (p *Pool) dialLocked() {
 	for range want {
 		p.dialling++
 		p.pumps.Add(1)
-		go p.dial()
+		go p.dial(p.era)
 	}
 }
 
 // testedLocked is how many servers are being checked and will likely answer
 // sooner than a new one could be dialled.
 func (p *Pool) testedLocked(now time.Time) (n int) {
-	if p.opts.CheckDelay <= 0 {
+	if p.limits.CheckDelay <= 0 {
 		return 0
 	}
 	for s := range p.all {
@@ -106,7 +107,7 @@ func (p *Pool) testedLocked(now time.Time) (n int) {
 
 // dial connects one server and offers it to the pool. Started by dialLocked,
 // joined by Wait; the connect timeout bounds it.
-func (p *Pool) dial() {
+func (p *Pool) dial(era uint64) {
 	defer p.pumps.Done()
 	began := time.Now()
 	res, err := p.puddle.Acquire(context.Background())
@@ -114,7 +115,7 @@ func (p *Pool) dial() {
 	if err != nil {
 		p.dialFailed(err)
 	} else {
-		p.dialSucceeded(res.Value(), func(s *Server) { s.res = res })
+		p.dialSucceeded(res, era, took)
 	}
 	if p.cb.Dialled != nil && (err == nil || p.ctx.Err() == nil) {
 		p.cb.Dialled(p, took, err)
@@ -137,8 +138,8 @@ func (p *Pool) dialFailed(err error) {
 		return
 	}
 	p.lastErr = err
-	p.retry.fail(now, p.opts.LoginRetry, final)
-	if len(p.all) == 0 && p.dialling == 0 {
+	p.retry.fail(now, p.limits.LoginRetry, final)
+	if len(p.all) == 0 && p.dialling == 0 && !p.paused {
 		refused = p.waiting.takeAll()
 	}
 	p.mu.Unlock()
@@ -147,8 +148,9 @@ func (p *Pool) dialFailed(err error) {
 	}
 }
 
-func (p *Pool) dialSucceeded(s *Server, own func(*Server)) {
-	own(s)
+func (p *Pool) dialSucceeded(res *puddle.Resource[*Server], era uint64, took time.Duration) {
+	s := res.Value()
+	s.res = res
 	s.Handler = p.cb.NewHandler(s)
 	now := time.Now()
 	p.mu.Lock()
@@ -159,17 +161,20 @@ func (p *Pool) dialSucceeded(s *Server, own func(*Server)) {
 	p.base = s
 	p.all[s] = struct{}{}
 	p.pumps.Add(1)
+	p.connects.Observe(took)
+	p.connectTime += took
 	var t *Ticket
-	closed := p.closed
-	if closed {
+	s.close = era != p.era // it may have reached what is to be left
+	reason := p.unwantedLocked(s, now)
+	if reason != "" {
 		p.goneLocked(s)
 	} else {
 		t = p.offerLocked(s, now)
 		p.dialLocked()
 	}
 	p.mu.Unlock()
-	if closed {
-		s.Close(CloseDrain)
+	if reason != "" {
+		s.Close(reason)
 	}
 	go s.run()
 	if t != nil {

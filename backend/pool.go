@@ -37,24 +37,32 @@ type Pool struct {
 
 	pumps sync.WaitGroup // server pumps and dials
 
-	mu       sync.Mutex
-	idle     []*Server            // guarded by mu: the oldest first
-	all      map[*Server]struct{} // guarded by mu: every server but the gone
-	leaving  int                  // guarded by mu: gone from all, but its pump has not ended
-	dialling int                  // guarded by mu
-	waiting  waiters              // guarded by mu
-	retry    backoff              // guarded by mu
-	lastErr  error                // guarded by mu: of the last dial; nil after a success
-	base     *Server              // guarded by mu: the server that logged in last
-	size     int                  // guarded by mu
-	minSize  int                  // guarded by mu
-	closed   bool                 // guarded by mu
-	closeErr error                // guarded by mu
-	dials    uint64               // guarded by mu
-	dialErrs uint64               // guarded by mu
-	granted  uint64               // guarded by mu: servers handed out
-	waited   time.Duration        // guarded by mu: total time in the queue
-	picker   Picker               // guarded by mu
+	mu          sync.Mutex
+	idle        []*Server            // guarded by mu: the oldest first
+	all         map[*Server]struct{} // guarded by mu: every server but the gone
+	leaving     int                  // guarded by mu: gone from all, but its pump has not ended
+	dialling    int                  // guarded by mu
+	waiting     waiters              // guarded by mu
+	retry       backoff              // guarded by mu
+	lastErr     error                // guarded by mu: of the last dial; nil after a success
+	base        *Server              // guarded by mu: the server that logged in last
+	limits      Limits               // guarded by mu
+	size        int                  // guarded by mu: limits.Size, or very many
+	minSize     int                  // guarded by mu
+	shrunk      bool                 // guarded by mu: there may be more servers than size since it was lowered
+	paused      bool                 // guarded by mu: nothing is handed out or dialled
+	era         uint64               // guarded by mu: raised when servers dialled before are not wanted any more
+	marked      int                  // guarded by mu: servers of leaving that were marked with Reconnect
+	closed      bool                 // guarded by mu
+	closeErr    error                // guarded by mu
+	dials       uint64               // guarded by mu
+	dialErrs    uint64               // guarded by mu
+	granted     uint64               // guarded by mu: servers handed out
+	waited      time.Duration        // guarded by mu: total time in the queue
+	waits       Histogram            // guarded by mu: of those that were queued and got a server
+	connects    Histogram            // guarded by mu: how long connecting took, where it worked
+	connectTime time.Duration        // guarded by mu: and together
+	picker      Picker               // guarded by mu
 }
 
 // Picker, when set with SetPicker, decides instead of the pool. Tests use it
@@ -65,10 +73,8 @@ type Picker func(idle []*Server, last *Server) int
 // NewPool makes a pool without servers. It dials when somebody waits and when
 // Tick finds it below its minimum.
 func NewPool(opts PoolOptions, cb Callbacks) (*Pool, error) {
-	p := &Pool{opts: opts, cb: cb, all: map[*Server]struct{}{}, size: opts.Size, minSize: opts.MinSize}
-	if p.size <= 0 {
-		p.size = math.MaxInt32
-	}
+	p := &Pool{opts: opts, cb: cb, all: map[*Server]struct{}{}}
+	p.limitLocked(opts.Limits())
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	var err error
 	p.puddle, err = puddle.NewPool(&puddle.Config[*Server]{
@@ -98,7 +104,7 @@ func (p *Pool) Acquire(t *Ticket) (*Server, error) {
 		defer p.mu.Unlock()
 		return nil, p.closeErr
 	}
-	if p.waiting.first == nil {
+	if p.waiting.first == nil && !p.paused {
 		if s := p.takeIdleLocked(t); s != nil {
 			p.granted++
 			p.mu.Unlock()
@@ -142,7 +148,7 @@ func (p *Pool) takeIdleLocked(t *Ticket) *Server {
 	switch {
 	case p.picker != nil:
 		i = p.picker(p.idle, t.Last)
-	case p.opts.RoundRobin:
+	case p.limits.RoundRobin:
 		i = 0
 	default:
 		i = len(p.idle) - 1
@@ -166,17 +172,17 @@ func (p *Pool) takeIdleLocked(t *Ticket) *Server {
 // staleLocked reports whether s was idle for so long that it must show that
 // it lives before it is used.
 func (p *Pool) staleLocked(s *Server) bool {
-	return p.opts.CheckDelay > 0 && time.Since(s.idleSince) > p.opts.CheckDelay
+	return p.limits.CheckDelay > 0 && time.Since(s.idleSince) > p.limits.CheckDelay
 }
 
 // checkLocked takes an idle server that must show that it lives before it is
 // used, if somebody waits for one.
 func (p *Pool) checkLocked(now time.Time) *Server {
-	if p.waiting.first == nil || p.opts.CheckDelay <= 0 {
+	if p.waiting.first == nil || p.paused || p.limits.CheckDelay <= 0 {
 		return nil
 	}
 	for i := len(p.idle) - 1; i >= 0; i-- {
-		if s := p.idle[i]; now.Sub(s.idleSince) > p.opts.CheckDelay {
+		if s := p.idle[i]; now.Sub(s.idleSince) > p.limits.CheckDelay {
 			p.unidleLocked(i, serverTested)
 			s.idleSince = now
 			return s
@@ -204,14 +210,7 @@ func (p *Pool) Release(s *Server, label any) *Ticket {
 		p.mu.Unlock()
 		return nil
 	}
-	if p.closed || s.close || !s.expires.IsZero() && now.After(s.expires) {
-		reason := CloseLifetime
-		switch {
-		case p.closed:
-			reason = CloseDrain
-		case s.close:
-			reason = CloseReconnect
-		}
+	if reason := p.unwantedLocked(s, now); reason != "" {
 		p.goneLocked(s)
 		p.mu.Unlock()
 		s.Close(reason)
@@ -224,14 +223,13 @@ func (p *Pool) Release(s *Server, label any) *Ticket {
 
 // offerLocked gives s to the first waiter, or makes it idle.
 func (p *Pool) offerLocked(s *Server, now time.Time) *Ticket {
-	for t := p.waiting.first; t != nil; t = t.next {
+	for t := p.waiting.first; t != nil && !p.paused; t = t.next {
 		if p.picker != nil && p.picker([]*Server{s}, t.Last) < 0 {
 			continue
 		}
 		p.waiting.remove(t)
 		s.state = serverActive
-		p.granted++
-		p.waited += now.Sub(t.since)
+		p.grantedLocked(t, now)
 		return t
 	}
 	s.state = serverIdle
@@ -289,6 +287,10 @@ func (p *Pool) goneLocked(s *Server) {
 	s.state = serverGone
 	delete(p.all, s)
 	p.leaving++
+	if s.close {
+		p.marked++
+	}
+	p.fitsLocked()
 }
 
 // remove is the pump's: s has ended.
@@ -299,9 +301,13 @@ func (p *Pool) remove(s *Server) {
 }
 
 // removed is the pump's: the place of a server that has ended is free.
-func (p *Pool) removed() {
+func (p *Pool) removed(s *Server) {
 	p.mu.Lock()
 	p.leaving--
+	if s.close {
+		p.marked--
+	}
+	p.fitsLocked()
 	p.dialLocked()
 	p.mu.Unlock()
 }

@@ -18,10 +18,11 @@ const (
 	CloseIO          CloseReason = "io"           // the connection broke
 	CloseClientGone  CloseReason = "client_gone"  // what its client left could not be cleaned
 	CloseDrain       CloseReason = "drain"        // pgpoold stops
+	ClosePause       CloseReason = "pause"        // PAUSE
 )
 
 // CloseReasons lists all reasons, for those who count them.
 var CloseReasons = [...]CloseReason{
 	CloseLifetime, CloseIdle, CloseReload, CloseReconnect, CloseEvicted, CloseKill, CloseTainted,
-	ClosePin, CloseProtocol, CloseServerError, CloseIO, CloseClientGone, CloseDrain,
+	ClosePin, CloseProtocol, CloseServerError, CloseIO, CloseClientGone, CloseDrain, ClosePause,
 }

@@ -52,8 +52,8 @@ type Server struct {
 	// Guarded by Pool.mu.
 	state     serverState
 	idleSince time.Time
-	label     any // what is in force on it; compared when a session looks for a server
-	close     bool
+	label     any  // what is in force on it; compared when a session looks for a server
+	close     bool // it is to end when it is next free
 }
 
 // serverState is where a server is in its pool.
@@ -102,7 +102,7 @@ func (s *Server) run() {
 	}
 	s.Conn.Close(0)
 	s.res.Destroy()
-	s.Pool.removed()
+	s.Pool.removed(s)
 }
 
 // goodbyePatience is how long PostgreSQL may take to end its side.

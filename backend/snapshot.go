@@ -21,17 +21,30 @@ type State struct {
 	DialErrors    uint64
 	Granted       uint64
 	WaitTime      time.Duration
+	Waits         Histogram // of all that got a server
+	Connects      Histogram
+	ConnectTime   time.Duration // that they took together
+	Paused        bool
+}
+
+// ServerState is what a pool knows of a server.
+type ServerState struct {
+	Name        string // PgBouncer's word
+	IdleSince   time.Time
+	CloseNeeded bool // it is to end when it is next free
 }
 
 // State returns the pool's state, and calls each with every server it has.
 // each runs under the pool's lock and must not call the pool.
-func (p *Pool) State(now time.Time, each func(s *Server, state string, idleSince time.Time)) State {
+func (p *Pool) State(now time.Time, each func(*Server, ServerState)) State {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	st := State{
-		Size: p.size, MinSize: p.minSize, Waiting: p.waiting.n, Dialling: p.dialling, Leaving: p.leaving,
+		Size: p.limits.Size, MinSize: p.minSize, Waiting: p.waiting.n, Dialling: p.dialling, Leaving: p.leaving,
 		LastError: p.lastErr, Dials: p.dials, DialErrors: p.dialErrs, Granted: p.granted, WaitTime: p.waited,
+		Waits: p.waits, Connects: p.connects, ConnectTime: p.connectTime, Paused: p.paused,
 	}
+	st.Waits.Buckets[0] += p.granted - p.waits.Count() // those that found one idle
 	if t := p.waiting.first; t != nil {
 		st.MaxWait = now.Sub(t.since)
 	}
@@ -40,6 +53,9 @@ func (p *Pool) State(now time.Time, each func(s *Server, state string, idleSince
 		switch s.state {
 		case serverIdle:
 			name = "idle"
+			if p.staleLocked(s) {
+				name = "used"
+			}
 			st.Idle++
 		case serverTested:
 			name = "tested"
@@ -51,7 +67,7 @@ func (p *Pool) State(now time.Time, each func(s *Server, state string, idleSince
 			st.Active++
 		}
 		if each != nil {
-			each(s, name, s.idleSince)
+			each(s, ServerState{name, s.idleSince, s.close})
 		}
 	}
 	return st
@@ -70,7 +86,7 @@ func (p *Pool) Check() error {
 		return errorf("%d tickets in the queue, counted %d", n, p.waiting.n)
 	case len(p.idle) > len(p.all):
 		return errorf("%d idle servers of %d", len(p.idle), len(p.all))
-	case len(p.all)+p.leaving+p.dialling > p.size:
+	case len(p.all)+p.leaving+p.dialling > p.size && !p.shrunk:
 		return errorf("%d servers, %d leaving, %d dialling, but the size is %d", len(p.all), p.leaving, p.dialling, p.size)
 	case p.leaving < 0 || p.dialling < 0:
 		return errorf("%d leaving, %d dialling", p.leaving, p.dialling)

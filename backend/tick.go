@@ -17,25 +17,23 @@ func (p *Pool) Tick(now time.Time) {
 	var late []*Ticket
 	closing := map[*Server]CloseReason{}
 	p.mu.Lock()
-	if p.opts.QueryWaitTimeout > 0 {
-		for t := p.waiting.first; t != nil && now.Sub(t.since) >= p.opts.QueryWaitTimeout; t = p.waiting.first {
+	if p.limits.QueryWaitTimeout > 0 {
+		for t := p.waiting.first; t != nil && now.Sub(t.since) >= p.limits.QueryWaitTimeout; t = p.waiting.first {
 			p.waiting.remove(t)
 			late = append(late, t)
 		}
 	}
 	spare := len(p.all) - p.minSize
 	for _, s := range append([]*Server(nil), p.idle...) {
-		switch {
-		case s.close:
-			closing[s] = CloseReconnect
-		case !s.expires.IsZero() && now.After(s.expires):
-			closing[s] = CloseLifetime
-		case p.opts.IdleTimeout > 0 && spare > 0 && now.Sub(s.idleSince) > p.opts.IdleTimeout:
-			closing[s] = CloseIdle
+		reason := p.unwantedLocked(s, now)
+		if reason == "" && p.limits.IdleTimeout > 0 && spare > 0 && now.Sub(s.idleSince) > p.limits.IdleTimeout {
+			reason = CloseIdle
 			spare--
-		default:
+		}
+		if reason == "" {
 			continue
 		}
+		closing[s] = reason
 		p.goneLocked(s)
 	}
 	var peek []*Server
@@ -50,9 +48,10 @@ func (p *Pool) Tick(now time.Time) {
 	// A Picker that turned every idle server down must not starve anybody.
 	var forced *Ticket
 	var spareServer *Server
-	if p.picker != nil && p.waiting.first != nil && len(p.idle) > 0 {
+	if p.picker != nil && !p.paused && p.waiting.first != nil && len(p.idle) > 0 {
 		forced, spareServer = p.waiting.first, p.idle[0]
 		p.waiting.remove(forced)
+		p.grantedLocked(forced, now)
 		p.unidleLocked(0, serverActive)
 	}
 	p.dialLocked()

@@ -73,6 +73,10 @@ type Admin struct {
 	Users      []string
 	StatsUsers []string
 	Token      Secret
+	// TLSCertFile and TLSKeyFile make the HTTP port HTTPS.
+	TLSCertFile, TLSKeyFile string
+	Pprof                   bool
+	ReadyRequiresServer     bool
 }
 
 // Auth says how clients log in.

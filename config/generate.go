@@ -14,6 +14,8 @@ func sectionNote(section string) string {
 		return "TLS between clients and pgpoold."
 	case "admin":
 		return "The HTTP port, and who may enter it and the console."
+	case "admin.tls":
+		return "TLS of the HTTP port."
 	case "auth":
 		return "How clients log in."
 	case "pool":
@@ -197,6 +199,8 @@ func Reference() string {
 			} else {
 				fmt.Fprintf(&b, "\n## `%s`\n\n%s\n\n", section, sectionNote(section))
 				switch section {
+				case "admin.tls":
+					return "TLS of the HTTP port."
 				case "auth":
 					b.WriteString("`auth.users.NAME: SECRET`: " + usersNote + "\n\n")
 				case "pool":

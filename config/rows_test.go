@@ -22,16 +22,16 @@ databases: {d: {dsn: "postgres://u:s3cret@h"}}
 	}
 	for _, want := range []Row{
 		{"listen_addr", ":1, :2", "127.0.0.1:6432", false},
-		{"max_client_conn", "10000", "10000", false},
+		{"max_client_conn", "10000", "10000", true},
 		{"unix_socket_mode", "0777", "0777", false},
 		{"tcp_keepalive", "1", "1", false},
 		{"tcp_user_timeout", "1500", "300000", false},
 		{"client_login_timeout", "60", "60", false},
-		{"query_wait_timeout", "90", "120", false},
-		{"server_login_retry", "0.5", "15", false},
-		{"server_round_robin", "1", "0", false},
+		{"query_wait_timeout", "90", "120", true},
+		{"server_login_retry", "0.5", "15", true},
+		{"server_round_robin", "1", "0", true},
 		{"pool_mode", "transaction", "transaction", false},
-		{"default_pool_size", "20", "20", false},
+		{"default_pool_size", "20", "20", true},
 		{"admin_token", "[redacted]", "", false},
 		{"log_level", "debug", "info", true},
 	} {

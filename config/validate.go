@@ -52,6 +52,7 @@ func (l *loader) finishListen() {
 // validate checks what must fit together.
 func (l *loader) validate() {
 	l.validateClientTLS()
+	l.checkFiles("", l.cfg.Admin.TLSCertFile, l.cfg.Admin.TLSKeyFile, "admin.tls", "")
 	l.validateUsers()
 	l.validateSizes("pool", "pool.size", "pool.min_size", l.cfg.Pool.Size, l.cfg.Pool.MinSize)
 	for _, name := range slices.Sorted(maps.Keys(l.cfg.Databases)) {

@@ -14,8 +14,9 @@ const firstPID = 1 << 22
 
 // cancelKeys finds the session that a CancelRequest means.
 type cancelKeys struct {
-	mu  sync.Mutex
-	pid map[uint32]*session // guarded by mu
+	mu      sync.Mutex
+	pid     map[uint32]*session       // guarded by mu
+	console map[uint32]*ConsoleClient // guarded by mu
 }
 
 // assign gives s a PID that no other session has, and a secret of size bytes.
@@ -31,7 +32,7 @@ func (k *cancelKeys) assign(s *session, size int) {
 		var b [4]byte
 		rand.Read(b[:])
 		pid := firstPID + binary.BigEndian.Uint32(b[:])%(1<<31-firstPID)
-		if k.pid[pid] == nil {
+		if k.pid[pid] == nil && k.console[pid] == nil {
 			s.pid = pid
 			k.pid[pid] = s
 			return
@@ -64,6 +65,7 @@ func (k *cancelKeys) find(pid uint32, secret []byte) *session {
 func (px *Server) cancelRequest(pid uint32, secret []byte) {
 	s := px.keys.find(pid, secret)
 	if s == nil {
+		px.keys.cancelConsole(pid, secret)
 		return
 	}
 	px.counts.cancelRequests.Add(1)

@@ -5,16 +5,18 @@ import (
 	"sync/atomic"
 
 	"pgpoold/backend"
+	"pgpoold/wire"
 )
 
 // counters are events that belong to no pool.
 type counters struct {
 	accepted, refused, loginsFailed  atomic.Uint64
 	cancelRequests, cancelsForwarded atomic.Uint64
-	acceptPauses                     atomic.Uint64
+	acceptPauses, tlsFailed          atomic.Uint64
 
 	mu     sync.Mutex
 	errors map[string]uint64 // guarded by mu: errors of ours by SQLSTATE
+	theirs map[string]uint64 // guarded by mu: PostgreSQL's errors, by SQLSTATE
 	pins   map[string]uint64 // guarded by mu: pins by reason
 }
 
@@ -26,6 +28,34 @@ func (px *Server) countError(code string) {
 	}
 	c.errors[code]++
 	c.mu.Unlock()
+}
+
+// maxSQLStates bounds the SQLSTATEs of PostgreSQL's errors that are told
+// apart: RAISE can make up any. The rest is counted as otherSQLState.
+const (
+	maxSQLStates  = 200
+	otherSQLState = "other"
+)
+
+// countError counts an error of PostgreSQL's that a client gets. mu is held.
+func (l *link) countError(body []byte) {
+	l.stats.errors++
+	code := wire.ErrorField(body, 'C')
+	c := &l.px.counts
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, ok := c.theirs[string(code)]; ok {
+		c.theirs[string(code)]++
+		return
+	}
+	if c.theirs == nil {
+		c.theirs = map[string]uint64{}
+	}
+	name := string(code)
+	if len(c.theirs) >= maxSQLStates || len(code) != 5 {
+		name = otherSQLState
+	}
+	c.theirs[name]++
 }
 
 func (px *Server) pinned(reason string) {
@@ -49,9 +79,9 @@ func (px *Server) totals() Totals {
 	c := &px.counts
 	t := Totals{
 		ClientsAccepted: c.accepted.Load(), ClientsRefused: c.refused.Load(), LoginsFailed: c.loginsFailed.Load(),
-		CancelRequests: c.cancelRequests.Load(), CancelsForwarded: c.cancelsForwarded.Load(), AcceptPauses: c.acceptPauses.Load(),
+		CancelRequests: c.cancelRequests.Load(), CancelsForwarded: c.cancelsForwarded.Load(), AcceptPauses: c.acceptPauses.Load(), TLSFailed: c.tlsFailed.Load(),
 		LoginsUnderWay: px.logins.count(), ClientsConnected: int(px.admitted.Load()),
-		ServerCloses: map[string]uint64{}, PinsByReason: map[string]int{}, PinsTotal: map[string]uint64{}, ErrorsBySQLState: map[string]uint64{},
+		ServerCloses: map[string]uint64{}, PinsByReason: map[string]int{}, PinsTotal: map[string]uint64{}, ErrorsBySQLState: map[string]uint64{}, ServerErrorsBySQLState: map[string]uint64{},
 	}
 	for _, r := range backend.CloseReasons {
 		t.ServerCloses[string(r)] = 0
@@ -59,6 +89,9 @@ func (px *Server) totals() Totals {
 	c.mu.Lock()
 	for k, v := range c.errors {
 		t.ErrorsBySQLState[k] = v
+	}
+	for k, v := range c.theirs {
+		t.ServerErrorsBySQLState[k] = v
 	}
 	for k, v := range c.pins {
 		t.PinsTotal[k] = v

@@ -377,6 +377,7 @@ func (f *feeder) query(b []byte, size int) progress {
 			e.Ref = unnamedChange{}
 		}
 	}
+	l.noteText(sql)
 	f.noteForgetting(sql, found)
 	s.found |= found
 	l.ledger.Append(e)

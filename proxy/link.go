@@ -75,6 +75,7 @@ type link struct {
 	lastSess   uint64      // session that was attached last
 
 	stats linkStats
+	text  textSample // of the query under way, for fingerprints
 }
 
 // linkState says who has the server.
@@ -94,6 +95,9 @@ type linkStats struct {
 	xactTime, queryTime           time.Duration
 	clientParses, parses, binds   uint64
 	switches, kept                uint64
+	hits, misses, evictions       uint64 // of named statements on the server
+	errors                        uint64
+	xactTimes, queryTimes         backend.Histogram
 	xactBegan, queryBegan, lately time.Time
 }
 
@@ -110,6 +114,12 @@ func (a *linkStats) add(b *linkStats) {
 	a.binds += b.binds
 	a.switches += b.switches
 	a.kept += b.kept
+	a.hits += b.hits
+	a.misses += b.misses
+	a.evictions += b.evictions
+	a.errors += b.errors
+	a.xactTimes.Add(&b.xactTimes)
+	a.queryTimes.Add(&b.queryTimes)
 }
 
 func newLink(px *Server, p *pool, srv *backend.Server) *link {

@@ -135,18 +135,21 @@ func (lg *login) run(slot *loginSlot) error {
 			return err
 		}
 	}
-	id, err := authenticate(lg.client, user, px.auth, px.opts.TLS.endPoint(lg.tls != nil))
+	id, err := authenticate(lg.client, user, px.live().auth, px.opts.TLS.endPoint(lg.tls != nil))
 	if err != nil {
 		return err
 	}
 	lg.proved = true
-	if px.opts.Console != nil && (dbname == "pgbouncer" || dbname == "pgpoold") && px.opts.Databases[dbname] == nil {
+	if px.opts.Console != nil && (dbname == "pgbouncer" || dbname == "pgpoold") && px.live().databases[dbname] == nil {
 		slot.done()
 		return lg.console(user, st.Parameters)
 	}
 	db := px.database(dbname)
 	if db == nil {
 		return fatal("3D000", "database %q does not exist", dbname)
+	}
+	if e := px.refusesNew(db.Name); e != nil {
+		return e
 	}
 	if db.Users != nil && !slices.Contains(db.Users, user) {
 		return fatal("28000", "user %q may not connect to database %q (databases.%s.users)", user, dbname, db.Name)
@@ -165,7 +168,7 @@ func (lg *login) run(slot *loginSlot) error {
 // begin makes the session and starts it.
 func (lg *login) begin(st *wire.Startup, db *Database, user string, id identity) error {
 	px := lg.px
-	own := px.opts.Users[user]
+	own := px.live().users[user]
 	s := &session{px: px, id: px.lastSession.Add(1), db: db, user: user, mode: db.Mode, began: lg.began, repl: replicationMode(st.Parameters["replication"])}
 	if own.Mode != nil {
 		s.mode = *own.Mode
@@ -206,8 +209,7 @@ func (lg *login) begin(st *wire.Startup, db *Database, user string, id identity)
 	}
 	s.addr = addrOf(lg.sock.RemoteAddr())
 	if lg.tls != nil {
-		cs := lg.tls.ConnectionState()
-		s.tlsName = tls.VersionName(cs.Version) + "/" + tls.CipherSuiteName(cs.CipherSuite)
+		s.tlsName = tlsName(lg.tls.ConnectionState())
 	}
 	if s.conn, err = stream.New(lg.sock, lg.tls); err != nil {
 		px.keys.forget(s)
@@ -328,6 +330,7 @@ func (lg *login) directTLS(first byte) error {
 func (lg *login) handshake(below net.Conn) error {
 	over := tls.Server(below, lg.px.opts.TLS.Config)
 	if err := over.Handshake(); err != nil {
+		lg.px.counts.tlsFailed.Add(1)
 		return err
 	}
 	lg.tls, lg.client = over, over
@@ -352,8 +355,8 @@ func (p *prefixed) Read(b []byte) (int, error) {
 
 // console hands a client of the console's database over.
 func (lg *login) console(user string, params map[string]string) error {
-	admin := slices.Contains(lg.px.opts.AdminUsers, user)
-	if !admin && !slices.Contains(lg.px.opts.StatsUsers, user) {
+	admin := slices.Contains(lg.px.live().adminUsers, user)
+	if !admin && !slices.Contains(lg.px.live().statsUsers, user) {
 		return fatal("08P01", "not allowed")
 	}
 	if err := lg.sock.SetDeadline(time.Time{}); err != nil {
@@ -364,8 +367,18 @@ func (lg *login) console(user string, params map[string]string) error {
 	if _, err := lg.client.Write(lg.authenticationOK()); err != nil {
 		return err
 	}
-	lg.px.opts.Console(&ConsoleClient{Conn: lg.client, User: user, Admin: admin, Parameters: params})
+	c := &ConsoleClient{Conn: lg.client, User: user, Admin: admin, Parameters: params}
+	if lg.tls != nil {
+		c.TLS = tlsName(lg.tls.ConnectionState())
+	}
+	lg.px.keys.assignConsole(c)
+	defer lg.px.keys.forgetConsole(c)
+	lg.px.opts.Console(c)
 	return errDone
+}
+
+func tlsName(cs tls.ConnectionState) string {
+	return tls.VersionName(cs.Version) + "/" + tls.CipherSuiteName(cs.CipherSuite)
 }
 
 // replicationMode is what the startup parameter replication asks for.

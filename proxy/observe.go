@@ -1,39 +1,63 @@
 package proxy
 
 import (
+	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"pgpoold/backend"
+	"pgpoold/wire"
 )
 
 // Snapshot describes the proxy as it is now. It may be called by anybody.
 func (px *Server) Snapshot() Snapshot {
 	now := time.Now()
-	snap := Snapshot{Started: px.started, Draining: px.draining.Load(), Totals: px.totals()}
-	clients := map[*pool][]ClientSnapshot{}
+	snap := Snapshot{Started: px.started, Draining: px.draining.Load(), Totals: px.totals(), Controls: px.Controls()}
+	held := map[*pool]int{}
 	for _, s := range px.allSessions() {
 		c := s.snapshot(now)
 		if c.Pin != "" {
 			snap.Totals.PinsByReason[c.Pin]++
 		}
+		if s.holdsCancel() {
+			held[s.pool]++
+		}
 		snap.Clients = append(snap.Clients, c)
-		clients[s.pool] = append(clients[s.pool], c)
 	}
 	for _, p := range px.allPools() {
 		ps := p.snapshot(now, &snap)
-		for _, c := range clients[p] {
-			switch c.State {
-			case "waiting":
-				ps.ClWaiting++
-			default:
-				ps.ClActive++
-			}
-		}
+		ps.ClWaitingCancelReq = held[p]
 		snap.Pools = append(snap.Pools, ps)
 	}
 	return snap
+}
+
+// Pools describes the pools alone, which costs nothing for each client.
+func (px *Server) Pools() []PoolSnapshot {
+	now := time.Now()
+	var rest Snapshot
+	rest.Totals.ServerCloses = map[string]uint64{}
+	var all []PoolSnapshot
+	for _, p := range px.allPools() {
+		all = append(all, p.snapshot(now, &rest))
+	}
+	return all
+}
+
+// holdsCancel reports whether a cancel request waits for the session's own
+// query to be at the head of what its server owes.
+func (s *session) holdsCancel() bool {
+	s.in.Lock()
+	defer s.in.Unlock()
+	if l := s.link.Load(); l != nil {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+	}
+	return s.cancel != nil
 }
 
 func (s *session) snapshot(now time.Time) ClientSnapshot {
@@ -64,6 +88,7 @@ func (s *session) snapshot(now time.Time) ClientSnapshot {
 		}
 	}
 	c.Pin, c.PinnedSince = s.pin, s.pinSince
+	c.BytesOut, c.Unread = s.outBytes, s.conn.Unsent()
 	c.PreparedStatements = len(s.names.m)
 	c.ApplicationName, _ = s.told.get("application_name")
 	c.CloseNeeded = s.ending.Load() != nil
@@ -71,12 +96,15 @@ func (s *session) snapshot(now time.Time) ClientSnapshot {
 }
 
 func (p *pool) snapshot(now time.Time, snap *Snapshot) PoolSnapshot {
-	ps := PoolSnapshot{Database: p.key.database, User: p.key.user, Mode: ModeTransaction.String(), Size: p.opts.Size, MinSize: p.opts.MinSize}
+	ps := PoolSnapshot{Database: p.key.database, User: p.key.user, Mode: ModeTransaction.String()}
 	if db := p.px.database(p.key.database); db != nil {
 		ps.Mode = db.Mode.String()
 	}
-	states := map[*backend.Server]string{}
-	st := p.servers.State(now, func(s *backend.Server, state string, _ time.Time) { states[s] = state })
+	states := map[*backend.Server]backend.ServerState{}
+	st := p.servers.State(now, func(s *backend.Server, state backend.ServerState) { states[s] = state })
+	ps.Size, ps.MinSize, ps.Paused = st.Size, st.MinSize, st.Paused
+	ps.ClWaiting = st.Waiting
+	ps.ClActive = int(max(0, p.clients.Load()-max(0, int64(st.Waiting)-p.logging.Load())))
 	var stats linkStats
 	p.mu.Lock()
 	stats = p.retired
@@ -90,13 +118,13 @@ func (p *pool) snapshot(now time.Time, snap *Snapshot) PoolSnapshot {
 		if !ok {
 			return
 		}
-		s := l.snapshot(state, &stats)
+		s, cancels := l.snapshot(now, state, &stats)
+		ps.ClActiveCancelReq += cancels
+		ps.SvActiveCancel += cancels
 		snap.Servers = append(snap.Servers, s)
 		switch s.State {
 		case "active":
 			ps.SvActive++
-		case "active_cancel":
-			ps.SvActiveCancel++
 		case "being_canceled":
 			ps.SvBeingCanceled++
 		case "tested":
@@ -111,29 +139,32 @@ func (p *pool) snapshot(now time.Time, snap *Snapshot) PoolSnapshot {
 	ps.SvLogin = st.Dialling
 	ps.MaxWait = st.MaxWait
 	if st.LastError != nil {
-		ps.LastError = st.LastError.Error()
+		ps.LastError, ps.Refused = st.LastError.Error(), refusedLogin(st.LastError)
 	}
 	ps.Ready, _ = p.servers.Ready()
 	ps.Stats = PoolStats{
 		ServerAssignments: stats.assignments, Xacts: stats.xacts, Queries: stats.queries,
 		BytesReceived: stats.received, BytesSent: stats.sent, XactTime: stats.xactTime, QueryTime: stats.queryTime,
 		WaitTime: st.WaitTime, ClientParses: stats.clientParses, ServerParses: stats.parses, Binds: stats.binds,
-		ClientLogins: ps.Stats.ClientLogins, Switches: stats.switches, Kept: stats.kept, Dials: st.Dials, DialErrors: st.DialErrors,
+		ClientLogins: ps.Stats.ClientLogins, Switches: stats.switches, Kept: stats.kept, Dials: st.Dials, DialErrors: st.DialErrors, Errors: stats.errors,
+		StatementHits: stats.hits, StatementMisses: stats.misses, StatementEvictions: stats.evictions,
+		Waits: st.Waits, XactTimes: stats.xactTimes, QueryTimes: stats.queryTimes, Connects: st.Connects, ConnectTime: st.ConnectTime,
 	}
 	return ps
 }
 
 // snapshot describes a server and adds its counters to stats.
-func (l *link) snapshot(state string, stats *linkStats) ServerSnapshot {
+func (l *link) snapshot(now time.Time, st backend.ServerState, stats *linkStats) (_ ServerSnapshot, cancels int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	stats.add(&l.stats)
-	if state == "active" && l.cancels > 0 {
-		state = "active_cancel"
+	state := st.Name
+	if state == "active" && l.state == linkOurs {
+		state = "tested" // a trial, or a reset
 	}
 	s := ServerSnapshot{
 		ID: l.srv.ID, User: l.pool.key.user, Database: l.pool.key.database, Replication: "none", State: state,
-		ConnectTime: l.srv.Born, RequestTime: l.stats.lately, CloseNeeded: l.srv.Closing() != "",
+		ConnectTime: l.srv.Born, RequestTime: l.stats.lately, CloseNeeded: st.CloseNeeded || l.srv.Closing() != "",
 		PID: l.srv.PID, TLS: l.srv.TLS, PreparedStatements: len(l.shelf.m),
 	}
 	s.ApplicationName, _ = l.reported.get("application_name")
@@ -141,8 +172,20 @@ func (l *link) snapshot(state string, stats *linkStats) ServerSnapshot {
 	s.LocalAddr, s.LocalPort = hostPort(l.srv.Conn.LocalAddr())
 	if l.sess != nil {
 		s.ClientID, s.Pin = l.sess.id, l.sess.pin
+		switch {
+		case l.ledger.Len() > 0 && !l.stats.queryBegan.IsZero():
+			s.Query = max(0, now.Sub(l.stats.queryBegan))
+		case l.ledger.Len() == 0 && l.ledger.Status() != wire.TxIdle && !l.stats.lately.IsZero():
+			s.InTransaction = max(0, now.Sub(l.stats.lately))
+		}
 	}
-	return s
+	return s, l.cancels
+}
+
+// refusedLogin reports whether PostgreSQL has refused a login for who it is.
+func refusedLogin(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && strings.HasPrefix(pg.Code, "28")
 }
 
 func hostPort(a net.Addr) (string, int) {

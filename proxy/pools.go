@@ -20,8 +20,10 @@ type pool struct {
 	px      *Server
 	main    bool // known from the configuration: pgpoold is not ready without it
 
-	epoch atomic.Uint64 // raised when plans may have gone stale
-	ddl   atomic.Uint64 // raised by each command seen that may make them so
+	epoch   atomic.Uint64 // raised when plans may have gone stale
+	ddl     atomic.Uint64 // raised by each command seen that may make them so
+	clients atomic.Int64  // logged in
+	logging atomic.Int64  // clients that wait for a server at their login
 
 	mu      sync.Mutex
 	links   map[*link]struct{}             // guarded by mu
@@ -78,6 +80,9 @@ func (px *Server) poolFor(db *Database, id identity, size *int, replication stri
 		p.servers.SetPicker(px.picker)
 	}
 	px.pools[key] = p
+	if px.holds(key.database) {
+		p.servers.Pause()
+	}
 	return p, nil
 }
 

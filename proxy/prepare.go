@@ -84,6 +84,7 @@ func (f *feeder) parse(b []byte, size int) progress {
 	h := l.shelf.get(st, &l.px.statements)
 	c := s.names.begin(text, st, s.batch)
 	if h.sure && h.pending == 0 && h.epoch == epoch && h.shape != (shape{}) && l.ledger.CanMakeUp() {
+		l.stats.hits++
 		c.madeUp, c.shape, c.ddl = true, h.shape, l.pool.ddl.Load()
 		l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Action: wire.MakeUp, Ref: c})
 		f.consumeMadeUp(size)
@@ -94,6 +95,7 @@ func (f *feeder) parse(b []byte, size int) progress {
 		f.closeHeld(h)
 	}
 	f.vacate(h)
+	l.stats.misses++
 	c.held = h
 	h.sent(s.batch, epoch)
 	l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Ref: c})
@@ -184,6 +186,7 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 		return noSuchStatement, &replacement{client: string(text)}, handled
 	}
 	s.found |= st.found
+	l.noteStatement(st)
 	f.name, f.held, f.found = nil, nil, st.found
 	if st.found&naming != 0 {
 		if refused, p := f.using([]byte(st.body)); refused != nil || p != handled {
@@ -241,6 +244,7 @@ func (f *feeder) using(body []byte) (refused *replacement, p progress) {
 func (f *feeder) useUnnamed(v *version) (server string, ref *replacement, p progress) {
 	s, l := f.s, f.l
 	s.found |= v.found
+	l.noteText(v.body)
 	f.name, f.held, f.found = nil, nil, v.found
 	if v.found&naming != 0 {
 		if refused, p := f.using(v.body); refused != nil || p != handled {
@@ -418,8 +422,10 @@ func (f *feeder) ensure(st *statement) {
 	h := l.shelf.get(st, &l.px.statements)
 	f.evict(h)
 	if h.sure && h.pending == 0 || h.pending > 0 && h.batch == s.batch {
+		l.stats.hits++
 		return
 	}
+	l.stats.misses++
 	if known {
 		f.closeHeld(h)
 	}
@@ -468,6 +474,7 @@ func (f *feeder) evict(but *held) {
 		number--
 		bytes -= h.st.size()
 		shelf.leave(h, 1)
+		f.l.stats.evictions++
 		f.closeHeld(h)
 	}
 }

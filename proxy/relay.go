@@ -190,7 +190,7 @@ func (l *link) deliver(out []byte) {
 		l.unattended()
 		return
 	}
-	l.stats.sent += uint64(len(out))
+	l.noteSent(len(out))
 	if l.retrying != nil && l.ledger.Releasable() {
 		if len(out) > 0 {
 			_ = s.conn.Write(out, false)
@@ -390,7 +390,7 @@ func (l *link) readyForQuery(status byte) {
 	l.stats.lately = now
 	l.stats.queries++
 	if !l.stats.queryBegan.IsZero() {
-		l.stats.queryTime += now.Sub(l.stats.queryBegan)
+		l.noteQueryEnd(s, now.Sub(l.stats.queryBegan))
 		l.stats.queryBegan = time.Time{}
 		if l.ledger.Len() > 0 {
 			l.stats.queryBegan = now
@@ -404,7 +404,7 @@ func (l *link) readyForQuery(status byte) {
 	}
 	l.stats.xacts++
 	if !l.stats.xactBegan.IsZero() {
-		l.stats.xactTime += now.Sub(l.stats.xactBegan)
+		l.noteXactEnd(now.Sub(l.stats.xactBegan))
 		l.stats.xactBegan = time.Time{}
 		if l.ledger.Len() > 0 {
 			l.stats.xactBegan = now
@@ -449,6 +449,7 @@ func (l *link) serverError(body []byte, c *chunk) (keep bool) {
 			return false
 		}
 	}
+	l.countError(body)
 	if bytes.Equal(wire.ErrorField(body, 'C'), []byte("0A000")) {
 		l.pool.epoch.Add(1) // perhaps a plan whose tables have changed
 	}

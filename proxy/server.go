@@ -17,8 +17,7 @@ import (
 // Server accepts clients and pairs them with servers.
 type Server struct {
 	// Immutable after New.
-	opts    Options
-	auth    *authenticator
+	opts    Options         // but for what live has
 	ctx     context.Context // done when Close begins
 	cancel  context.CancelFunc
 	started time.Time
@@ -29,9 +28,13 @@ type Server struct {
 	logins      loginQueue
 	consoles    connSet
 	counts      counters
+	control     control
+	prints      fingerprints
+	current     atomic.Pointer[liveOptions]
 	lastSession atomic.Uint64
 	admitted    atomic.Int64
 	draining    atomic.Bool
+	refusing    atomic.Bool                // nobody waits for a server any more
 	trace       atomic.Pointer[wire.Trace] // of the servers' ledgers, for tests
 
 	sessions sync.WaitGroup // logins and sessions
@@ -39,7 +42,7 @@ type Server struct {
 
 	mu        sync.Mutex
 	pools     map[poolKey]*pool         // guarded by mu
-	live      map[uint64]*session       // guarded by mu
+	clients   map[uint64]*session       // guarded by mu
 	listeners map[net.Listener]struct{} // guarded by mu
 	closed    bool                      // guarded by mu
 	picker    backend.Picker            // guarded by mu
@@ -56,21 +59,23 @@ func New(opts Options) (*Server, error) {
 	if opts.RecoverTimeout <= 0 {
 		opts.RecoverTimeout = 10 * time.Second
 	}
-	auth, err := newAuthenticator(opts.Auth)
+	live, err := newLive(&opts)
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Server{
-		opts: opts, auth: auth, ctx: ctx, cancel: cancel, started: time.Now(),
-		pools: map[poolKey]*pool{}, live: map[uint64]*session{}, listeners: map[net.Listener]struct{}{},
-	}, nil
+	px := &Server{
+		opts: opts, ctx: ctx, cancel: cancel, started: time.Now(),
+		pools: map[poolKey]*pool{}, clients: map[uint64]*session{}, listeners: map[net.Listener]struct{}{},
+	}
+	px.current.Store(live)
+	return px, nil
 }
 
 // Start begins what time brings, and connects the first servers of those
 // pools that are known in advance. It does not wait for them.
 func (px *Server) Start(context.Context) error {
-	for _, db := range px.opts.Databases {
+	for _, db := range px.live().databases {
 		if db.Name == "*" || db.Pool.Credentials.User == "" {
 			continue
 		}
@@ -174,7 +179,7 @@ func (px *Server) accepted(nc net.Conn) {
 // max_client_conn is reached.
 func (px *Server) admit() bool {
 	n := px.admitted.Add(1)
-	if px.opts.MaxClientConn > 0 && n > int64(px.opts.MaxClientConn) {
+	if most := px.live().maxClientConn; most > 0 && n > int64(most) {
 		px.admitted.Add(-1)
 		px.counts.refused.Add(1)
 		return false
@@ -186,10 +191,11 @@ func (px *Server) unadmit() { px.admitted.Add(-1) }
 
 // database is the entry that answers for a name.
 func (px *Server) database(name string) *Database {
-	if db := px.opts.Databases[name]; db != nil {
+	all := px.live().databases
+	if db := all[name]; db != nil {
 		return db
 	}
-	if any := px.opts.Databases["*"]; any != nil {
+	if any := all["*"]; any != nil {
 		db := *any
 		db.Name = name
 		return &db
@@ -200,7 +206,8 @@ func (px *Server) database(name string) *Database {
 // begin starts a session's pump.
 func (px *Server) begin(s *session) {
 	px.mu.Lock()
-	px.live[s.id] = s
+	px.clients[s.id] = s
+	s.pool.clients.Add(1)
 	closed := px.closed
 	px.sessions.Add(1)
 	px.mu.Unlock()
@@ -214,8 +221,9 @@ func (px *Server) begin(s *session) {
 func (px *Server) forget(s *session) {
 	px.keys.forget(s)
 	px.mu.Lock()
-	delete(px.live, s.id)
+	delete(px.clients, s.id)
 	px.mu.Unlock()
+	s.pool.clients.Add(-1)
 	px.forgetPool(s)
 	px.unadmit()
 }
@@ -244,8 +252,8 @@ func (px *Server) allPools() []*pool {
 func (px *Server) allSessions() []*session {
 	px.mu.Lock()
 	defer px.mu.Unlock()
-	all := make([]*session, 0, len(px.live))
-	for _, s := range px.live {
+	all := make([]*session, 0, len(px.clients))
+	for _, s := range px.clients {
 		all = append(all, s)
 	}
 	return all

@@ -83,6 +83,7 @@ type session struct {
 	pinSince  time.Time
 	sent      *stream.Buffer // what the client has sent since the attach, as long as it could be sent again
 	sentN     int
+	outBytes  uint64                // to the client, replies of servers'
 	again     int                   // servers in a row that ended before they had read what was sent
 	portals   map[string]portalText // portals whose text names statements
 	forgets   bool                  // a DEALLOCATE or DISCARD was sent, and may not have been answered

@@ -29,6 +29,9 @@ func (px *Server) Shutdown(ctx context.Context) error {
 		if left == 0 && px.logins.count() == 0 {
 			return nil
 		}
+		if px.refusing.Load() {
+			px.RefuseWaiters()
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -38,6 +41,11 @@ func (px *Server) Shutdown(ctx context.Context) error {
 }
 
 func (px *Server) stopAccepting() {
+	px.closeListeners()
+	px.consoles.closeAll()
+}
+
+func (px *Server) closeListeners() {
 	px.mu.Lock()
 	px.draining.Store(true)
 	listeners := px.listeners
@@ -46,7 +54,6 @@ func (px *Server) stopAccepting() {
 	for l := range listeners {
 		_ = l.Close()
 	}
-	px.consoles.closeAll()
 }
 
 // idle reports whether the session could end without anybody missing

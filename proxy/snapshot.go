@@ -1,6 +1,10 @@
 package proxy
 
-import "time"
+import (
+	"time"
+
+	"pgpoold/backend"
+)
 
 // Snapshot is the state of the whole proxy at one moment. Its parts are each
 // consistent in themselves, but taken one after the other.
@@ -11,6 +15,7 @@ type Snapshot struct {
 	Servers  []ServerSnapshot
 	Pools    []PoolSnapshot
 	Totals   Totals
+	Controls Controls
 }
 
 // Totals are counters since the start, over all pools.
@@ -20,6 +25,7 @@ type Totals struct {
 	LoginsFailed     uint64
 	CancelRequests   uint64 // CancelRequests that named a session of ours
 	CancelsForwarded uint64
+	TLSFailed        uint64 // TLS handshakes that failed
 	AcceptPauses     uint64 // times accepting paused for want of descriptors
 	LoginsUnderWay   int
 	ClientsConnected int
@@ -28,8 +34,10 @@ type Totals struct {
 	PinsByReason     map[string]int    // pinned sessions now
 	PinsTotal        map[string]uint64
 	ErrorsBySQLState map[string]uint64 // errors that pgpoold itself made, by SQLSTATE
-	StatementsKept   int               // interned statements
-	StatementsBytes  int64
+	// ServerErrorsBySQLState are PostgreSQL's, passed on to clients.
+	ServerErrorsBySQLState map[string]uint64
+	StatementsKept         int // interned statements
+	StatementsBytes        int64
 }
 
 // ClientSnapshot describes one logged-in client. State is PgBouncer's word:
@@ -55,6 +63,8 @@ type ClientSnapshot struct {
 	Pin                string // reason; "" when not pinned
 	PinnedSince        time.Time
 	BytesIn, BytesOut  uint64
+	// Unread says that something waits to be written to it.
+	Unread bool
 }
 
 // ServerSnapshot describes one server connection. State is PgBouncer's word:
@@ -77,6 +87,9 @@ type ServerSnapshot struct {
 	ApplicationName    string
 	PreparedStatements int
 	Pin                string
+	// InTransaction is for how long its client has had a transaction open and
+	// has asked nothing in it; Query for how long a query has been running.
+	InTransaction, Query time.Duration
 }
 
 // PoolSnapshot describes one pool: the servers of one (database, user).
@@ -97,6 +110,8 @@ type PoolSnapshot struct {
 	SvLogin            int
 	MaxWait            time.Duration // age of the oldest waiter
 	LastError          string        // why the last dial failed; "" after a success
+	Refused            bool          // PostgreSQL has refused the login then
+	Paused             bool          // by PAUSE or KILL
 	Ready              bool          // a server is connected, or the last dial succeeded
 	Stats              PoolStats
 }
@@ -119,4 +134,11 @@ type PoolStats struct {
 	Kept              uint64 // attaches to the session's last server
 	Dials             uint64
 	DialErrors        uint64
+	Errors            uint64 // of PostgreSQL's, to clients
+	// Named statements: found on the server, sent to it, and closed there for
+	// want of room.
+	StatementHits, StatementMisses, StatementEvictions uint64
+	// Waits counts every assignment of a server, by how long it was waited for.
+	Waits, XactTimes, QueryTimes, Connects backend.Histogram
+	ConnectTime                            time.Duration // that Connects took together
 }

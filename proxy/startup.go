@@ -183,6 +183,8 @@ const lookAfter = 200 * time.Millisecond
 func (p *pool) wait(set settings, gone func() bool) (*backend.Server, error) {
 	w := &loginWaiter{came: make(chan *backend.Server, 1), failed: make(chan error, 1)}
 	ticket := &backend.Ticket{W: w, Label: set}
+	p.logging.Add(1)
+	defer p.logging.Add(-1)
 	srv, err := p.servers.Acquire(ticket)
 	if srv != nil || err != nil {
 		return srv, err

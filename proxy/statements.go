@@ -18,6 +18,7 @@ type statement struct {
 	env   settings
 	found sqlscan.Finding
 	alone bool // never shared: what it means depends on the moment it was parsed, or on other names, or PREPARE made it
+	print printCache
 	own   bool // it has a client's own name, so that SQL can name it
 	sql   bool // it is made by PREPARE, not by Parse
 

@@ -102,8 +102,11 @@ func TestTheConsoleShowsWhatHappens(t *testing.T) {
 	if code, body := p.get(t, "/metrics"); code != 200 || !strings.Contains(body, `pgpoold_transactions_total{database="search",user="postgres"} 2`) {
 		t.Errorf("metrics: %d, transactions are not 2", code)
 	}
-	if code, body := p.get(t, "/"); code != 200 || !strings.Contains(body, "resting") {
+	if code, body := p.get(t, "/"); code != 200 || !strings.Contains(body, "/api/v1/live") {
 		t.Errorf("page: %d", code)
+	}
+	if code, body := p.get(t, "/api/v1/live"); code != 200 || !strings.Contains(body, "resting") {
+		t.Errorf("what the page draws: %d", code)
 	}
 }
 
@@ -116,6 +119,7 @@ func TestTheAdminPortKnowsItsUsers(t *testing.T) {
 			t.Fatal(err)
 		}
 		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("X-Pgpoold", "1")
 		req.SetBasicAuth(user, password)
 		resp, err := http.DefaultClient.Do(req)
 		if err != nil {

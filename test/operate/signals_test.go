@@ -125,13 +125,13 @@ func TestSIGHUPReadsTheLogLevel(t *testing.T) {
 	}
 	write("loud")
 	p.signal(t, syscall.SIGHUP)
-	p.waitLine(t, "SIGHUP: the configuration has mistakes")
+	p.waitLine(t, "reload: the configuration has mistakes")
 	if _, body := p.get(t, "/api/v1/log_level"); body != `{"level":"warn"}` {
 		t.Fatalf("level %s after a bad file", body)
 	}
 	write("debug")
 	p.signal(t, syscall.SIGHUP)
-	p.waitLine(t, "SIGHUP: log.level was read again")
+	p.waitLine(t, "the configuration was read again")
 	if _, body := p.get(t, "/api/v1/log_level"); body != `{"level":"debug"}` {
 		t.Fatalf("level %s", body)
 	}

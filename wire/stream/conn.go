@@ -227,6 +227,14 @@ func (c *Conn) Flushed() error {
 // Queued reports whether bytes wait for the peer.
 func (c *Conn) Queued() bool { return c.flushing.Load() }
 
+// Unsent reports whether the socket is full and bytes wait for the peer to
+// read, in whichever way they are written.
+func (c *Conn) Unsent() bool {
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	return c.busy
+}
+
 // await waits, without wmu, for what release signals.
 func (c *Conn) await() {
 	if c.released == nil {

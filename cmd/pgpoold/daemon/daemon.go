@@ -17,6 +17,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -46,8 +47,11 @@ type Options struct {
 // until Shutdown.
 type Daemon struct {
 	opts Options
-	cfg  *config.Config
+	cfg  atomic.Pointer[config.Config]
 	log  *logging.Logger
+
+	reloading sync.Mutex              // held while a configuration is brought in force
+	asked     chan admin.ShutdownMode // what the console asks of Run
 
 	listeners     []net.Listener
 	adminListener net.Listener // nil: there is no admin port
@@ -70,7 +74,9 @@ func New(opts Options) (*Daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Daemon{opts: opts, cfg: opts.Config, log: log, failed: make(chan error, 1), stop: make(chan struct{})}, nil
+	d := &Daemon{opts: opts, log: log, failed: make(chan error, 1), stop: make(chan struct{}), asked: make(chan admin.ShutdownMode, 4)}
+	d.cfg.Store(opts.Config)
+	return d, nil
 }
 
 // Start listens and serves. When it returns an error, nothing is left open.
@@ -84,7 +90,7 @@ func (d *Daemon) Start(ctx context.Context) error {
 }
 
 func (d *Daemon) start(ctx context.Context) error {
-	for _, w := range d.cfg.Warnings {
+	for _, w := range d.config().Warnings {
 		d.log.Warn(w)
 	}
 	if err := d.listen(); err != nil {
@@ -94,9 +100,10 @@ func (d *Daemon) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	opts := proxyOptions(d.cfg, own.has, d.log.Logger)
-	opts.MaxClientConn = clientLimit(d.cfg, d.log.Logger)
-	if opts.TLS, err = clientTLS(d.cfg.Listen.TLS, d.log.Logger); err != nil {
+	cfg := d.config()
+	opts := proxyOptions(cfg, own.has, d.log.Logger)
+	opts.MaxClientConn = clientLimit(cfg, d.log.Logger)
+	if opts.TLS, err = clientTLS(cfg.Listen.TLS, d.log.Logger); err != nil {
 		return err
 	}
 	// The console shows the server, so it is made behind it; nothing serves yet.
@@ -107,7 +114,11 @@ func (d *Daemon) start(ctx context.Context) error {
 	if d.server, err = proxy.New(opts); err != nil {
 		return err
 	}
-	adminOpts := adminOptions(d.cfg, d.opts.Version, d.server, d.log, d.log.Logger)
+	adminOpts := d.adminOptions(cfg)
+	if adminOpts.TLS, err = adminTLS(cfg.Admin); err != nil {
+		d.server.Close()
+		return err
+	}
 	d.console = admin.NewConsole(adminOpts)
 	d.http = admin.NewHTTP(adminOpts, d.console)
 
@@ -130,20 +141,21 @@ func (d *Daemon) start(ctx context.Context) error {
 }
 
 func (d *Daemon) listen() error {
-	mode := os.FileMode(d.cfg.Listen.UnixSocketMode).Perm()
-	for _, addr := range d.cfg.Listen.Addrs {
+	cfg := d.config()
+	mode := os.FileMode(cfg.Listen.UnixSocketMode).Perm()
+	for _, addr := range cfg.Listen.Addrs {
 		l, err := listen(addr, mode)
 		if err != nil {
 			return err
 		}
 		d.listeners = append(d.listeners, l)
 	}
-	if d.cfg.Admin.Addr == "" {
+	if cfg.Admin.Addr == "" {
 		return nil
 	}
-	l, err := net.Listen("tcp", d.cfg.Admin.Addr)
+	l, err := net.Listen("tcp", cfg.Admin.Addr)
 	if err != nil {
-		return takenError("admin.addr", d.cfg.Admin.Addr, err)
+		return takenError("admin.addr", cfg.Admin.Addr, err)
 	}
 	d.adminListener = l
 	return nil
@@ -166,6 +178,9 @@ func (d *Daemon) serve(setting string, serve func() error) {
 	case <-d.stop: // asked to
 		return
 	default:
+	}
+	if err == nil && d.server.Draining() {
+		return
 	}
 	if err == nil {
 		err = errors.New("the listener was closed")
@@ -229,10 +244,11 @@ func (d *Daemon) describe() []zap.Field {
 	for _, l := range d.listeners {
 		addrs = append(addrs, l.Addr().String())
 	}
+	cfg := d.config()
 	var databases []string
-	for _, name := range slices.Sorted(maps.Keys(d.cfg.Databases)) {
-		p := d.cfg.Effective(name, "")
-		if p.Mode != d.cfg.Pool.Mode || p.Size != d.cfg.Pool.Size {
+	for _, name := range slices.Sorted(maps.Keys(cfg.Databases)) {
+		p := cfg.Effective(name, "")
+		if p.Mode != cfg.Pool.Mode || p.Size != cfg.Pool.Size {
 			name = fmt.Sprintf("%s (mode %s, size %d)", name, p.Mode, p.Size)
 		}
 		databases = append(databases, name)
@@ -240,8 +256,8 @@ func (d *Daemon) describe() []zap.Field {
 	fields := []zap.Field{
 		zap.Strings("listen", addrs),
 		zap.Strings("databases", databases),
-		zap.String("mode", d.cfg.Pool.Mode),
-		zap.Int("size", d.cfg.Pool.Size),
+		zap.String("mode", cfg.Pool.Mode),
+		zap.Int("size", cfg.Pool.Size),
 		zap.String("version", d.opts.Version),
 	}
 	if d.adminListener != nil {

@@ -126,10 +126,10 @@ func secrets(users map[string]config.Secret) map[string]string {
 }
 
 // adminOptions are for the console and the HTTP port.
-func adminOptions(cfg *config.Config, version string, source admin.Source, level admin.LogLevel, log *zap.Logger) admin.Options {
+func (d *Daemon) adminOptions(cfg *config.Config) admin.Options {
 	opts := admin.Options{
-		Source:     source,
-		Version:    version,
+		Source:     source{d.server, d},
+		Version:    d.opts.Version,
 		Token:      string(cfg.Admin.Token),
 		AdminUsers: cfg.Admin.Users,
 		StatsUsers: cfg.Admin.StatsUsers,
@@ -137,31 +137,58 @@ func adminOptions(cfg *config.Config, version string, source admin.Source, level
 			secret, ok := cfg.Auth.Users[user]
 			return ok && checkPassword(string(secret), user, password)
 		},
-		Users: len(cfg.Auth.Users),
-		Level: level,
-		Log:   log,
+		Level:    d.log,
+		Log:      d.log.Logger,
+		Pprof:    cfg.Admin.Pprof,
+		Operator: d.server,
+		Process:  process{d},
+	}
+	for _, name := range slices.Sorted(maps.Keys(cfg.Auth.Users)) {
+		u := admin.User{Name: name}
+		if own := cfg.Users[name]; own != nil {
+			if size := own.Overrides.Values().Size; own.Overrides.Has("default_pool_size") {
+				u.PoolSize = &size
+			}
+			u.Mode = own.Overrides.Values().Mode
+		}
+		opts.Users = append(opts.Users, u)
 	}
 	for _, r := range cfg.Rows() {
 		opts.Settings = append(opts.Settings, admin.Setting(r))
 	}
 	for _, name := range slices.Sorted(maps.Keys(cfg.Databases)) {
-		d, pool := cfg.Databases[name], cfg.Effective(name, "")
+		db, pool := cfg.Databases[name], cfg.Effective(name, "")
 		row := admin.Database{
-			Name: name, DBName: d.DBName, ForceUser: d.User,
+			Name: name, DBName: db.DBName, ForceUser: db.User,
 			PoolSize: pool.Size, MinPoolSize: pool.MinSize, ServerLifetime: pool.ServerLifetime,
 		}
-		if d.Overrides.Has("pool_mode") {
+		if db.Overrides.Has("pool_mode") {
 			row.Mode = pool.Mode
 		}
-		hosts := make([]string, len(d.Hosts))
-		for i, h := range d.Hosts {
+		hosts := make([]string, len(db.Hosts))
+		for i, h := range db.Hosts {
 			hosts[i] = h.Host
-			row.Port = int(d.Hosts[0].Port)
+			row.Port = int(db.Hosts[0].Port)
 		}
 		row.Host = strings.Join(hosts, ",")
 		opts.Databases = append(opts.Databases, row)
 	}
 	return opts
+}
+
+// source is the proxy as the console and the HTTP port see it.
+type source struct {
+	*proxy.Server
+	d *Daemon
+}
+
+// Ready is the proxy's, unless ready_requires_server is off: then only the
+// end of pgpoold counts.
+func (s source) Ready() (bool, string) {
+	if !s.d.config().Admin.ReadyRequiresServer && !s.Draining() {
+		return true, ""
+	}
+	return s.Server.Ready()
 }
 
 // isPlain reports whether a secret is a password, and not made of one.

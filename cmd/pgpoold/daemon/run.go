@@ -4,10 +4,11 @@ import (
 	"context"
 	"os"
 	"syscall"
+	"time"
 
 	"go.uber.org/zap"
 
-	"pgpoold/config"
+	"pgpoold/admin"
 )
 
 // Run starts the daemon and serves until a signal ends it: SIGTERM and SIGINT
@@ -17,8 +18,32 @@ func (d *Daemon) Run(ctx context.Context, signals <-chan os.Signal) error {
 	if err := d.Start(ctx); err != nil {
 		return err
 	}
+	var left <-chan time.Time // ticks while clients are waited for
 	for {
 		select {
+		case mode := <-d.asked:
+			switch mode {
+			case admin.ShutdownNow:
+				d.log.Info("closing at once", zap.String("by", "SHUTDOWN"))
+				d.Close()
+				return nil
+			case admin.ShutdownWaitForServers:
+				d.server.StopAccepting()
+				d.server.RefuseWaiters()
+				d.drain("SHUTDOWN WAIT_FOR_SERVERS", 0, signals)
+				return nil
+			default:
+				d.log.Info("stopping when all clients have left", zap.String("by", "SHUTDOWN WAIT_FOR_CLIENTS"))
+				d.server.StopAccepting()
+				t := time.NewTicker(leaveInterval)
+				defer t.Stop()
+				left = t.C
+			}
+		case <-left:
+			if d.server.Clients() == 0 {
+				d.Close()
+				return nil
+			}
 		case err := <-d.failed:
 			d.log.Error("a listener failed", zap.Error(err))
 			d.Close()
@@ -26,28 +51,29 @@ func (d *Daemon) Run(ctx context.Context, signals <-chan os.Signal) error {
 		case sig := <-signals:
 			switch sig {
 			case syscall.SIGHUP:
-				d.reload()
+				_, _ = d.Reload() // the log says what came of it
 			case syscall.SIGQUIT:
 				d.log.Info("closing at once", zap.Stringer("signal", sig))
 				d.Close()
 				return nil
 			default:
-				d.drain(sig, signals)
+				d.drain(sig.String(), d.config().DrainTimeout, signals)
 				return nil
 			}
 		}
 	}
 }
 
-// drain shuts down within drain_timeout, or at once when another signal comes.
-func (d *Daemon) drain(sig os.Signal, signals <-chan os.Signal) {
+// drain shuts down within a time, 0 for any, or at once when another signal
+// comes.
+func (d *Daemon) drain(by string, timeout time.Duration, signals <-chan os.Signal) {
 	ctx, cancel := context.WithCancel(context.Background())
-	if d.cfg.DrainTimeout > 0 {
-		ctx, cancel = context.WithTimeout(context.Background(), d.cfg.DrainTimeout)
+	if timeout > 0 {
+		ctx, cancel = context.WithTimeout(context.Background(), timeout)
 	}
 	defer cancel()
 	d.log.Info("draining: transactions may end; the same signal again closes what is left",
-		zap.Stringer("signal", sig), zap.Duration("drain_timeout", d.cfg.DrainTimeout),
+		zap.String("signal", by), zap.Duration("drain_timeout", timeout),
 		zap.Int("clients", d.server.Snapshot().Totals.ClientsConnected))
 	done := make(chan struct{})
 	joined := make(chan struct{})
@@ -70,20 +96,4 @@ func hurry(signals <-chan os.Signal, done <-chan struct{}, joined chan<- struct{
 			}
 		}
 	}
-}
-
-// reload reads the configuration again. Only log.level follows a running
-// daemon in this version; the log says so.
-func (d *Daemon) reload() {
-	cfg, err := config.Load(d.cfg.File, d.opts.Environ)
-	if err != nil {
-		d.log.Error("SIGHUP: the configuration has mistakes and nothing was changed", zap.Error(err))
-		return
-	}
-	if err := d.log.SetLevel(cfg.Log.Level); err != nil {
-		d.log.Error("SIGHUP: log.level was not changed", zap.Error(err))
-		return
-	}
-	d.log.Announce("SIGHUP: log.level was read again; every other setting needs a restart in this version",
-		zap.String("log_level", cfg.Log.Level))
 }

@@ -3,6 +3,7 @@ package daemon
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -234,7 +235,13 @@ func TestProxyOptionsSayWhatTheConfigurationSays(t *testing.T) {
 }
 
 func TestAdminOptionsHoldNoSecret(t *testing.T) {
-	opts := adminOptions(load(t, twoDatabases, nil), "v", nil, nil, zap.NewNop())
+	cfg := load(t, twoDatabases, nil)
+	d, err := New(Options{Config: cfg, Version: "v", Log: io.Discard})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.log.Close()
+	opts := d.adminOptions(cfg)
 	if len(opts.Settings) < 20 {
 		t.Fatalf("%d settings", len(opts.Settings))
 	}

@@ -1,11 +1,32 @@
 package daemon
 
 import (
+	"crypto/tls"
+	"fmt"
+
 	"go.uber.org/zap"
 
 	"pgpoold/config"
 	"pgpoold/proxy"
 )
+
+// adminTLS is TLS for the HTTP port, nil where it has no certificate. The
+// files are read for each handshake, so that a new certificate needs nothing.
+func adminTLS(a config.Admin) (*tls.Config, error) {
+	if a.TLSCertFile == "" {
+		return nil, nil
+	}
+	if _, err := tls.LoadX509KeyPair(a.TLSCertFile, a.TLSKeyFile); err != nil {
+		return nil, fmt.Errorf("admin.tls: %w", err)
+	}
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			cert, err := tls.LoadX509KeyPair(a.TLSCertFile, a.TLSKeyFile)
+			return &cert, err
+		},
+	}, nil
+}
 
 // clientTLS makes the clients' side of TLS, nil where it is disabled, and
 // logs which certificate was made where none is configured.

@@ -1,0 +1,224 @@
+package console
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	osexec "os/exec"
+	"path/filepath"
+	"slices"
+	"sort"
+	"strings"
+	"testing"
+	"time"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+
+	"pgpoold/test/guard"
+	"pgpoold/test/postgres"
+)
+
+// exporterVersion is the version of prometheus-community's exporter that the
+// comparison is with.
+const exporterVersion = "v0.12.1"
+
+// exporterFamilies are what it makes of PgBouncer 1.26.
+var exporterFamilies = strings.Fields(`
+	pgbouncer_up pgbouncer_version_info pgbouncer_client_connections
+	pgbouncer_databases pgbouncer_users pgbouncer_pools pgbouncer_free_clients pgbouncer_used_clients pgbouncer_login_clients
+	pgbouncer_free_servers pgbouncer_used_servers pgbouncer_cached_dns_names pgbouncer_cached_dns_zones pgbouncer_in_flight_dns_queries
+	pgbouncer_config_max_client_connections pgbouncer_config_max_user_connections
+	pgbouncer_databases_pool_size pgbouncer_databases_reserve_pool pgbouncer_databases_max_connections
+	pgbouncer_databases_current_connections pgbouncer_databases_paused pgbouncer_databases_disabled
+	pgbouncer_stats_totals_queries_pooled_total pgbouncer_stats_totals_queries_duration_seconds_total pgbouncer_stats_totals_received_bytes_total
+	pgbouncer_stats_totals_sent_bytes_total pgbouncer_stats_totals_client_wait_seconds_total pgbouncer_stats_totals_sql_transactions_pooled_total
+	pgbouncer_stats_totals_server_in_transaction_seconds_total pgbouncer_stats_totals_client_parses_total pgbouncer_stats_totals_server_parses_total
+	pgbouncer_stats_totals_binds_total pgbouncer_stats_totals_server_assignments_total
+	pgbouncer_pools_client_active_connections pgbouncer_pools_client_active_cancel_connections pgbouncer_pools_client_waiting_connections
+	pgbouncer_pools_client_waiting_cancel_connections pgbouncer_pools_server_active_connections pgbouncer_pools_server_active_cancel_connections
+	pgbouncer_pools_server_being_canceled_connections pgbouncer_pools_server_idle_connections pgbouncer_pools_server_used_connections
+	pgbouncer_pools_server_testing_connections pgbouncer_pools_server_login_connections pgbouncer_pools_client_maxwait_seconds`)
+
+// scrape reads the metrics at an address.
+func scrape(t *testing.T, url string) map[string]*dto.MetricFamily {
+	t.Helper()
+	resp, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != 200 {
+		t.Fatalf("%s: %d %v %s", url, resp.StatusCode, err, text)
+	}
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(bytes.NewReader(text))
+	if err != nil {
+		t.Fatalf("%s: %v", url, err)
+	}
+	return families
+}
+
+// series are a family's values by labels.
+func series(f *dto.MetricFamily) map[string]float64 {
+	all := map[string]float64{}
+	for _, m := range f.GetMetric() {
+		var labels []string
+		for _, l := range m.GetLabel() {
+			labels = append(labels, l.GetName()+"="+l.GetValue())
+		}
+		sort.Strings(labels)
+		v := m.GetGauge().GetValue()
+		if f.GetType() == dto.MetricType_COUNTER {
+			v = m.GetCounter().GetValue()
+		}
+		all[strings.Join(labels, ",")] = v
+	}
+	return all
+}
+
+// The endpoint has the exporter's families, each with the value that the
+// console's tables have.
+func TestLikeTheExporter(t *testing.T) {
+	s := set(t, "size: 2", "")
+	c := s.client("app")
+	for range 3 {
+		exec(t, c, "select 1")
+	}
+	families := scrape(t, "http://"+s.p.AdminAddr()+"/metrics/pgbouncer")
+	var names []string
+	for name, f := range families {
+		names = append(names, name)
+		if len(f.GetMetric()) == 0 {
+			t.Errorf("%s has no value", name)
+		}
+	}
+	want := slices.Clone(exporterFamilies)
+	slices.Sort(want)
+	if slices.Sort(names); !slices.Equal(names, want) {
+		t.Errorf("families\n got %q\nwant %q", names, want)
+	}
+	row := s.one("STATS_TOTALS", "database", "search")
+	for family, column := range map[string]string{"sql_transactions_pooled_total": "xact_count", "queries_pooled_total": "query_count",
+		"received_bytes_total": "bytes_received", "sent_bytes_total": "bytes_sent", "server_assignments_total": "server_assignment_count", "binds_total": "bind_count"} {
+		if got, want := series(families["pgbouncer_stats_totals_"+family])["database=search"], float64(row.int(t, column)); got != want || column == "xact_count" && got < 3 {
+			t.Errorf("%s: %v, the console has %v", family, got, want)
+		}
+	}
+}
+
+// exporter finds prometheus-community's exporter, or builds it.
+func exporter(t *testing.T) string {
+	t.Helper()
+	postgres.RequireFull(t)
+	if path := os.Getenv("PGBOUNCER_EXPORTER"); path != "" {
+		return path
+	}
+	if path, err := osexec.LookPath("pgbouncer_exporter"); err == nil {
+		return path
+	}
+	if os.Getenv(postgres.EnvInstall) != "1" {
+		t.Skip("there is no pgbouncer_exporter (INSTALL=1 builds it)")
+	}
+	dir, err := filepath.Abs(filepath.Join("..", "..", ".cache", "exporter-"+exporterVersion))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "pgbouncer_exporter")
+	if _, err := os.Stat(path); err == nil {
+		return path
+	}
+	cmd := osexec.Command("go", "install", "github.com/prometheus-community/pgbouncer_exporter@"+exporterVersion)
+	cmd.Env = append(os.Environ(), "GOBIN="+dir, "GOFLAGS=-mod=mod")
+	cmd.Dir = t.TempDir() // outside of this module
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Logf("%s", out)
+		t.Skip("pgbouncer_exporter could not be built: its module is not in every Go module proxy")
+	}
+	return path
+}
+
+// The exporter itself, asking the console, and the endpoint say the same.
+func TestBesideTheExporter(t *testing.T) {
+	path := exporter(t)
+	s := set(t, "size: 2", "  other: {dsn: 'postgres://x@127.0.0.1:1/x', mode: session}")
+	c := s.client("app")
+	exec(t, c, "begin")
+	exec(t, c, "select 1")
+	exec(t, s.console("ops"), "DISABLE other")
+
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	l.Close()
+	var said bytes.Buffer
+	cmd := osexec.Command(path, "--web.listen-address="+addr, "--pgBouncer.connectionString=postgres://grafana:grafana@"+s.p.Addr()+"/pgbouncer?sslmode=disable")
+	cmd.Stdout, cmd.Stderr = &said, &said
+	g, err := guard.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := g.Start(cmd); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := g.Close(); err != nil {
+			t.Error(err)
+		}
+		if t.Failed() {
+			t.Logf("the exporter says:\n%s", said.String())
+		}
+	})
+	until(t, "the exporter listens", func() bool {
+		conn, err := net.DialTimeout("tcp", addr, time.Second)
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
+	})
+	theirs := map[string]*dto.MetricFamily{}
+	for name, f := range scrape(t, "http://"+addr+"/metrics") {
+		if strings.HasPrefix(name, "pgbouncer_") && !strings.HasPrefix(name, "pgbouncer_exporter_") {
+			theirs[name] = f
+		}
+	}
+	if up := series(theirs["pgbouncer_up"])[""]; up != 1 {
+		t.Fatalf("pgbouncer_up is %v", up)
+	}
+	ours := scrape(t, "http://"+s.p.AdminAddr()+"/metrics/pgbouncer")
+	for name := range theirs {
+		if ours[name] == nil {
+			t.Errorf("the endpoint lacks %s", name)
+		}
+	}
+	for name, f := range ours {
+		their := theirs[name]
+		if their == nil {
+			t.Errorf("the exporter has no %s", name)
+			continue
+		}
+		if f.GetType() != their.GetType() {
+			t.Errorf("%s is %v, the exporter's is %v", name, f.GetType(), their.GetType())
+		}
+		got, want := series(f), series(their)
+		for labels, v := range want {
+			// The exporter itself is a client of the console, and what the
+			// console counts of its own moves with each question.
+			if strings.Contains(labels, "pgbouncer") || name == "pgbouncer_used_clients" || name == "pgbouncer_users" {
+				continue
+			}
+			if w, ok := got[labels]; !ok || w != v && !strings.Contains(name, "seconds") {
+				t.Errorf("%s{%s}: %v here, %v there (%v)", name, labels, w, v, ok)
+			}
+		}
+		if len(want) == 0 {
+			t.Errorf("%s has no value", name)
+		}
+	}
+}

@@ -1,0 +1,354 @@
+package console
+
+import (
+	"context"
+	"encoding/base64"
+	"flag"
+	"fmt"
+	"net/http"
+	"os"
+	osexec "os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/chromedp"
+	"github.com/jackc/pgx/v5"
+
+	"pgpoold/test/postgres"
+)
+
+var update = flag.Bool("update", false, "write the page's screenshot and the documents that the code makes")
+
+// chromium finds a browser, and with INSTALL=1 installs one.
+func chromium(t *testing.T) string {
+	t.Helper()
+	postgres.RequireFull(t)
+	names := []string{"chromium", "chromium-browser", "google-chrome", "chromium-headless-shell"}
+	find := func() string {
+		for _, n := range names {
+			if path, err := osexec.LookPath(n); err == nil {
+				return path
+			}
+		}
+		return ""
+	}
+	if path := find(); path != "" {
+		return path
+	}
+	if os.Getenv(postgres.EnvInstall) == "1" && os.Getuid() == 0 {
+		if _, err := osexec.LookPath("apt-get"); err == nil {
+			for _, args := range [][]string{{"-qq", "update"}, {"-qq", "install", "-y", "--no-install-recommends", "chromium"}} {
+				cmd := osexec.Command("apt-get", args...)
+				cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
+				if out, err := cmd.CombinedOutput(); err != nil {
+					t.Logf("apt-get %v: %v %s", args, err, out)
+				}
+			}
+		}
+		if path := find(); path != "" {
+			return path
+		}
+	}
+	t.Skip("there is no Chromium (INSTALL=1 installs it where apt-get is)")
+	return ""
+}
+
+// browser is a headless Chromium.
+type browser struct {
+	t   *testing.T
+	ctx context.Context
+}
+
+func openBrowser(t *testing.T) *browser {
+	t.Helper()
+	path := chromium(t)
+	opts := []chromedp.ExecAllocatorOption{
+		chromedp.ExecPath(path), chromedp.UserDataDir(t.TempDir()), chromedp.NoFirstRun, chromedp.NoDefaultBrowserCheck, chromedp.Headless,
+		chromedp.NoSandbox, chromedp.DisableGPU, chromedp.Flag("disable-background-networking", true),
+		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true), chromedp.Flag("disable-dev-shm-usage", true),
+		chromedp.Flag("no-proxy-server", true), chromedp.WindowSize(1280, 860), chromedp.WSURLReadTimeout(patience),
+	}
+	alloc, stop := chromedp.NewExecAllocator(context.Background(), opts...)
+	ctx, cancel := chromedp.NewContext(alloc)
+	t.Cleanup(func() {
+		cancel() // waits for its end
+		stop()
+	})
+	b := &browser{t: t, ctx: ctx}
+	// The first one starts the browser, whose life no deadline may end.
+	if err := chromedp.Do(ctx, chromedp.Navigate("about:blank")); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func (b *browser) run(steps ...chromedp.Action[chromedp.Void]) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	defer cancel()
+	if err := chromedp.Do(ctx, steps...); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// asks is the value of a script on the page.
+func asks[T any](b *browser, script string) T {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	defer cancel()
+	v, err := chromedp.Run(ctx, chromedp.Evaluate[T](script))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return v
+}
+
+func (b *browser) click(selector string) {
+	b.t.Helper()
+	b.run(chromedp.Click(chromedp.CSS(selector)))
+}
+
+// open shows a scene's page; user may be "" for nobody.
+func (b *browser) open(s *scene, user string) {
+	b.t.Helper()
+	headers := network.Headers{}
+	if user != "" {
+		headers["Authorization"] = "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+user))
+	}
+	if _, err := chromedp.Call(b.ctx, network.SetExtraHTTPHeaders, network.SetExtraHTTPHeadersParams{Headers: headers}); err != nil {
+		b.t.Fatal(err)
+	}
+	b.run(chromedp.Navigate("http://" + s.p.AdminAddr() + "/"))
+}
+
+func (b *browser) text(selector string) string {
+	b.t.Helper()
+	return asks[string](b, fmt.Sprintf("(document.querySelector(%q) || {}).textContent || ''", selector))
+}
+
+func (b *browser) attribute(selector, name string) string {
+	b.t.Helper()
+	return asks[string](b, fmt.Sprintf("(e => e ? e.getAttribute(%q) || '' : '')(document.querySelector(%q))", name, selector))
+}
+
+// reads waits until the page's first line matches.
+func (b *browser) reads(pattern string) string {
+	b.t.Helper()
+	re := regexp.MustCompile(pattern)
+	text := ""
+	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+		if text = b.text("#cause"); re.MatchString(text) {
+			return text
+		}
+		if time.Now().After(deadline) {
+			b.t.Fatalf("the first line is %q, want %s", text, pattern)
+		}
+	}
+}
+
+func (b *browser) shot(width, height int, dark bool, file string) {
+	b.t.Helper()
+	scheme := "light"
+	if dark {
+		scheme = "dark"
+	}
+	b.run(chromedp.EmulateViewport(int64(width), int64(height)))
+	if _, err := chromedp.Call(b.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+		Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}}); err != nil {
+		b.t.Fatal(err)
+	}
+	b.run(chromedp.Sleep(1500 * time.Millisecond))
+	png, err := chromedp.Run(b.ctx, chromedp.CaptureScreenshot())
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if err := os.WriteFile(file, png, 0o644); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func TestThePage(t *testing.T) {
+	b := openBrowser(t)
+	s := set(t, "size: 2, min_size: 2", "")
+	pool := fmt.Sprintf("[data-pool='search/%s']", superuser(s))
+
+	b.open(s, "")
+	b.reads(`^Nobody waits: 0 clients, 2 server connections\.$`)
+
+	// Values drawn are those of SHOW POOLS.
+	one, two, three := s.client("api"), s.client("api"), s.client("web")
+	slow := [2]<-chan error{later(t, one, "select pg_sleep(60)"), later(t, two, "select pg_sleep(60)")}
+	until(t, "both run", func() bool { return s.pool()["sv_active"] == "2" })
+	waiter := later(t, three, "select 1")
+	text := b.reads(`^search/\w+: 1 waiting, longest [\d.]+ m?s: all 2 servers busy with queries: the pool is too small for this load \(size 2\)\.$`)
+	t.Log(text)
+	same := false
+	for range 20 { // both sides at one moment
+		row := s.pool()
+		drawn := record{"cl_active": b.text(pool + " [data-col=clients_active]"), "cl_waiting": b.text(pool + " [data-col=clients_waiting]"),
+			"sv_active": b.text(pool + " [data-col=servers_active]"), "sv_idle": b.text(pool + " [data-col=servers_idle]"), "sv_login": b.text(pool + " [data-col=servers_login]")}
+		same = true
+		for col, v := range drawn {
+			same = same && row[col] == v
+		}
+		if same && row["cl_waiting"] == "1" && row["sv_active"] == "2" {
+			break
+		}
+		t.Logf("drawn %v, the console says %v", drawn, row)
+		same = false
+		time.Sleep(200 * time.Millisecond)
+	}
+	if !same {
+		t.Error("the page draws other values than SHOW POOLS has")
+	}
+	b.click("[data-tab=waiting]")
+	if rows := b.text("#rows tbody"); !strings.Contains(rows, "web") {
+		t.Errorf("the table of those who wait: %q", rows)
+	}
+	b.reads(`all 2 servers busy, 2 running one query for over 5 s, application api`)
+	for _, conn := range []*pgx.Conn{one, two} {
+		if err := conn.PgConn().CancelRequest(within(t)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, done := range slow {
+		if err := ended(t, "a query", done); code(err) != "57014" {
+			t.Fatal(err)
+		}
+	}
+	if err := ended(t, "the waiter", waiter); err != nil {
+		t.Fatal(err)
+	}
+
+	// The chart moves under load.
+	before := b.attribute(pool+" .chart .a", "d")
+	l := s.load(4)
+	until(t, "the chart moves", func() bool {
+		d := b.attribute(pool+" .chart .a", "d")
+		return d != before && b.text(pool+" [data-col=xacts]") != "0" && b.attribute(pool+" .spark .q", "d") != ""
+	})
+	b.click("[data-tab=frequent]")
+	until(t, "fingerprints", func() bool { return strings.Contains(b.text("#rows tbody"), "select ?") })
+
+	// Somebody who may: pause, and resume. Others have no buttons.
+	if d := b.attribute(pool+" .top > span:last-child", "style"); !strings.Contains(d, "none") {
+		t.Errorf("buttons for nobody: %q", d)
+	}
+	b.open(s, "ops")
+	press := func(label string) {
+		t.Helper()
+		until(t, "the button "+label, func() bool {
+			return asks[bool](b, fmt.Sprintf(`(() => { for (const x of document.querySelectorAll("%s button")) if (x.textContent === %q && x.offsetParent) { x.click(); return true } return false })()`, pool, label))
+		})
+	}
+	press("Pause")
+	b.reads(`^search/\w+: 4 waiting, longest .*: paused\. RESUME lets clients go on\.$`)
+	if s.pool()["paused"] != "1" {
+		t.Error("it is not paused")
+	}
+	press("Resume")
+	l.moved(t)
+	press("Reconnect")
+	until(t, "closed by reconnect", func() bool {
+		_, m := s.get("/metrics")
+		return regexp.MustCompile(`pgpoold_server_closes_total{reason="reconnect"} [1-9]`).MatchString(m)
+	})
+	l.moved(t)
+	if *update {
+		busy := later(t, one, "select pg_sleep(1.5)")
+		b.click("[data-tab=frequent]")
+		b.run(chromedp.Sleep(4 * time.Second))
+		b.shot(1280, 760, false, filepath.Join("..", "..", "docs", "page.png"))
+		if dir := os.Getenv("PGPOOLD_SHOTS"); dir != "" {
+			b.shot(1280, 760, true, filepath.Join(dir, "dark.png"))
+			b.shot(390, 844, false, filepath.Join(dir, "phone.png"))
+			b.shot(390, 844, true, filepath.Join(dir, "phone-dark.png"))
+		}
+		if err := ended(t, "a query", busy); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.end(t)
+}
+
+func superuser(s *scene) string {
+	return s.pool()["user"]
+}
+
+// The page says in words what keeps clients waiting.
+func TestThePageNamesTheCause(t *testing.T) {
+	b := openBrowser(t)
+	s := set(t, "size: 2", "")
+	b.open(s, "")
+
+	// Idle in transaction.
+	one, two := s.client("api"), s.client("api")
+	exec(t, one, "begin")
+	exec(t, two, "begin")
+	waiter := later(t, s.client("web"), "select 1")
+	t.Log(b.reads(`^search/\w+: 1 waiting, longest [\d.]+ s: all 2 servers busy, 2 of them idle in transaction for over 5 s, application api\.$`))
+	exec(t, one, "commit")
+	exec(t, two, "commit")
+	if err := ended(t, "the waiter", waiter); err != nil {
+		t.Fatal(err)
+	}
+	b.reads(`^Nobody waits`)
+
+	// Pins.
+	exec(t, one, "listen here")
+	exec(t, two, "listen here")
+	waiter = later(t, s.client("web"), "select 1")
+	t.Log(b.reads(`^search/\w+: 1 waiting, longest .*: all 2 servers busy, 2 pinned \(\w+\), application api\.$`))
+	b.click("[data-tab=pinned]")
+	if rows := b.text("#rows tbody"); !strings.Contains(rows, "api") {
+		t.Errorf("the table of pins: %q", rows)
+	}
+	_ = one.Close(within(t))
+	_ = two.Close(within(t))
+	if err := ended(t, "the waiter", waiter); err != nil {
+		t.Fatal(err)
+	}
+
+	// Clients that do not read their results.
+	for range 2 {
+		c := s.client("lazy")
+		raw, err := c.PgConn().Hijack()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer raw.Conn.Close()
+		sql := "select repeat('x', 8000) from generate_series(1, 20000)\x00"
+		msg := append([]byte{'Q', 0, 0, byte((len(sql) + 4) >> 8), byte(len(sql) + 4)}, sql...)
+		if _, err := raw.Conn.Write(msg); err != nil {
+			t.Fatal(err)
+		}
+	}
+	waiter = later(t, s.client("web"), "select 1")
+	t.Log(b.reads(`^search/\w+: 1 waiting, longest .*: all 2 servers busy, 2 held by clients that do not read their results, application lazy\.$`))
+	exec(t, s.console("ops"), "KILL search")
+	if err := ended(t, "the waiter", waiter); code(err) != "57P01" {
+		t.Fatal(err)
+	}
+
+	// A server that is away, and one that refuses the login.
+	if err := s.cluster.Exec(within(t), "postgres", "drop role if exists page_nologin; create role page_nologin nologin"); err != nil {
+		t.Fatal(err)
+	}
+	refuses := strings.Replace(s.dsn, superuserInfo(s.dsn), "page_nologin@", 1)
+	for _, tt := range []struct{ dsn, want string }{
+		{"postgres://gone@127.0.0.1:1/x", `^search/gone: PostgreSQL cannot be reached: cannot connect to server 127\.0\.0\.1:1: .*refused\.$`},
+		{refuses, `^search/page_nologin: PostgreSQL refuses the login of page_nologin: .*not permitted to log in.*\.$`},
+	} {
+		away := on(t, s.cluster, tt.dsn, "size: 2", "")
+		b.open(away, "")
+		t.Log(b.reads(tt.want))
+		if code, body := away.get("/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(body, "not ready: search") {
+			t.Errorf("/readyz: %d %s", code, body)
+		}
+	}
+}
