@@ -2,8 +2,8 @@ package proxy
 
 import (
 	"bytes"
-	"slices"
 	"fmt"
+	"slices"
 
 	"pgpoold/proxy/sqlscan"
 	"pgpoold/wire"
