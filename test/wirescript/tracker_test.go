@@ -43,31 +43,71 @@ func TestTracker(t *testing.T) {
 		{"stray COPY messages owe nothing", idle + ">CopyData >CopyDone >CopyFail >Query <C <Z[I] >Query", ColIdle},
 		{"Describe of a statement has two replies", idle + ">Describe >Close >Sync <t <T <3 <Z[I] >Query", ColIdle},
 	} {
-		var tr tracker
-		var last Cell
-		for _, m := range strings.Fields(c.moves) {
-			if name, ok := strings.CutPrefix(m, ">"); ok {
-				text := map[string]string{"Query": "Query select 1", "Parse": "Parse - select 1", "Bind": "Bind - -", "Execute": "Execute -",
-					"Describe": "Describe S -", "Close": "Close S -", "CopyData": `CopyData ""`, "CopyFail": `CopyFail ""`}[name]
-				if text == "" {
-					text = name
-				}
-				f, err := parseFrontend(text)
-				if err != nil {
-					t.Fatal(err)
-				}
-				tr.send(f)
-				last = tr.cells[len(tr.cells)-1]
-				continue
-			}
-			msg := Message{Type: m[1]}
-			if msg.Type == 'Z' {
-				msg.Body = []byte{m[3]}
-			}
-			tr.recv(msg)
-		}
+		last := play(t, &tracker{}, c.moves)
 		if last.Col != c.want {
 			t.Errorf("%s (%s): %q, want %q", c.name, c.moves, last.Col, c.want)
+		}
+	}
+}
+
+// play sends and receives by hand and returns the cell of the last message sent.
+func play(t *testing.T, tr *tracker, moves string) (last Cell) {
+	t.Helper()
+	for _, m := range strings.Fields(moves) {
+		if name, ok := strings.CutPrefix(m, ">"); ok {
+			text := map[string]string{"Query": "Query select 1", "Parse": "Parse - select 1", "Bind": "Bind - -", "Execute": "Execute -",
+				"Describe": "Describe S -", "Close": "Close S -", "CopyData": `CopyData ""`, "CopyFail": `CopyFail ""`}[name]
+			if text == "" {
+				text = name
+			}
+			f, err := parseFrontend(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tr.send(f)
+			last = tr.cells[len(tr.cells)-1]
+			continue
+		}
+		msg := Message{Type: m[1]}
+		if msg.Type == 'Z' {
+			msg.Body = []byte{m[3]}
+		}
+		tr.recv(msg)
+	}
+	return last
+}
+
+// TestTrackerOwes: what is still to come without another message.
+func TestTrackerOwes(t *testing.T) {
+	const idle = "<Z[I] "
+	for _, c := range []struct {
+		moves string
+		want  bool
+	}{
+		{idle, false},
+		{idle + ">Query", true},
+		{idle + ">Query <C <Z[I]", false},
+		{idle + ">Parse >Bind", false},
+		{idle + ">Flush", false},
+		{idle + ">Parse >Flush", true},
+		{idle + ">Parse >Flush <1", false},
+		{idle + ">Parse >Bind >Flush <E", false},
+		{idle + ">Parse >Sync <E", true},
+		{idle + ">Parse >Sync <E <Z[I]", false},
+		{idle + ">Query <G", false},
+		{idle + ">Query <G >CopyData >Sync", false},
+		{idle + ">Query <G >CopyData >CopyDone", true},
+		{idle + ">Query >CopyData >CopyDone <G", true},
+		{idle + ">Query >CopyData >CopyDone <G <C <G", false},
+		{idle + ">Query >CopyData >CopyDone <G <C <G >CopyDone", true},
+		{idle + ">Execute >Sync >CopyData >CopyDone >Sync <G <C", true},
+		{idle + ">Execute >Sync >CopyData >CopyDone >Sync <G <C <Z[I]", false},
+		{idle + ">CopyData >CopyFail", false},
+	} {
+		var tr tracker
+		play(t, &tr, c.moves)
+		if got := tr.owes(); got != c.want {
+			t.Errorf("%s: owes is %v", c.moves, got)
 		}
 	}
 }
