@@ -58,8 +58,11 @@ func (l *link) unwarranted(body []byte) bool {
 // held.
 func (l *link) retry(body []byte) bool {
 	s := l.sess
-	if l.answered || s.sentN <= 0 || s.again >= maxAgain || l.half || l.ledger.Status() != wire.TxIdle || l.ledger.Owed()-l.ledger.OwnQueries() > 1 {
+	if l.answered || s.sentN <= 0 || s.again >= maxAgain || l.half || l.ledger.Status() != wire.TxIdle {
 		return false
+	}
+	if owed := l.ledger.Owed() - l.ledger.OwnQueries(); owed > 1 || owed == 1 && l.ledger.BatchOpen() {
+		return false // another batch has begun behind it
 	}
 	l.retrying, l.awaiting = fromBody(body, wire.SeverityFatal), true
 	l.ledger.Settle(wire.MsgError, 0)

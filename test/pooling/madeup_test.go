@@ -155,3 +155,22 @@ func TestSplitNoticeBehindReady(t *testing.T) {
 		t.Errorf("the client itself got %s", r)
 	}
 }
+
+// TestErrorBehindMadeUp: an error in a batch whose Parse was made up is the
+// client's, with what stands behind it, also where another batch has begun.
+func TestErrorBehindMadeUp(t *testing.T) {
+	sync := &pgproto3.Sync{}
+	rvSame(t, 1, nil, func(t *testing.T, open rvOpen) (lines []string) {
+		a := open()
+		a.send(parse("known", "select $1::int"), sync)
+		lines = append(lines, rvGist(a.read()))
+		for i := range 3 {
+			name := fmt.Sprint("s", i)
+			a.send(parse(name, "select $1::int"), bind(name, "1", "2"), sync, bind("", "3"), bind(name, "4"), sync)
+			lines = append(lines, rvGist(a.read()), rvGist(a.read()))
+			a.send(parse(name+"q", "select $1::int"), bind(name+"q", "1", "2"), sync, sql("select 5"), bind(name, "4"), &pgproto3.Execute{}, sync)
+			lines = append(lines, rvGist(a.read()), rvGist(a.read()), rvGist(a.read()))
+		}
+		return lines
+	})
+}
