@@ -364,3 +364,28 @@ func TestNothingIsLeft(t *testing.T) {
 	})
 	value(t, c, "postgres", "select pg_terminate_backend(pid) from pg_stat_activity where datname = '"+db+"'")
 }
+
+// TestHalfSentMessage: a server that has read half of a message is nobody
+// else's until the rest has come, also where its transaction is over.
+func TestHalfSentMessage(t *testing.T) {
+	p, _, db := start(t, 1, "create table t (a int)")
+	a, b := login(t, p.Addr(), "app", db), login(t, p.Addr(), "app", db)
+	a.send(sql("copy t from stdin"))
+	a.until('G')
+	data := encode(t, &pgproto3.CopyData{Data: []byte("1\n2\n3\n")})
+	if _, err := a.nc.Write(append(encode(t, &pgproto3.CopyData{Data: []byte("bad\n")}), data[:7]...)); err != nil {
+		t.Fatal(err)
+	}
+	if r := a.read(); r.code() != "22P02" {
+		t.Fatalf("the COPY got %s", r)
+	}
+	b.send(sql("select 'whole'"))
+	waiting(t, p, 1)
+	if _, err := a.nc.Write(data[7:]); err != nil {
+		t.Fatal(err)
+	}
+	if r := b.read(); r.cell() != "whole" {
+		t.Errorf("who waited got %s", r)
+	}
+	a.must("select 1")
+}

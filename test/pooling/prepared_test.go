@@ -314,3 +314,48 @@ func TestDeepPipelines(t *testing.T) {
 		_ = conn.Close(ctx)
 	}
 }
+
+// TestParseBehindDDLInTransaction: a Parse is not made up with a plan from
+// before an ALTER TABLE, where the error about that could not be healed.
+func TestParseBehindDDLInTransaction(t *testing.T) {
+	sync := &pgproto3.Sync{}
+	rvSame(t, 1, []string{"create table changing (a int)"}, func(t *testing.T, open rvOpen) (lines []string) {
+		a, b := open(), open()
+		a.send(parse("mine", "select * from changing"), sync)
+		lines = append(lines, rvGist(a.read()))
+		for _, text := range []string{"alter table changing add b int", "alter table changing drop b"} {
+			lines = append(lines, rvGist(a.query(text)), rvGist(b.query("begin")))
+			b.send(parse("", "select 1"), bind(""), sync) // the server has answered in this transaction
+			lines = append(lines, rvGist(b.read()))
+			b.send(parse("mine", "select * from changing"), rvDescribe("mine"), sync)
+			lines = append(lines, rvGist(b.read()))
+			b.send(rvClose("mine"), sync)
+			lines = append(lines, rvGist(b.read()), rvGist(b.query("rollback")))
+		}
+		return lines
+	})
+}
+
+// TestStatementsAreForgotten: what no client and no server has any more is not
+// counted any more.
+func TestStatementsAreForgotten(t *testing.T) {
+	p, _, db := start(t, 1)
+	a := login(t, p.Addr(), "app", db)
+	for i := range 20 {
+		name := fmt.Sprint("s", i)
+		a.send(parse(name, fmt.Sprintf("select %d", i)), rvClose(name), &pgproto3.Sync{})
+		if r := a.read(); r.types != "13Z" {
+			t.Fatalf("got %s", r)
+		}
+	}
+	if n := p.Server().Snapshot().Totals.StatementsKept; n != 20 {
+		t.Errorf("the server holds 20 statements, and %d are kept", n)
+	}
+	a.must("begin; deallocate all; commit") // on the server, too
+	eventually(t, func() string {
+		if n := p.Server().Snapshot().Totals.StatementsKept; n != 0 {
+			return fmt.Sprintf("%d statements are kept", n)
+		}
+		return ""
+	})
+}
