@@ -81,7 +81,9 @@ func MetricsReference() string {
 		"What a client can make up (application names, texts of queries) is no label.\n\n" +
 		"`/metrics/pgbouncer` has the families that prometheus-community's pgbouncer_exporter makes of the console, with the same names,\n" +
 		"labels and values, so that dashboards for PgBouncer work unchanged and the exporter is not needed.\n\n" +
-		"`deploy/grafana/` has a dashboard, `deploy/prometheus/alerts.yaml` alert rules.\n\n| metric | type | labels | meaning |\n|---|---|---|---|\n")
+		"`deploy/grafana/` has a dashboard, `deploy/prometheus/alerts.yaml` alert rules. They want the job to be called pgpoold:\n\n" +
+		"```yaml\nscrape_configs:\n  - job_name: pgpoold\n    authorization: {credentials: \"<admin.token>\"}\n    static_configs: [{targets: [\"127.0.0.1:6433\"]}]\n```\n\n" +
+		"| metric | type | labels | meaning |\n|---|---|---|---|\n")
 	for _, f := range families() {
 		fmt.Fprintf(&b, "| `pgpoold_%s` | %s | %s | %s |\n", f.name, f.kind, strings.Join(f.labels, ", "), f.help)
 	}

@@ -163,7 +163,15 @@ func (r *runner) measureOnce(ctx context.Context, t *target, p point) (result, e
 	}
 	s := newSampler(t.pid)
 	s.start()
+	var scrapes *scraper
+	if t.admin != "" {
+		scrapes = newScraper(t.admin)
+		scrapes.start()
+	}
 	_, runErr := r.exec(ctx, t, args)
+	if scrapes != nil {
+		runErr = errors.Join(runErr, scrapes.stop())
+	}
 	samples, sampleErr := s.stop()
 	logs, err := filepath.Glob(prefix + ".*")
 	if err != nil {

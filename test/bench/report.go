@@ -41,7 +41,7 @@ func (r *report) markdown() string {
 	}
 	r.ratioTable(&b)
 	r.absoluteTable(&b)
-	fmt.Fprintf(&b, "\n### How it was run\n\n%d rounds, the targets one after the other within each round, in turning order. Every point begins with fresh proxies and an unmeasured run of 20 transactions per client.\n\n```\n%s\n```\n", r.Rounds, strings.Join(r.Commands, "\n"))
+	fmt.Fprintf(&b, "\n### How it was run\n\n%d rounds, the targets one after the other within each round, in turning order. Every point begins with fresh proxies and an unmeasured run of 20 transactions per client. Meanwhile the metrics of pgpoold are read once a second.\n\n```\n%s\n```\n", r.Rounds, strings.Join(r.Commands, "\n"))
 	r.pipelines(&b)
 	for _, name := range []string{namePgpoold, namePgbouncer} {
 		if c, ok := r.Configs[name]; ok {

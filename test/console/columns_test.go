@@ -110,6 +110,19 @@ func backend(t *testing.T, conn *pgx.Conn) int {
 	return pid
 }
 
+func gatePort(g *gate) string {
+	_, port, _ := net.SplitHostPort(g.Addr().String())
+	return port
+}
+
+func databaseOf(dsn string) string {
+	u, err := url.Parse(dsn)
+	if err != nil {
+		return ""
+	}
+	return strings.TrimPrefix(u.Path, "/")
+}
+
 // throughGate is a scene whose server is behind a gate.
 func throughGate(t *testing.T, pool string) (*scene, *gate) {
 	t.Helper()
@@ -165,7 +178,9 @@ func TestColumnsOfPools(t *testing.T) {
 	s.poolIs(record{"cl_active": "1", "sv_idle": "1"})
 	exec(t, a, "begin")
 	s.poolIs(record{"cl_active": "1", "sv_active": "1"})
-	s.expect("DATABASES", "name", "search", record{"current_connections": "1", "current_client_connections": "1", "pool_size": "2", "min_pool_size": "0", "force_user": user, "paused": "0", "disabled": "0"})
+	s.expect("DATABASES", "name", "search", record{"current_connections": "1", "current_client_connections": "1", "pool_size": "2", "min_pool_size": "0", "force_user": user, "paused": "0", "disabled": "0",
+		"host": "127.0.0.1", "port": gatePort(g), "database": databaseOf(s.dsn), "server_lifetime": "3600", "pool_mode": "", "reserve_pool_size": "0",
+		"max_connections": "0", "max_client_connections": "0", "load_balance_hosts": ""})
 	b := s.client("b")
 	exec(t, b, "begin")
 	s.poolIs(record{"cl_active": "2", "sv_active": "2"})
@@ -314,6 +329,26 @@ func TestColumnsOfClientsAndServers(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.expect("CLIENTS", "application_name", "repl", record{"replication": "logical"})
+}
+
+// What is set for one database or user stands in its row.
+func TestColumnsOfSettings(t *testing.T) {
+	s := set(t, "size: 5", "  other: {dsn: 'postgres://x@127.0.0.1:1/elsewhere', mode: session, size: 7, min_size: 0, server_lifetime: 90s}\nusers: {report: {mode: session, size: 3}}")
+	s.expect("DATABASES", "name", "other", record{"database": "elsewhere", "force_user": "x", "pool_mode": "session", "pool_size": "7", "server_lifetime": "90"})
+	s.expect("DATABASES", "name", "search", record{"pool_mode": "", "pool_size": "5", "server_lifetime": "3600"})
+	s.expect("DATABASES", "name", "pgbouncer", record{"force_user": "pgbouncer", "pool_mode": "statement"})
+	s.expect("USERS", "name", "report", record{"pool_size": "        3", "pool_mode": "session", "reserve_pool_size": "", "max_user_connections": "0", "max_user_client_connections": "0"})
+	s.expect("USERS", "name", "app", record{"pool_size": "", "pool_mode": ""})
+	s.expect("STATE", "key", "paused", record{"value": "no"})
+	s.expect("LISTS", "list", "databases", record{"items": "3"})
+	was := s.one("LISTS", "list", "used_clients").int(t, "items")
+	s.client("more")
+	if n := s.one("LISTS", "list", "used_clients").int(t, "items"); n != was+1 {
+		t.Errorf("used_clients goes from %d to %d", was, n)
+	}
+	exec(t, s.console("ops"), "PAUSE")
+	s.expect("STATE", "key", "paused", record{"value": "yes"})
+	s.expect("STATE", "key", "active", record{"value": "no"})
 }
 
 // What pgbench counts is what pgpoold counts, to the transaction.

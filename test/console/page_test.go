@@ -253,6 +253,21 @@ func TestThePage(t *testing.T) {
 	}
 	press("Resume")
 	l.moved(t)
+	// A client can be killed, by somebody who presses twice.
+	victim := s.client("victim")
+	b.click("[data-tab=clients]")
+	var id string
+	until(t, "the victim's row", func() bool {
+		id = asks[string](b, `(() => { for (const r of document.querySelectorAll("#rows tbody tr")) if (r.textContent.includes("victim")) { r.querySelector("button").click(); return r.cells[0].textContent } return "" })()`)
+		return id != ""
+	})
+	until(t, "it is asked again", func() bool {
+		return asks[bool](b, `(() => { const x = document.querySelector("#rows button.sure"); if (x) x.click(); return !!x })()`)
+	})
+	until(t, "the victim is gone", func() bool { return s.one("CLIENTS", "application_name", "victim")["id"] == "" })
+	if err := victim.Ping(within(t)); err == nil {
+		t.Error("the victim lives")
+	}
 	press("Reconnect")
 	until(t, "closed by reconnect", func() bool {
 		_, m := s.get("/metrics")

@@ -77,6 +77,7 @@ func (p Pgpoold) YAML() string {
 admin:
   addr: 127.0.0.1:%d
   users: [%s]
+  pprof: true
 auth:
   type: trust
   users: {%s: ""}
