@@ -177,7 +177,7 @@ func pgxTimeout(ctx context.Context, r *pgxRun) (any, error) {
 	insert := "INSERT INTO " + r.schema + ".ledger VALUES (-2, $1)"
 	result := object{}
 	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-		result["inserted"] = []any{tag(ctx, tx, "SET LOCAL statement_timeout = '50ms'"), tag(ctx, tx, insert, 1)}
+		result["inserted"] = []any{tag(ctx, tx, insert, 1), tag(ctx, tx, "SET LOCAL statement_timeout = '50ms'")}
 		result["statement_timeout"] = tag(ctx, tx, "SELECT pg_sleep(600)")
 		return nil
 	})

@@ -150,12 +150,13 @@ func failure(err error) any {
 	}
 }
 
-// running waits until a query with this marker runs on a server.
+// running waits until a query with this marker sleeps on a server: while it is
+// parsed a cancel would find nothing to cancel.
 func running(ctx context.Context, watch *pgx.Conn, marker string) error {
 	for {
 		var n int
 		err := watch.QueryRow(ctx, `SELECT count(*) FROM pg_stat_activity
-			WHERE state = 'active' AND pid <> pg_backend_pid() AND query LIKE $1`, "%"+marker+"%").Scan(&n)
+			WHERE wait_event = 'PgSleep' AND pid <> pg_backend_pid() AND query LIKE $1`, "%"+marker+"%").Scan(&n)
 		if err != nil || n > 0 {
 			return err
 		}

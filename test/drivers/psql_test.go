@@ -94,7 +94,7 @@ func psqlCancel(ctx context.Context, t *testing.T, l *lane, psql string, args pr
 func waitFor(ctx context.Context, l *lane, marker string) error {
 	for {
 		found, err := l.cluster.Query(ctx, l.database, `SELECT pid FROM pg_stat_activity
-			WHERE state = 'active' AND pid <> pg_backend_pid() AND query LIKE '%`+marker+`%'`)
+			WHERE wait_event = 'PgSleep' AND pid <> pg_backend_pid() AND query LIKE '%`+marker+`%'`)
 		if err != nil || len(found) > 0 {
 			return err
 		}

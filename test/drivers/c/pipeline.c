@@ -262,7 +262,7 @@ static void cancel(void) {
     char sleeps[200], looks[400];
     snprintf(sleeps, sizeof sleeps, "SELECT pg_sleep(600) /* %s cancel %d */", schema, turn);
     snprintf(looks, sizeof looks,
-             "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid() AND query LIKE '%%%s cancel %d *%%'",
+             "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND pid <> pg_backend_pid() AND query LIKE '%%%s cancel %d *%%'",
              schema, turn);
     PQenterPipelineMode(c);
     query(c, "SELECT 'before'");

@@ -298,7 +298,7 @@ func gormCancel(ctx context.Context, s *smoke) (any, error) {
 }
 
 func gormTimeout(ctx context.Context, s *smoke) (any, error) {
-	db, closeDB, err := opened(s.with("statement_timeout", "50"), 1)
+	db, closeDB, err := opened(s.with("statement_timeout", "500"), 1)
 	if err != nil {
 		return nil, err
 	}

@@ -402,7 +402,7 @@ func pqRunning(ctx context.Context, watch *sql.DB, marker string) error {
 	for {
 		var n int
 		err := watch.QueryRowContext(ctx, `SELECT count(*) FROM pg_stat_activity
-			WHERE state = 'active' AND pid <> pg_backend_pid() AND query LIKE $1`, "%"+marker+"%").Scan(&n)
+			WHERE wait_event = 'PgSleep' AND pid <> pg_backend_pid() AND query LIKE $1`, "%"+marker+"%").Scan(&n)
 		if err != nil || n > 0 {
 			return err
 		}
@@ -447,7 +447,7 @@ func pqTimeout(ctx context.Context, s *smoke) (any, error) {
 		return nil, err
 	}
 	db := dbs[0]
-	hurried, err := one(s.with("statement_timeout", "50"))
+	hurried, err := one(s.with("statement_timeout", "500"))
 	if err != nil {
 		return nil, err
 	}
@@ -459,7 +459,7 @@ func pqTimeout(ctx context.Context, s *smoke) (any, error) {
 		return nil, err
 	}
 	result["local"] = []any{
-		done(ctx, tx, "SET LOCAL statement_timeout = '50ms'"), done(ctx, tx, "INSERT INTO "+ledger+" VALUES (-2, 1)"), rows(ctx, tx, "SELECT pg_sleep(600)"),
+		done(ctx, tx, "INSERT INTO "+ledger+" VALUES (-2, 1)"), done(ctx, tx, "SET LOCAL statement_timeout = '50ms'"), rows(ctx, tx, "SELECT pg_sleep(600)"),
 		failure(tx.Rollback()),
 	}
 	result["setting afterwards"] = value(ctx, db, "SHOW statement_timeout")

@@ -509,7 +509,7 @@ public class Smoke {
   }
 
   static void running(Connection watch, String marker) throws Exception {
-    String text = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid() AND query LIKE ?";
+    String text = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND pid <> pg_backend_pid() AND query LIKE ?";
     while (((Number) value(watch, text, "%" + marker + "%")).intValue() == 0) Thread.sleep(10);
   }
 
@@ -548,11 +548,11 @@ public class Smoke {
   static Object timeout() throws Exception {
     Map<String, Object> result = map();
     String ledger = schema + ".ledger";
-    try (Connection c = open("options", "-c statement_timeout=5s"); Connection hurried = open("options", "-c statement_timeout=50")) {
+    try (Connection c = open("options", "-c statement_timeout=5s"); Connection hurried = open("options", "-c statement_timeout=500")) {
       result.put("configured", list(outcome(() -> rows(hurried, "SELECT pg_sleep(600)")), outcome(() -> rows(hurried, "SELECT pg_sleep(600)"))));
       c.setAutoCommit(false);
-      rows(c, "SET LOCAL statement_timeout = '50ms'");
       rows(c, "INSERT INTO " + ledger + " VALUES (-2, 1)");
+      rows(c, "SET LOCAL statement_timeout = '50ms'");
       result.put("statement_timeout", outcome(() -> rows(c, "SELECT pg_sleep(600)")));
       c.rollback();
       result.put("setting afterwards", value(c, "SHOW statement_timeout"));

@@ -196,12 +196,12 @@ async function transaction() {
 
 async function timeout() {
   const one = open()
-  const hurried = open({ statement_timeout: '50' })
+  const hurried = open({ statement_timeout: '500' })
   const result = { configured: [await outcome(hurried.rows(sql`SELECT pg_sleep(600)`)), await outcome(hurried.rows(sql`SELECT pg_sleep(600)`))] }
   result.local = await outcome(
     one.db.transaction(async (tx) => {
-      await tx.execute(sql`SET LOCAL statement_timeout = '50ms'`)
       await tx.insert(ledger).values({ task: -2, number: 1 })
+      await tx.execute(sql`SET LOCAL statement_timeout = '50ms'`)
       await tx.execute(sql`SELECT pg_sleep(600)`)
     }),
   )

@@ -314,7 +314,7 @@ async function copy() {
 
 async function running(watch, marker) {
   const text = `SELECT count(*) FROM pg_stat_activity
-                WHERE state = 'active' AND pid <> pg_backend_pid() AND query LIKE $1`
+                WHERE wait_event = 'PgSleep' AND pid <> pg_backend_pid() AND query LIKE $1`
   while ((await value(watch, text, [`%${marker}%`])) === '0') await sleep(10)
 }
 
@@ -355,12 +355,12 @@ async function timeout() {
   const ledger = `${schema}.ledger`
   const result = {}
   await client.query('BEGIN')
-  await client.query("SET LOCAL statement_timeout = '50ms'")
   await client.query(`INSERT INTO ${ledger} VALUES (-2, 1)`)
+  await client.query("SET LOCAL statement_timeout = '50ms'")
   result['statement_timeout'] = await outcome(client.query('SELECT pg_sleep(600)'))
   await client.query('ROLLBACK')
   result['setting afterwards'] = await value(client, 'SHOW statement_timeout')
-  const configured = await open({ statement_timeout: 50 })
+  const configured = await open({ statement_timeout: 500 })
   result.configured = await outcome(configured.query('SELECT pg_sleep(600)'))
   await configured.end()
   // query_timeout gives up on the answer; the connection is then of no use and is closed.

@@ -241,7 +241,7 @@ async function copy() {
 
 async function running(watch, marker) {
   const text = `SELECT count(*)::int FROM pg_stat_activity
-                WHERE state = 'active' AND pid <> pg_backend_pid() AND query LIKE $1`
+                WHERE wait_event = 'PgSleep' AND pid <> pg_backend_pid() AND query LIKE $1`
   while ((await value(watch, text, [`%${marker}%`])) === 0) await sleep(10)
 }
 
@@ -272,13 +272,13 @@ async function timeout() {
   const result = {}
   result.statement_timeout = await outcome(
     sql.begin(async (sql) => {
-      await sql`SET LOCAL statement_timeout = '50ms'`
       await sql.unsafe(`INSERT INTO ${ledger} VALUES (-2, 1)`)
+      await sql`SET LOCAL statement_timeout = '50ms'`
       await sql`SELECT pg_sleep(600)`
     }),
   )
   result['setting afterwards'] = await value(sql, 'SHOW statement_timeout')
-  const configured = one({ connection: { statement_timeout: 50 } })
+  const configured = one({ connection: { statement_timeout: 500 } })
   result.configured = [await outcome(configured`SELECT pg_sleep(600)`), await outcome(configured`SELECT pg_sleep(600)`)]
   await configured.end()
   // Connections that are closed when idle, and when they are old, and come back.

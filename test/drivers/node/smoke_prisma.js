@@ -149,13 +149,13 @@ async function transaction() {
 }
 
 async function timeout() {
-  const [one, hurried] = [open(), open({ statement_timeout: '50' })]
+  const [one, hurried] = [open(), open({ statement_timeout: '500' })]
   const sleep = (client) => outcome(client.$queryRaw`SELECT pg_sleep(600)::text AS n`)
   const result = { configured: [await sleep(hurried), await sleep(hurried)] }
   result.local = await outcome(
     one.$transaction(async (tx) => {
-      await tx.$executeRaw`SET LOCAL statement_timeout = '50ms'`
       await tx.ledger.create({ data: { task: -2, number: 1 } })
+      await tx.$executeRaw`SET LOCAL statement_timeout = '50ms'`
       await tx.$queryRaw`SELECT pg_sleep(600)::text AS n`
     }),
   )

@@ -299,9 +299,9 @@ async def copy(s: Smoke) -> Any:
 
 
 async def running(watch: asyncpg.Connection, marker: str) -> None:
-    """Wait until the query with this marker runs on a server."""
+    """Wait until the query with this marker sleeps on a server: while it is parsed a cancel would find nothing to cancel."""
     while not await watch.fetchval(
-        "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid() AND query LIKE $1",
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND pid <> pg_backend_pid() AND query LIKE $1",
         f"%{marker}%",
     ):
         await asyncio.sleep(0.01)
@@ -342,8 +342,8 @@ async def timeout(s: Smoke) -> Any:
     ledger = f"{s.schema}.ledger"
     try:
         async with connection.transaction():
-            await connection.execute("SET LOCAL statement_timeout = '50ms'")
             await connection.execute(f"INSERT INTO {ledger} VALUES (-2, 1)")
+            await connection.execute("SET LOCAL statement_timeout = '50ms'")
             await connection.execute("SELECT pg_sleep(600)")
     except asyncpg.PostgresError as error:
         result["statement_timeout"] = failure(error)

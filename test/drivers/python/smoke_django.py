@@ -48,7 +48,7 @@ configuration.configure(
         "bound": {**address(), "OPTIONS": {"server_side_binding": True, "prepare_threshold": 0}},
         "given": {**address(), "TIME_ZONE": "Asia/Tokyo", "OPTIONS": {
             "application_name": "smoke django", "options": f"-c statement_timeout=12345 -c DateStyle=ISO,DMY -c search_path={schema}"}},
-        "hurried": {**address(), "OPTIONS": {"options": "-c statement_timeout=50"}},
+        "hurried": {**address(), "OPTIONS": {"options": "-c statement_timeout=500"}},
         "pooled": {**address(), "CONN_MAX_AGE": 0, "OPTIONS": {"isolation_level": 4}},
         **{what: {**address(), **change} for what, change in {
             "wrong password": {"PASSWORD": "not the password"},
@@ -344,9 +344,9 @@ def copy(s: Smoke) -> Any:
 
 
 def running(marker: str) -> None:
-    """Wait until the query with this marker runs on a server."""
+    """Wait until the query with this marker sleeps on a server: while it is parsed a cancel would find nothing to cancel."""
     while not value(
-        "watch", "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid() AND query LIKE %s",
+        "watch", "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND pid <> pg_backend_pid() AND query LIKE %s",
         [f"%{marker}%"],
     ):
         time.sleep(0.01)
@@ -387,8 +387,8 @@ def timeout(s: Smoke) -> Any:
 
     def local() -> None:
         with atomic():
-            rows("default", "SET LOCAL statement_timeout = '50ms'")
             Copied.objects.create(id=200_000)
+            rows("default", "SET LOCAL statement_timeout = '50ms'")
             rows("default", "SELECT pg_sleep(600)")
 
     result["statement_timeout"] = attempt(local)

@@ -343,9 +343,9 @@ async def copy(s: Smoke) -> Any:
 
 
 async def running(watch: AsyncConnection, marker: str) -> None:
-    """Wait until the query with this marker runs on a server."""
+    """Wait until the query with this marker sleeps on a server: while it is parsed a cancel would find nothing to cancel."""
     while not await value(
-        watch, "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid() AND query LIKE %s",
+        watch, "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND pid <> pg_backend_pid() AND query LIKE %s",
         [f"%{marker}%"],
     ):
         await asyncio.sleep(0.01)
@@ -387,8 +387,8 @@ async def timeout(s: Smoke) -> Any:
     result: dict[str, Any] = {}
     try:
         async with connection.transaction():
-            await connection.execute("SET LOCAL statement_timeout = '50ms'")
             await connection.execute(insert, [1])
+            await connection.execute("SET LOCAL statement_timeout = '50ms'")
             await connection.execute("SELECT pg_sleep(600)")
     except psycopg.errors.QueryCanceled as error:
         result["statement_timeout"] = failure(error)

@@ -273,9 +273,9 @@ def copy(s: Smoke) -> Any:
 
 
 def running(watch: Any, marker: str) -> None:
-    """Wait until the query with this marker runs on a server."""
+    """Wait until the query with this marker sleeps on a server: while it is parsed a cancel would find nothing to cancel."""
     while not value(
-        watch, "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid() AND query LIKE %s",
+        watch, "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND pid <> pg_backend_pid() AND query LIKE %s",
         [f"%{marker}%"],
     ):
         time.sleep(0.01)
@@ -309,8 +309,8 @@ def cancel(s: Smoke) -> Any:
 def timeout(s: Smoke) -> Any:
     connection = open_(s, autocommit=False, options="-c lock_timeout=50")
     ledger = f"{s.schema}.ledger"
-    rows(connection, "SET LOCAL statement_timeout = '50ms'")
     rows(connection, f"INSERT INTO {ledger} VALUES (-2, 1)")
+    rows(connection, "SET LOCAL statement_timeout = '50ms'")
     result = {"statement_timeout": attempt(lambda: rows(connection, "SELECT pg_sleep(600)"))}
     connection.rollback()
     result["setting afterwards"] = value(connection, "SHOW statement_timeout")
@@ -320,7 +320,7 @@ def timeout(s: Smoke) -> Any:
     result["lock_timeout"] = attempt(lambda: rows(connection, f"INSERT INTO {ledger} VALUES (-2, 2)"))
     holder.rollback()
     connection.rollback()
-    given = open_(s, options="-c statement_timeout=50")
+    given = open_(s, options="-c statement_timeout=500")
     result["configured"] = [attempt(lambda: rows(given, "SELECT pg_sleep(600)")) for _ in range(3)]
     result["committed"] = value(connection, f"SELECT count(*) FROM {ledger} WHERE task = -2")
     for c in (connection, holder, given):

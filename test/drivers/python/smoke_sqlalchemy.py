@@ -323,9 +323,9 @@ async def copy(s: Smoke) -> Any:
 
 
 async def running(watch: AsyncConnection, marker: str) -> None:
-    """Wait until the query with this marker runs on a server."""
+    """Wait until the query with this marker sleeps on a server: while it is parsed a cancel would find nothing to cancel."""
     while not await value(
-        watch, "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid() AND query LIKE :m",
+        watch, "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND pid <> pg_backend_pid() AND query LIKE :m",
         m=f"%{marker}%",
     ):
         await asyncio.sleep(0.01)
@@ -366,8 +366,8 @@ async def timeout(s: Smoke) -> Any:
     ledger = f"{s.schema}.ledger"
     result: dict[str, Any] = {}
     async with e.connect() as c:
-        await execute(c, "SET LOCAL statement_timeout = '50ms'")
         await execute(c, f"INSERT INTO {ledger} VALUES (-2, 1)")
+        await execute(c, "SET LOCAL statement_timeout = '50ms'")
         result["statement_timeout"] = await outcome(rows(c, "SELECT pg_sleep(600)"))
         await c.rollback()
         result["setting afterwards"] = await value(c, "SHOW statement_timeout")
@@ -377,7 +377,7 @@ async def timeout(s: Smoke) -> Any:
             await asyncio.wait_for(rows(c, "SELECT pg_sleep(600)"), 0.2)
     except BaseException as error:
         result["task's timeout"] = type(error).__name__
-    configured = engine(s, connect_args=startup(s, statement_timeout="50"))
+    configured = engine(s, connect_args=startup(s, statement_timeout="500"))
     async with configured.connect() as c:
         result["configured"] = await outcome(rows(c, "SELECT pg_sleep(600)"))
     async with e.connect() as c:

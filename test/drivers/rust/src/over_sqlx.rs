@@ -217,7 +217,7 @@ async fn copy(s: Arc<Smoke>) -> Outcome {
 
 async fn timeout(s: Arc<Smoke>) -> Outcome {
     let mut c = PgConnection::connect(&s.dsn).await?;
-    let mut hurried = PgConnection::connect(&s.with(&[("statement_timeout", "50")])).await?;
+    let mut hurried = PgConnection::connect(&s.with(&[("statement_timeout", "500")])).await?;
     let mut result = vec![];
     for _ in 0..2 {
         result.push(texts(&mut hurried, "SELECT pg_sleep(600)::text").await);

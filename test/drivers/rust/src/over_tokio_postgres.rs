@@ -243,7 +243,7 @@ async fn copy(s: Arc<Smoke>) -> Outcome {
 }
 
 async fn running(watch: &Client, marker: &str) -> Result<(), Error> {
-    let sql = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid() AND query LIKE $1";
+    let sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND pid <> pg_backend_pid() AND query LIKE $1";
     while watch.query_one(sql, &[&format!("%{marker}%")]).await?.get::<_, i64>(0) == 0 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -276,14 +276,14 @@ async fn cancel(s: Arc<Smoke>) -> Outcome {
 
 async fn timeout(s: Arc<Smoke>) -> Outcome {
     let mut client = open(&s.dsn).await?;
-    let hurried = open(&s.with(&[("statement_timeout", "50")])).await?;
+    let hurried = open(&s.with(&[("statement_timeout", "500")])).await?;
     let mut result = vec![];
     for _ in 0..2 {
         result.push(texts(&hurried, "SELECT pg_sleep(600)::text", &[]).await);
     }
     let block = client.transaction().await?;
-    block.batch_execute("SET LOCAL statement_timeout = '50ms'").await?;
     result.push(done(&block, &format!("INSERT INTO {}.ledger VALUES (-2, 1)", s.schema), &[]).await);
+    block.batch_execute("SET LOCAL statement_timeout = '50ms'").await?;
     result.push(texts(&block, "SELECT pg_sleep(600)::text", &[]).await);
     block.rollback().await?;
     result.push(texts(&client, "SELECT current_setting('statement_timeout')", &[]).await);
