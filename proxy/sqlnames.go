@@ -50,7 +50,7 @@ func (f *feeder) bring(sql []byte, found sqlscan.Finding, alone bool) (progress,
 	if l.ledger.Owed() == l.ledger.OwnQueries() && l.ledger.Status() == wire.TxFailed {
 		return handled, nil // PostgreSQL refuses the text
 	}
-	b := bringer{f: f, alone: alone && !l.ledger.BatchOpen(), begin: f.atBegin()}
+	b := bringer{f: f, alone: alone && !l.ledger.MaySkip(), begin: f.atBegin()}
 	var refused *wire.Error
 	if found&sqlscan.Lists != 0 {
 		refused = b.all()

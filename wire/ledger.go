@@ -494,6 +494,22 @@ func (l *Ledger) Status() byte {
 // the last Sync.
 func (l *Ledger) BatchOpen() bool { return l.open }
 
+// MaySkip reports whether the server may skip what it is sent now, up to Sync: it
+// does already, or a message of the extended protocol is owed that no Sync
+// follows, if perhaps a Query.
+func (l *Ledger) MaySkip() bool {
+	for i := l.q.len() - 1; i >= 0; i-- {
+		switch l.q.at(i).Msg {
+		case MsgSync:
+			return false
+		case MsgQuery, MsgFunctionCall, CopyMark:
+		default:
+			return true
+		}
+	}
+	return l.open
+}
+
 // Skipping reports whether the server skips what it is sent until Sync.
 func (l *Ledger) Skipping() bool { return l.skipping }
 

@@ -428,6 +428,31 @@ func TestLedgerCopying(t *testing.T) {
 	}
 }
 
+func TestLedgerMaySkip(t *testing.T) {
+	for _, r := range []struct {
+		steps string
+		want  bool
+	}{
+		{"", false},
+		{"+Q", false},
+		{"+P", true},
+		{"+P -1", true},
+		{"+P +S", false},
+		{"+P +Q", true},
+		{"+P +Q -1", false},
+		{"+P +F +Q", true},
+		{"+P -E", true},
+		{"+P -E +S", false},
+		{"+P +S +Q -E", false},
+	} {
+		var l Ledger
+		play(&l, r.steps)
+		if got := l.MaySkip(); got != r.want {
+			t.Errorf("after %q MaySkip is %v", r.steps, got)
+		}
+	}
+}
+
 // The steady path takes no memory: one Query, and one bound statement.
 func TestLedgerAllocations(t *testing.T) {
 	var l Ledger
