@@ -83,7 +83,7 @@ var verbs = []verb{
 	{"disable", "DISABLE <db>", "Refuses new clients of a database; those who are in stay.", func(s *consoleSession, db string) *answer { return s.disable(db, false) }},
 	{"enable", "ENABLE <db>", "Undoes DISABLE.", func(s *consoleSession, db string) *answer { return s.disable(db, true) }},
 	{"reconnect", "RECONNECT [<db>]", "Replaces each server when it is next free. Answers at once; WAIT_CLOSE waits.", (*consoleSession).reconnect},
-	{"kill", "KILL [<db>]", "Closes all clients and servers now, and pauses: RESUME lets clients in.", (*consoleSession).kill},
+	{"kill", "KILL [<db>]", "Closes all clients and servers now, cancels what they run, and pauses: RESUME lets clients in.", (*consoleSession).kill},
 	{"kill_client", "KILL_CLIENT <id>", "Closes one client, by the id of SHOW CLIENTS.", (*consoleSession).killClient},
 	{"wait_close", "WAIT_CLOSE [<db>]", "Answers when the servers that RECONNECT has marked are closed.", (*consoleSession).waitClose},
 	{"reload", "RELOAD", "Reads the configuration again, whole or not at all. A notice names each change that needs a restart.", (*consoleSession).reload},

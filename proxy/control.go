@@ -187,8 +187,8 @@ func (px *Server) Resume(database string) error {
 	return nil
 }
 
-// Kill ends every client and server of a database ("" for all) now, and
-// pauses it: Resume lets clients in again.
+// Kill ends every client and server of a database ("" for all) now, with what
+// they run, and pauses it: Resume lets clients in again.
 func (px *Server) Kill(database string) {
 	px.hold(database)
 	pools := px.poolsOf(database)
@@ -198,7 +198,18 @@ func (px *Server) Kill(database string) {
 		}
 	}
 	for _, p := range pools {
+		p.each((*link).cancelRunning)
 		p.servers.KillServers()
+	}
+}
+
+// cancelRunning cancels what the server runs for its client: PostgreSQL would
+// notice only at its end that the connection is gone.
+func (l *link) cancelRunning() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.sess != nil && !l.dead && l.ledger.Len() > 0 && !l.ledger.OwnQuery() {
+		l.px.sendCancel(l, nil)
 	}
 }
 

@@ -189,6 +189,18 @@ func ended(t testing.TB, what string, done <-chan error) error {
 	}
 }
 
+// sleeps waits until so many backends of the scene's database are in pg_sleep.
+func (s *scene) sleeps(n int) {
+	s.t.Helper()
+	until(s.t, fmt.Sprint(n, " in pg_sleep"), func() bool {
+		rows, err := s.cluster.Query(within(s.t), "postgres", "select count(*) from pg_stat_activity where wait_event = 'PgSleep' and datname = '"+s.db+"'")
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		return rows[0][0] == strconv.Itoa(n)
+	})
+}
+
 func pending(done <-chan error) bool {
 	select {
 	case <-done:

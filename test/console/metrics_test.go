@@ -144,7 +144,7 @@ func TestMetricsMove(t *testing.T) {
 	// Cancels, TLS, pins.
 	sleep := func() {
 		done := later(t, b, "select pg_sleep(60)")
-		until(t, "it runs", func() bool { return s.pool()["sv_active"] == "1" })
+		s.sleeps(1) // a cancel that comes before finds nothing to cancel
 		if err := b.PgConn().CancelRequest(within(t)); err != nil {
 			t.Fatal(err)
 		}
