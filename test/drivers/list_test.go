@@ -86,6 +86,7 @@ func (d driver) unlike(scenarios ...string) driver {
 }
 
 var unlike = map[string]string{
+	"ddl":      "an EXECUTE of what SQL's PREPARE has prepared is not refused on a server that has no plan of it yet",
 	"settings": "a setting that PostgreSQL does not report keeps the session on its server",
 }
 
@@ -95,7 +96,7 @@ var drivers = []driver{
 	python("psycopg", "psycopg 3", "smoke_psycopg.py", "psycopg"),
 	python("psycopg2", "psycopg2", "smoke_psycopg2.py", "psycopg2-binary").without(map[string]string{
 		"pipeline": "psycopg2 sends one query and waits for its answer; it has nothing to pipeline with",
-	}).unlike("settings"),
+	}).unlike("ddl", "settings"),
 	python("sqlalchemy-asyncpg", "SQLAlchemy over asyncpg", "smoke_sqlalchemy.py", "SQLAlchemy", "asyncpg").unlike("settings"),
 	python("sqlalchemy-psycopg", "SQLAlchemy over psycopg 3", "smoke_sqlalchemy.py", "SQLAlchemy", "psycopg").unlike("settings"),
 	python("django", "Django over psycopg 3", "smoke_django.py", "Django", "psycopg").unlike("settings"),

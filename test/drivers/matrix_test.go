@@ -113,7 +113,8 @@ directly on PostgreSQL, and through pgpoold in transaction mode with five server
 means that both runs gave the same rows, tags, errors with their SQLSTATE and text, and reported parameters. A test fails when
 a cell of the table is not true. Where a package has two versions, the second is for an older Python.
 
-How to set each of them up is in [apps.md](apps.md).
+The tests run the last scenario with 50 tasks for a second, make test-drivers runs it with 200 tasks on 20 servers for 20 seconds. How
+to set each of them up is in [apps.md](apps.md).
 
 ## The scenarios
 

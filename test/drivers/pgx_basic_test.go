@@ -13,9 +13,12 @@ import (
 )
 
 func pgxConnect(ctx context.Context, r *pgxRun) (any, error) {
+	// Names that must be quoted, and a value of some length: a pooler that repeats settings from a small buffer, or without
+	// quotes, loses them.
+	path := fmt.Sprintf(`"it's odd", "a ""quoted"" name", "%s", %s`, strings.Repeat("long", 15), r.schema)
 	settings := map[string]string{
 		"application_name": "smoke pgx", "TimeZone": "Asia/Tokyo", "DateStyle": "German, DMY",
-		"statement_timeout": "12345", "extra_float_digits": "0", "search_path": r.schema,
+		"statement_timeout": "12345", "extra_float_digits": "0", "search_path": path + ", " + path,
 	}
 	ours, err := r.open(ctx, func(c *pgx.ConnConfig) {
 		for name, value := range settings {

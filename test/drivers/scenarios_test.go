@@ -16,20 +16,38 @@ import (
 )
 
 // scenarioTexts are what every driver shows, in the order in which it runs
-// them.
+// them. Beside each stands what poolers are known to get wrong there.
 var scenarioTexts = []struct{ name, text string }{
+	// Startup parameters that are refused or dropped (extra_float_digits, statement_timeout, options), cut off or repeated
+	// without quotes; reported parameters that are another server's; one SQLSTATE for every failed login.
 	{"connect", "startup parameters, reported parameters, logins that fail"},
+	// Queries of the driver's own for types, in the midst of a prepare.
 	{"types", "values of many types there and back, text and binary, and bad input"},
+	// Names that are unique on one connection only and meet on a shared server; a Close that is sent in the midst of a
+	// batch for room; a statement that is remembered although it failed; a connection that is closed because of an
+	// unknown or a duplicate name; DEALLOCATE ALL that is answered and not done; SQL's PREPARE on another server.
 	{"prepared", "a thousand statements over many transactions, with the same names on two connections; closed, refused and made again"},
+	// An old plan that is refused for ever, or run in its new shape for a client that reads the old one.
 	{"ddl", "statements whose table has changed since they were prepared"},
+	// A made-up ParseComplete in a failed transaction; errors of the pooler's own that do not fail it.
 	{"transaction", "savepoints, errors, commits that fail, isolation levels"},
+	// Portals that end up on another server; cursors WITH HOLD that are lost with the transaction.
 	{"cursor", "results read in parts, left early, interleaved, failing midway"},
+	// A Sync inside of COPY that is waited for; data behind a failed COPY; a statement under a name even without a cache.
 	{"copy", "both ways, bad data, a source that gives up"},
+	// A cancel that hits the next client of the server, or nobody; a requester who is not told when it is done.
 	{"cancel", "the driver's own cancel, while a neighbour's query goes on"},
+	// A statement_timeout that is dropped, or left behind on the server.
 	{"timeout", "PostgreSQL's and the driver's own"},
+	// Notifications that are thrown away or go to the next client.
 	{"notices", "RAISE NOTICE and WARNING, LISTEN and NOTIFY: in order, and at the right client"},
+	// A server that is let go at the first ReadyForQuery; replies out of order when some are made up; a reply that is
+	// never sent because the server has nothing to say; large rows that overtake.
 	{"pipeline", "many messages before the first answer, with errors among them"},
+	// Settings that are lost with the transaction, left to the next client, or answered without being tried; RESET ALL of a
+	// driver's own pool, which takes back what the pooler has set.
 	{"settings", "SET, SET LOCAL and RESET by several clients in turn"},
+	// All of it at once.
 	{"concurrent", "many connections at once, each of which knows what every answer must be"},
 }
 
