@@ -94,6 +94,11 @@ func (p *pool) overPinned() bool {
 	return p.state.MaxPinned > 0 && p.pins.Load()-p.pinWaiters.Load() > int64(p.state.MaxPinned)
 }
 
+// fullOfPins reports whether one more would be too many.
+func (p *pool) fullOfPins() bool {
+	return p.state.MaxPinned > 0 && p.pins.Load() >= int64(p.state.MaxPinned)
+}
+
 // certain is the state that a text makes beyond doubt, unless it fails.
 // A temporary table may end with its transaction.
 func certain(found sqlscan.Finding, sql []byte) sqlscan.Finding {
@@ -110,8 +115,7 @@ func (s *session) refusal(own sqlscan.Finding, sql []byte) *wire.Error {
 	if own&(sqlscan.Provable|sqlscan.Lasting) == 0 || !s.carries || s.pin != "" {
 		return nil
 	}
-	full := s.pool.state.MaxPinned > 0 && s.pool.pins.Load() >= int64(s.pool.state.MaxPinned)
-	if s.level != StateReject && !full {
+	if s.level != StateReject && !s.pool.fullOfPins() {
 		return nil
 	}
 	kinds := certain(own, sql)

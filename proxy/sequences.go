@@ -21,7 +21,11 @@ func (l *link) ownSequences(sql string) string {
 	if sql == "" {
 		return forgetSequences
 	}
-	const begin = "SET exit_on_error=on;"
+	// DISCARD takes a snapshot, behind which SET TRANSACTION comes too late.
+	begin := "SET exit_on_error=on;"
+	if strings.HasPrefix(sql, begin+notDeferrable) {
+		begin += notDeferrable
+	}
 	return begin + "DISCARD SEQUENCES;" + strings.TrimPrefix(sql, begin)
 }
 

@@ -142,7 +142,7 @@ func replay(from, to settings, reset, fatal bool) string {
 		b.WriteString("SET exit_on_error=on;")
 	}
 	if v, _ := from.get("default_transaction_deferrable"); reset || v == "on" {
-		b.WriteString("SET TRANSACTION NOT DEFERRABLE;") // or it might wait for others
+		b.WriteString(notDeferrable) // or it might wait for others
 	}
 	if reset {
 		// RESET ALL leaves these two alone.
@@ -190,6 +190,8 @@ func without(pairs []setting, name string) []setting {
 	}
 	return pairs
 }
+
+const notDeferrable = "SET TRANSACTION NOT DEFERRABLE;"
 
 // changes is what must be reset and then set to come from one set to the
 // other. created are custom settings that exist on the server: where no value

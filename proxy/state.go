@@ -131,7 +131,7 @@ func (s *session) transactionEnded(l *link) (withhold bool) {
 		return false
 	}
 	lasting := sqlscan.Lasting
-	if s.usesLast || s.level == StateStrict {
+	if s.level == StateStrict || s.usesLast && (s.pin != "" || !l.pool.fullOfPins()) {
 		lasting |= sqlscan.Draws
 	}
 	unpinned := s.pin == ""

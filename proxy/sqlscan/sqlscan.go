@@ -489,6 +489,10 @@ func (s *Scanner) endRun() {
 		switch string(s.run[:s.runN]) {
 		case "now", "today", "tomorrow", "yesterday":
 			s.found |= Moment
+		case "prepare":
+			if s.code {
+				s.found |= Untracked | Opaque // perhaps for EXECUTE
+			}
 		}
 	}
 	s.runN = 0

@@ -172,7 +172,7 @@ func yaml(o Options, dsn *url.URL) string {
 	if o.State != "" {
 		b.Reset()
 		fmt.Fprintf(&b, "auth: {type: any, users: {ops: ops}}\nadmin: {users: [ops]}\nlog: {level: debug}\ndrain_timeout: 5s\n")
-		fmt.Fprintf(&b, "pool: {size: %d, min_size: %d, round_robin: %v, session_state: %s}\n", size, size, !o.Lucky, o.State)
+		fmt.Fprintf(&b, "pool: {size: %d, min_size: %d, round_robin: %v, session_state: %s, max_pinned: %d}\n", size, size, !o.Lucky, o.State, size)
 	}
 	any := *dsn
 	any.Path = "" // the name that the client asks for

@@ -1,14 +1,20 @@
 package pooling_test
 
-import "testing"
+import (
+	"testing"
+
+	"pgpoold/test/postgres"
+)
 
 // TestSequences: currval and lastval never tell a session another one's
 // numbers, and after the first time they tell it its own.
 func TestSequences(t *testing.T) {
-	p, _, db := start(t, 2, "create sequence s; create table t (id serial, a int)")
+	c := postgres.ForTest(t)
+	db := newDB(t, c, "create sequence s; create table t (id serial, a int)")
+	p := startYAML(t, poolYAML(c, db, "size: 3, round_robin: true, max_pinned: 2", ""))
 	a, b := login(t, p.Addr(), "app", db), login(t, p.Addr(), "app", db)
 	a.must("select nextval('s')")
-	for range 4 {
+	for range 6 {
 		for _, q := range []string{"select currval('s')", "select lastval()"} {
 			if r := b.query(q); r.code() != "55000" {
 				t.Fatalf("%s gives a session that has drawn nothing %s", q, r)
@@ -44,9 +50,9 @@ func TestSequences(t *testing.T) {
 	a.vanish()
 	clients(t, p, 1)
 	// What has drawn nothing itself, and comes behind, finds nothing.
-	c := login(t, p.Addr(), "app", db)
+	last := login(t, p.Addr(), "app", db)
 	for range 4 {
-		if r := c.query("select lastval()"); r.code() != "55000" {
+		if r := last.query("select lastval()"); r.code() != "55000" {
 			t.Errorf("a new session's lastval gives %s", r)
 		}
 	}
