@@ -73,6 +73,7 @@ func families() []family {
 		labelled(kindCounter, "pins_total", "Times that a client began to keep its server.", "reason", func(s *scrape) map[string]uint64 { return s.snap.Totals.PinsTotal }),
 		{name: "errors_total", help: "Errors that clients got, by who made them (pgpoold, server) and SQLSTATE.", kind: kindCounter,
 			labels: []string{"side", "sqlstate"}, values: errorsBySide},
+		plainFamily(kindGauge, "settings_bytes", "What the settings of all sessions take.", func(s *scrape) float64 { return float64(s.snap.Totals.SettingsBytes) }),
 		plainFamily(kindGauge, "statements", "Distinct prepared statements that are kept.", func(s *scrape) float64 { return float64(s.snap.Totals.StatementsKept) }),
 		plainFamily(kindGauge, "statements_bytes", "Memory that they take.", func(s *scrape) float64 { return float64(s.snap.Totals.StatementsBytes) }),
 	}
