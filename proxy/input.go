@@ -189,7 +189,7 @@ func (s *session) detached() progress {
 			s.consume(size)
 			continue
 		case wire.MsgQuery:
-			if len(b) >= size && s.deallocateDetached(b[wire.HeaderLen:size]) {
+			if len(b) >= size && (s.deallocateDetached(b[wire.HeaderLen:size]) || s.resetDetached(b[wire.HeaderLen:size])) {
 				s.consume(size)
 				continue
 			}
