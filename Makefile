@@ -38,7 +38,7 @@ test-drivers: need-go ## every driver with 200 tasks on 20 servers for 20 second
 	PGPOOLD_TEST=full PGPOOLD_DRIVERS=long $(GO) test -count=1 -timeout 2h -v ./test/drivers
 
 test-regress: need-go ## run PostgreSQL's own regression tests, directly and through pgpoold
-	PGPOOLD_REGRESS=$${PGPOOLD_REGRESS:-bring} $(GO) test -count=1 -v -timeout 2h ./test/regress
+	PGPOOLD_TEST=full PGPOOLD_REGRESS=$${PGPOOLD_REGRESS:-bring} $(GO) test -count=1 -v -timeout 2h ./test/regress
 
 bench: need-go ## measure beside PgBouncer, into docs/benchmarks.md
 	@$(GO) build -o bin/bench ./test/bench && exec bin/bench

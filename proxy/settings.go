@@ -100,8 +100,7 @@ func (s settings) parsing() settings {
 	pairs := s.list()
 	kept := pairs[:0]
 	for _, p := range pairs {
-		name := strings.ToLower(p.name)
-		if name != "application_name" && !strings.HasSuffix(name, "_timeout") {
+		if !unread(p.name) {
 			kept = append(kept, p)
 		}
 	}
@@ -109,6 +108,26 @@ func (s settings) parsing() settings {
 		return s
 	}
 	return newSettings(kept)
+}
+
+// unread tells the settings that are known not to matter at Parse: they are
+// about running a statement, its output, or what is logged.
+func unread(name string) bool {
+	name = strings.ToLower(name)
+	if strings.Contains(name, ".") {
+		return false // a type's input function may ask for it
+	}
+	switch name {
+	case "application_name", "work_mem", "maintenance_work_mem", "temp_buffers", "synchronous_commit", "extra_float_digits", "bytea_output",
+		"client_min_messages", "effective_cache_size", "constraint_exclusion", "plan_cache_mode", "cursor_tuple_fraction", "exit_on_error":
+		return true
+	}
+	for _, prefix := range [...]string{"enable_", "log_", "jit", "geqo", "default_transaction_", "max_parallel_"} {
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	return strings.HasSuffix(name, "_timeout") || strings.HasSuffix(name, "_cost")
 }
 
 // rest is the part that parsing does not read.

@@ -54,8 +54,8 @@ func TestSettingsEqual(t *testing.T) {
 
 // What decides over the meaning of a statement's text.
 func TestSettingsParsing(t *testing.T) {
-	full := set("application_name", "x", "TimeZone", "UTC", "statement_timeout", "1s", "app.tenant", "7", "Lock_Timeout", "1s")
-	if got := full.parsing(); got != set("TimeZone", "UTC", "app.tenant", "7") {
+	full := set("application_name", "x", "TimeZone", "UTC", "statement_timeout", "1s", "app.tenant", "7", "Lock_Timeout", "1s", "work_mem", "5MB", "enable_seqscan", "off", "seq_page_cost", "2", "app.log_cost", "1")
+	if got := full.parsing(); got != set("TimeZone", "UTC", "app.tenant", "7", "app.log_cost", "1") {
 		t.Errorf("%v", got.list())
 	}
 	if got := set("application_name", "x").parsing(); got != noSettings {

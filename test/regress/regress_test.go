@@ -51,6 +51,7 @@ var update = flag.Bool("update", false, "write the counts into docs/compatibilit
 // pgpoold in transaction mode, where an adversary gives no session its last
 // server, and compares. make test-regress brings what it needs.
 func TestRegress(t *testing.T) {
+	postgres.RequireFull(t)
 	in, err := postgres.Find(t.Context(), postgres.TestOptions())
 	if err != nil {
 		t.Skip(err)
