@@ -8,7 +8,7 @@ FUZZTIME ?= 30s
 export INSTALL ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-fast test-faults test-drivers test-mutants bench dist build fuzz fuzz-diff lint need-go
+.PHONY: help run demo test test-fast test-faults test-drivers test-mutants test-regress bench dist build fuzz fuzz-diff lint need-go
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ test-mutants: need-go ## bring defects back, one by one, and see which test fail
 
 test-drivers: need-go ## every driver with 200 tasks on 20 servers for 20 seconds
 	PGPOOLD_TEST=full PGPOOLD_DRIVERS=long $(GO) test -count=1 -timeout 2h -v ./test/drivers
+
+test-regress: need-go ## run PostgreSQL's own regression tests, directly and through pgpoold
+	PGPOOLD_TEST=full PGPOOLD_REGRESS=$${PGPOOLD_REGRESS:-bring} $(GO) test -count=1 -v -timeout 2h ./test/regress
 
 bench: need-go ## measure beside PgBouncer, into docs/benchmarks.md
 	@$(GO) build -o bin/bench ./test/bench && exec bin/bench

@@ -38,6 +38,7 @@ func families() []family {
 			func(s *proxy.PoolStats) (*backend.Histogram, time.Duration) { return &s.Connects, s.ConnectTime }),
 
 		poolCounter("server_assignments_total", "Times that a client was given a server.", func(s *proxy.PoolStats) uint64 { return s.ServerAssignments }),
+		poolCounter("inspections_total", "Transactions after which PostgreSQL was asked what state they had left.", func(s *proxy.PoolStats) uint64 { return s.Inspections }),
 		poolCounter("server_switches_total", "Assignments of another server than the client had last.", func(s *proxy.PoolStats) uint64 { return s.Switches }),
 		poolCounter("transactions_total", "Transactions.", func(s *proxy.PoolStats) uint64 { return s.Xacts }),
 		poolCounter("queries_total", "Queries.", func(s *proxy.PoolStats) uint64 { return s.Queries }),
@@ -68,9 +69,11 @@ func families() []family {
 		plainFamily(kindCounter, "accept_pauses_total", "Times that accepting stopped for want of descriptors.", func(s *scrape) float64 { return float64(s.snap.Totals.AcceptPauses) }),
 		labelled(kindCounter, "server_closes_total", "Server connections that were closed.", "reason", func(s *scrape) map[string]uint64 { return s.snap.Totals.ServerCloses }),
 		labelled(kindGauge, "pins", "Clients that keep their server beyond the transaction.", "reason", func(s *scrape) map[string]int { return s.snap.Totals.PinsByReason }),
+		labelled(kindCounter, "state_missed_total", "Session state that only session_state_audit has found.", "kind", func(s *scrape) map[string]uint64 { return s.snap.Totals.StateMissed }),
 		labelled(kindCounter, "pins_total", "Times that a client began to keep its server.", "reason", func(s *scrape) map[string]uint64 { return s.snap.Totals.PinsTotal }),
 		{name: "errors_total", help: "Errors that clients got, by who made them (pgpoold, server) and SQLSTATE.", kind: kindCounter,
 			labels: []string{"side", "sqlstate"}, values: errorsBySide},
+		plainFamily(kindGauge, "settings_bytes", "What the settings of all sessions take.", func(s *scrape) float64 { return float64(s.snap.Totals.SettingsBytes) }),
 		plainFamily(kindGauge, "statements", "Distinct prepared statements that are kept.", func(s *scrape) float64 { return float64(s.snap.Totals.StatementsKept) }),
 		plainFamily(kindGauge, "statements_bytes", "Memory that they take.", func(s *scrape) float64 { return float64(s.snap.Totals.StatementsBytes) }),
 	}

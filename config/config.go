@@ -89,13 +89,17 @@ type Auth struct {
 
 // Pool holds the settings that pool, databases.X and users.X share.
 type Pool struct {
-	Mode             string // transaction, session or statement
-	Size             int    // 0: unlimited
-	MinSize          int
-	RoundRobin       bool
-	QueryWaitTimeout time.Duration
-	SessionState     string // preserve or ignore
-	ClientGone       string // cancel or finish
+	Mode              string // transaction, session or statement
+	Size              int    // 0: unlimited
+	MinSize           int
+	RoundRobin        bool
+	QueryWaitTimeout  time.Duration
+	SessionState      string // preserve, strict, reject or ignore
+	SessionStateAudit float64
+	MaxPinned         int // 0: half of Size
+	PinIdleTimeout    time.Duration
+	PinFunctions      []string
+	ClientGone        string // cancel or finish
 
 	MaxPreparedStatements  int // of one server
 	MaxPreparedBytes       int // of one server

@@ -199,8 +199,6 @@ func Reference() string {
 			} else {
 				fmt.Fprintf(&b, "\n## `%s`\n\n%s\n\n", section, sectionNote(section))
 				switch section {
-				case "admin.tls":
-					return "TLS of the HTTP port."
 				case "auth":
 					b.WriteString("`auth.users.NAME: SECRET`: " + usersNote + "\n\n")
 				case "pool":

@@ -232,7 +232,7 @@ func TestLoadMissingFile(t *testing.T) {
 
 // Each variable that the table names is read, and is nearer than the file.
 func TestEverySettingFromEnvironment(t *testing.T) {
-	values := map[Kind]string{KindBool: "false", KindInt: "17", KindDuration: "17s", KindSize: "17000000", KindOctal: "0700"}
+	values := map[Kind]string{KindBool: "false", KindInt: "17", KindShare: "0.17", KindList: "a, b", KindDuration: "17s", KindSize: "17000000", KindOctal: "0700"}
 	special := map[string]string{
 		"listen_addr": "127.0.0.1:7777", "admin_addr": "127.0.0.1:7778", "admin_users": "u", "stats_users": "u",
 		"admin_token": "s3cret", "pool_mode": "statement", "session_state": "ignore", "client_gone": "finish",

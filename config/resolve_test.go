@@ -1,6 +1,7 @@
 package config
 
 import (
+	"reflect"
 	"testing"
 	"time"
 )
@@ -36,11 +37,11 @@ databases:
 	} {
 		want := base
 		tt.change(&want)
-		if got := c.Effective(tt.database, tt.user); got != want {
+		if got := c.Effective(tt.database, tt.user); !reflect.DeepEqual(got, want) {
 			t.Errorf("Effective(%s, %s) = %+v, want %+v", tt.database, tt.user, got, want)
 		}
 	}
-	if c.Pool != base {
+	if !reflect.DeepEqual(c.Pool, base) {
 		t.Error("Effective changed the configuration")
 	}
 	o := &c.Users["report"].Overrides

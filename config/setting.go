@@ -16,6 +16,7 @@ const (
 	KindBool
 	KindInt
 	KindDuration
+	KindShare // from 0 to 1
 	KindSize  // bytes
 	KindOctal // a file mode
 	KindList  // of strings; one string is a list of one
@@ -40,8 +41,6 @@ type Setting struct {
 	Scope   Scope
 	Default string // as it would be written
 	Words   []string
-	// NotYet are words of the setting that this version refuses.
-	NotYet []string
 	// PoolOnly and NotForUsers say where this version refuses a setting of
 	// ScopePool: under databases.X and users.X, or under users.X.
 	PoolOnly, NotForUsers bool
@@ -75,6 +74,8 @@ func (s *Setting) Unit() string {
 		return "duration"
 	case KindInt:
 		return "number"
+	case KindShare:
+		return "share, 0 to 1"
 	case KindSize:
 		return "size"
 	case KindBool:

@@ -48,6 +48,12 @@ func (s *Setting) parse(ptr any, text string, quote func(string) string) string 
 			return fmt.Sprintf("%s is out of range, want %d to %d", quote(text), s.Min, s.Max)
 		}
 		*ptr.(*int) = n
+	case KindShare:
+		v, err := strconv.ParseFloat(text, 64)
+		if err != nil || !(v >= 0 && v <= 1) {
+			return quote(text) + " is not a share, write a number from 0 to 1"
+		}
+		*ptr.(*float64) = v
 	case KindDuration:
 		return s.parseDuration(ptr.(*time.Duration), text, quote)
 	case KindOctal:
@@ -78,11 +84,6 @@ func textReason(text string) string {
 }
 
 func (s *Setting) parseWord(ptr *string, text string, quote func(string) string) string {
-	for _, w := range s.NotYet {
-		if text == w {
-			return text + " is not in this version, use " + strings.Join(s.served(), " or ")
-		}
-	}
 	for _, w := range s.Words {
 		if text == w {
 			*ptr = text
@@ -94,21 +95,6 @@ func (s *Setting) parseWord(ptr *string, text string, quote func(string) string)
 		reason += ", did you mean " + near + "?"
 	}
 	return reason
-}
-
-// served are the words that this version takes.
-func (s *Setting) served() []string {
-	var words []string
-	for _, w := range s.Words {
-		taken := true
-		for _, n := range s.NotYet {
-			taken = taken && w != n
-		}
-		if taken {
-			words = append(words, w)
-		}
-	}
-	return words
 }
 
 func (s *Setting) parseDuration(ptr *time.Duration, text string, quote func(string) string) string {
@@ -194,6 +180,8 @@ func format(ptr any) string {
 		return strconv.FormatBool(*v)
 	case *int:
 		return strconv.Itoa(*v)
+	case *float64:
+		return strconv.FormatFloat(*v, 'g', -1, 64)
 	case *time.Duration:
 		return formatDuration(*v)
 	case *uint32:

@@ -33,8 +33,8 @@ func (s *session) attach(l *link) {
 		l.stats.switches++
 	}
 	s.state.Store(uint32(stateActive))
-	if !l.known || l.label != s.settings {
-		l.replay(s.settings)
+	if l.foreign = l.lastSess != s.id && l.lastSess != 0; !l.known || l.label != s.settings || l.foreign && l.pool.usesLast.Load() {
+		l.bring(s)
 	}
 	s.link.Store(l)
 	if len(l.prefix) == 0 && s.told != l.reported {
@@ -44,17 +44,22 @@ func (s *session) attach(l *link) {
 	}
 }
 
-// replay queues the SQL that brings the server's settings in line. If any
+// bring queues the SQL that brings the server's settings in line. If any
 // part of it fails PostgreSQL ends the connection before it reads what the
 // client sent. mu is held.
-func (l *link) replay(to settings) {
+func (l *link) bring(s *session) {
 	if l.pool.opts.UpstreamPooler {
+		return
+	}
+	to := s.settings
+	sql := l.ownSequences(l.replaySQL(to, true))
+	if sql == "" {
+		l.label = to // they differ in what makes no difference here
 		return
 	}
 	// A timeout that is in force may hit before exit_on_error is: then the
 	// client's message has to wait for the outcome.
 	l.awaiting = l.label.limited()
-	sql := replay(l.label, to, !l.known, true)
 	l.ledger.Append(wire.Entry{Msg: wire.MsgQuery, Action: wire.Swallow, Ref: &replayRef{to}})
 	l.prefix = wire.AppendQuery(l.prefix[:0], sql)
 	l.unnamedOf = 0
@@ -182,7 +187,7 @@ func (s *session) serverLost(l *link, err error) {
 	owed, open := l.ledger.Owed()-l.ledger.OwnQueries(), l.ledger.BatchOpen()
 	l.ledger.Abandon()
 	l.settled()
-	again := !l.wrote || fate == surelyUnread && s.again < maxAgain && s.sentN >= 0 && s.pin == "" && s.mode != ModeSession && !l.half && s.dropMadeUp(l.madeUp) && s.putBack()
+	again := l.asking == nil && (!l.wrote || fate == surelyUnread && s.again < maxAgain && s.sentN >= 0 && s.pin == "" && s.mode != ModeSession && !l.half && s.dropMadeUp(l.madeUp) && s.putBack())
 	s.again++
 	s.freeSent()
 	s.dropCancel()
@@ -192,6 +197,13 @@ func (s *session) serverLost(l *link, err error) {
 	s.blocked.Store(false)
 	switch {
 	case s.gone || again:
+	case l.asking != nil:
+		l.askNoMore()
+		e := *lostState
+		if l.fatal != nil {
+			e.Detail = string(wire.ErrorField(l.fatal, 'M'))
+		}
+		s.ending.CompareAndSwap(nil, &e)
 	case l.replayed:
 		s.replayRefused(l.fatal, owed, open)
 	case l.fatal != nil:

@@ -13,11 +13,14 @@ type counters struct {
 	accepted, refused, loginsFailed  atomic.Uint64
 	cancelRequests, cancelsForwarded atomic.Uint64
 	acceptPauses, tlsFailed          atomic.Uint64
+	settingsBytes                    atomic.Int64
 
-	mu     sync.Mutex
-	errors map[string]uint64 // guarded by mu: errors of ours by SQLSTATE
-	theirs map[string]uint64 // guarded by mu: PostgreSQL's errors, by SQLSTATE
-	pins   map[string]uint64 // guarded by mu: pins by reason
+	mu        sync.Mutex
+	errors    map[string]uint64     // guarded by mu: errors of ours by SQLSTATE
+	theirs    map[string]uint64     // guarded by mu: PostgreSQL's errors, by SQLSTATE
+	missed    map[string]uint64     // guarded by mu: state that only the audit has found, by kind
+	auditSeen map[auditKey]struct{} // guarded by mu: what of it was logged
+	pins      map[string]uint64     // guarded by mu: pins by reason
 }
 
 func (px *Server) countError(code string) {
@@ -81,7 +84,7 @@ func (px *Server) totals() Totals {
 		ClientsAccepted: c.accepted.Load(), ClientsRefused: c.refused.Load(), LoginsFailed: c.loginsFailed.Load(),
 		CancelRequests: c.cancelRequests.Load(), CancelsForwarded: c.cancelsForwarded.Load(), AcceptPauses: c.acceptPauses.Load(), TLSFailed: c.tlsFailed.Load(),
 		LoginsUnderWay: px.logins.count(), ClientsConnected: int(px.admitted.Load()),
-		ServerCloses: map[string]uint64{}, PinsByReason: map[string]int{}, PinsTotal: map[string]uint64{}, ErrorsBySQLState: map[string]uint64{}, ServerErrorsBySQLState: map[string]uint64{},
+		ServerCloses: map[string]uint64{}, PinsByReason: map[string]int{}, PinsTotal: map[string]uint64{}, StateMissed: map[string]uint64{}, ErrorsBySQLState: map[string]uint64{}, ServerErrorsBySQLState: map[string]uint64{},
 	}
 	for _, r := range backend.CloseReasons {
 		t.ServerCloses[string(r)] = 0
@@ -96,6 +99,10 @@ func (px *Server) totals() Totals {
 	for k, v := range c.pins {
 		t.PinsTotal[k] = v
 	}
+	for k, v := range c.missed {
+		t.StateMissed[k] = v
+	}
+	t.SettingsBytes = c.settingsBytes.Load()
 	c.mu.Unlock()
 	t.StatementsKept, t.StatementsBytes = px.statements.size()
 	return t

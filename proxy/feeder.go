@@ -30,6 +30,9 @@ type feeder struct {
 // run handles messages until the input ends or something must be awaited.
 func (f *feeder) run() progress {
 	s := f.s
+	if f.l.asking != nil {
+		return mustWait
+	}
 	if s.frozenFor != s.settings || len(s.frozen) > 0 {
 		f.bringFrozen()
 	}
@@ -352,9 +355,13 @@ func (f *feeder) query(b []byte, size int) progress {
 	sql := b[wire.HeaderLen:n]
 	found := s.scan(sql)
 	if n < size {
-		found |= sqlscan.Untracked | sqlscan.Resets
+		found |= sqlscan.Untracked | sqlscan.Resets | sqlscan.Opaque
 	}
 	e := wire.Entry{Msg: wire.MsgQuery}
+	if refused := s.refusal(s.own, sql); refused != nil && n == size {
+		f.refuseQuery(size, refused)
+		return handled
+	}
 	if found&naming != 0 && n == size {
 		p, refused := f.bring(bytes.TrimRight(sql, "\x00"), found, true)
 		if p != handled {
@@ -379,6 +386,7 @@ func (f *feeder) query(b []byte, size int) progress {
 	}
 	l.noteText(sql)
 	f.noteForgetting(sql, found)
+	f.forgetForeign(found)
 	s.found |= found
 	l.ledger.Append(e)
 	l.unnamedOf = 0
@@ -406,6 +414,9 @@ func (f *feeder) bind(b []byte, size int) progress {
 		return p
 	}
 	l.stats.binds++
+	if s.found&sqlscan.Params != 0 {
+		s.bindNames(b[wire.HeaderLen:n], n == size)
+	}
 	e := wire.Entry{Msg: wire.MsgBind}
 	if ref != nil {
 		e.Action, e.Ref = wire.Replace, ref

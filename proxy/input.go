@@ -3,7 +3,6 @@ package proxy
 import (
 	"time"
 
-	"pgpoold/proxy/sqlscan"
 	"pgpoold/wire"
 	"pgpoold/wire/stream"
 )
@@ -56,6 +55,9 @@ func (s *session) advance() (more bool) {
 		p := w.run()
 		released := l.releasable() && p == needBytes
 		w.send()
+		if p == needBytes && l.inspectable() {
+			l.inspect(false)
+		}
 		if released {
 			// The last reply came before the last byte of a message that owes
 			// none, and nobody else will look again.
@@ -187,7 +189,7 @@ func (s *session) detached() progress {
 			s.consume(size)
 			continue
 		case wire.MsgQuery:
-			if len(b) >= size && s.deallocateDetached(b[wire.HeaderLen:size]) {
+			if len(b) >= size && (s.deallocateDetached(b[wire.HeaderLen:size]) || s.resetDetached(b[wire.HeaderLen:size])) {
 				s.consume(size)
 				continue
 			}
@@ -352,13 +354,4 @@ func (s *session) acquire() bool {
 	}
 	s.attach(srv.Handler.(*link))
 	return true
-}
-
-// scan looks at a statement's text for state that it may make.
-func (s *session) scan(sql []byte) sqlscan.Finding {
-	found := sqlscan.Scan(sql, s.told.standard)
-	if s.told.opaque {
-		found |= sqlscan.Untracked // the scan may have lost its way
-	}
-	return found
 }

@@ -6,7 +6,6 @@ import (
 	"go.uber.org/zap"
 
 	"pgpoold/backend"
-	"pgpoold/proxy/sqlscan"
 	"pgpoold/wire"
 )
 
@@ -47,6 +46,10 @@ func (s *session) leave(err error) {
 	}
 	s.tidyBuffer()
 	s.in.Unlock()
+	s.px.counts.settingsBytes.Add(-s.settingsSize)
+	if s.pin != "" {
+		s.pool.pins.Add(-1)
+	}
 	s.px.forget(s)
 	s.logEnd(e, err)
 }
@@ -83,8 +86,8 @@ func (s *session) abandon(l *link) {
 	l.finished = false
 	l.canceled = false
 	l.retrying = nil
-	l.pinned = s.pin != "" || s.found&sqlscan.Untracked != 0 && s.mode != ModeSession
-	l.known = l.known && s.found&sqlscan.Resets == 0
+	l.pinned, l.suspect = false, false
+	s.leaves(l)
 	l.reset = s.mode == ModeSession
 	l.leaveBy = time.Now().Add(s.px.opts.RecoverTimeout)
 	if l.dead {
@@ -161,15 +164,17 @@ func (l *link) sendOurs(b []byte) {
 // recovered decides what becomes of a server that is clean by the ledger. It
 // is called with mu held and drops it.
 func (l *link) recovered() {
-	pinned, reset := l.pinned, l.reset
+	pinned, suspect, reset := l.pinned, l.suspect, l.reset
 	l.state = linkOurs
-	l.pinned, l.reset = false, false
+	l.pinned, l.suspect, l.reset = false, false, false
 	l.mu.Unlock()
 	switch {
 	case pinned || reset && l.pool.opts.Replication != "":
 		l.discard(backend.ClosePin)
 	case reset && !l.pool.opts.UpstreamPooler:
 		l.ask("DISCARD ALL", (*link).afterDiscard)
+	case suspect:
+		l.clean()
 	default:
 		l.giveBack()
 	}

@@ -50,6 +50,11 @@ type link struct {
 	unnamedAsked bool  // the server is being asked for its shape
 	unnamedShape shape // the answer
 
+	asking  *inspection         // what PostgreSQL is asked about the attached session's state
+	created map[string]struct{} // custom settings that exist on it
+	foreign bool                // its sequences' last values may be another session's
+	hadTemp bool                // temporary objects were made on it: not all settings can be set any more
+
 	prefix     []byte // ours, to be written in front of what the session sends first
 	half       bool   // a message has been sent in part
 	firstBatch uint64 // the session's number of the first batch since the attach
@@ -59,7 +64,8 @@ type link struct {
 	madeUp     int    // replies made up since the attach
 	cancels    int    // cancel requests under way
 	tainted    bool   // one of them may still hit a later query
-	pinned     bool   // orphan: its session was pinned
+	pinned     bool   // orphan: its session may have left what cannot be undone
+	suspect    bool   // orphan: its session may have left what can
 	reset      bool   // orphan: its session had it for itself and may have changed anything
 	toCancel   bool   // orphan: what runs is to be cancelled as soon as it is the client's own
 	canceled   bool   // orphan: and a cancel was sent
@@ -98,6 +104,7 @@ type linkStats struct {
 	hits, misses, evictions       uint64 // of named statements on the server
 	errors                        uint64
 	xactTimes, queryTimes         backend.Histogram
+	inspections                   uint64
 	xactBegan, queryBegan, lately time.Time
 }
 
@@ -120,6 +127,7 @@ func (a *linkStats) add(b *linkStats) {
 	a.errors += b.errors
 	a.xactTimes.Add(&b.xactTimes)
 	a.queryTimes.Add(&b.queryTimes)
+	a.inspections += b.inspections
 }
 
 func newLink(px *Server, p *pool, srv *backend.Server) *link {
@@ -140,7 +148,7 @@ func (l *link) poolLabel() any {
 // releasable reports whether the attached session's transaction has ended
 // and nothing ties the session to the server.
 func (l *link) releasable() bool {
-	return l.sess != nil && !l.awaiting && l.sess.mode != ModeSession && l.sess.pin == "" && l.ledger.Releasable() && !l.half && l.left == 0 && !l.srv.Conn.Queued()
+	return l.sess != nil && !l.awaiting && l.asking == nil && !l.sess.suspicious() && l.sess.mode != ModeSession && l.sess.pin == "" && l.ledger.Releasable() && !l.half && l.left == 0 && !l.srv.Conn.Queued()
 }
 
 // detach parts the session and the server. The caller holds mu and passes the
@@ -169,9 +177,13 @@ func (l *link) giveBack() {
 		l.pool.servers.Canceled(l.srv)
 		return
 	}
-	if l.tainted {
+	if l.tainted || l.hadTemp {
+		reason := backend.CloseTainted
+		if !l.tainted {
+			reason = backend.ClosePin
+		}
 		l.mu.Unlock()
-		l.discard(backend.CloseTainted)
+		l.discard(reason)
 		return
 	}
 	l.state = linkPooled
@@ -190,7 +202,10 @@ func (l *link) discard(reason backend.CloseReason) { l.pool.servers.Discard(l.sr
 // ask sends a query of pgpoold's own to a server that belongs to nobody, and
 // calls then when it has been answered, without locks held; failed is the
 // body of the error, or nil. The caller has set state to linkOurs.
-func (l *link) ask(sql string, then func(l *link, failed []byte)) {
+func (l *link) ask(sql string, then func(l *link, failed []byte)) { l.askFor(sql, nil, then) }
+
+// askFor is ask for a query whose rows go to ref.
+func (l *link) askFor(sql string, ref any, then func(l *link, failed []byte)) {
 	l.mu.Lock()
 	if l.dead {
 		l.mu.Unlock()
@@ -200,7 +215,7 @@ func (l *link) ask(sql string, then func(l *link, failed []byte)) {
 	l.then, l.failed = then, nil
 	l.leaveBy = time.Now().Add(l.px.opts.RecoverTimeout)
 	l.unnamedOf = 0
-	l.ledger.Append(wire.Entry{Msg: wire.MsgQuery, Action: wire.Swallow})
+	l.ledger.Append(wire.Entry{Msg: wire.MsgQuery, Action: wire.Swallow, Ref: ref})
 	err := l.srv.Conn.Write(wire.AppendQuery(nil, sql), false)
 	l.mu.Unlock()
 	if err != nil {

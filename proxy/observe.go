@@ -146,7 +146,7 @@ func (p *pool) snapshot(now time.Time, snap *Snapshot) PoolSnapshot {
 		ServerAssignments: stats.assignments, Xacts: stats.xacts, Queries: stats.queries,
 		BytesReceived: stats.received, BytesSent: stats.sent, XactTime: stats.xactTime, QueryTime: stats.queryTime,
 		WaitTime: st.WaitTime, ClientParses: stats.clientParses, ServerParses: stats.parses, Binds: stats.binds,
-		ClientLogins: ps.Stats.ClientLogins, Switches: stats.switches, Kept: stats.kept, Dials: st.Dials, DialErrors: st.DialErrors, Errors: stats.errors,
+		ClientLogins: ps.Stats.ClientLogins, Switches: stats.switches, Kept: stats.kept, Inspections: stats.inspections, Dials: st.Dials, DialErrors: st.DialErrors, Errors: stats.errors,
 		StatementHits: stats.hits, StatementMisses: stats.misses, StatementEvictions: stats.evictions,
 		Waits: st.Waits, XactTimes: stats.xactTimes, QueryTimes: stats.queryTimes, Connects: st.Connects, ConnectTime: st.ConnectTime,
 	}

@@ -81,6 +81,29 @@ const (
 type UserOptions struct {
 	Mode *Mode
 	Size *int
+	// Level is session_state.
+	Level *StateLevel
+}
+
+// StateLevel is session_state: what becomes of a session's state.
+type StateLevel uint8
+
+// The levels.
+const (
+	StatePreserve StateLevel = iota // carried, or its server is kept
+	StateStrict                     // and kept for whatever could matter
+	StateReject                     // carried, or refused
+	StateIgnore                     // left behind
+)
+
+// StateOptions say how the state of a database's sessions is kept.
+type StateOptions struct {
+	Level          StateLevel
+	Audit          float64       // session_state_audit
+	MaxPinned      int           // max_pinned; 0: unlimited
+	PinIdleTimeout time.Duration // pin_idle_timeout
+	SlotTimeout    time.Duration // how long a session waits whose state came when max_pinned was reached; 0: without end
+	PinFunctions   []string      // pin_functions
 }
 
 // Database is one entry of the configuration's databases.
@@ -89,9 +112,8 @@ type Database struct {
 	Mode Mode
 	// Users who may enter; nil: all that can log in.
 	Users []string
-	// IgnoreState is session_state: ignore: state that is not carried from
-	// server to server is left behind, as PgBouncer does.
-	IgnoreState bool
+	// State says what becomes of its sessions' state.
+	State StateOptions
 	// Pool is the template of its pools. Credentials.User "" means that each
 	// client's own identity is used.
 	Pool backend.PoolOptions

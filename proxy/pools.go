@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"pgpoold/backend"
+	"pgpoold/proxy/sqlscan"
 )
 
 // pool is the proxy's half of a backend.Pool.
@@ -18,20 +19,29 @@ type pool struct {
 	opts    *backend.PoolOptions
 	servers *backend.Pool
 	px      *Server
+	state   StateOptions
 	main    bool // known from the configuration: pgpoold is not ready without it
 
-	epoch   atomic.Uint64 // raised when plans may have gone stale
-	ddl     atomic.Uint64 // raised by each command seen that may make them so
-	clients atomic.Int64  // logged in
-	logging atomic.Int64  // clients that wait for a server at their login
+	epoch      atomic.Uint64                  // raised when plans may have gone stale
+	ddl        atomic.Uint64                  // raised by each command seen that may make them so
+	clients    atomic.Int64                   // logged in
+	logging    atomic.Int64                   // clients that wait for a server at their login
+	hidden     atomic.Pointer[sqlscan.Hidden] // what names of functions and tables hide; nil: not known yet
+	pins       atomic.Int64                   // sessions that keep a server
+	pinWaiters atomic.Int64                   // of them, those that wait for a place under max_pinned
+	usesLast   atomic.Bool                    // a session has asked for currval or lastval
 
-	mu      sync.Mutex
-	links   map[*link]struct{}             // guarded by mu
-	retired linkStats                      // guarded by mu: of links that are gone
-	started map[settings]*startup          // guarded by mu: startup parameters that PostgreSQL has accepted
-	logins  uint64                         // guarded by mu
-	closes  map[backend.CloseReason]uint64 // guarded by mu
-	lastErr string                         // guarded by mu: the dial error that was logged
+	hiding sync.Mutex // held while what names hide is read
+
+	mu       sync.Mutex
+	links    map[*link]struct{}             // guarded by mu
+	retired  linkStats                      // guarded by mu: of links that are gone
+	started  map[settings]*startup          // guarded by mu: startup parameters that PostgreSQL has accepted
+	logins   uint64                         // guarded by mu
+	closes   map[backend.CloseReason]uint64 // guarded by mu
+	lastErr  string                         // guarded by mu: the dial error that was logged
+	version  string                         // guarded by mu: of what hidden was made from
+	hiddenAt time.Time                      // guarded by mu: when it was last compared
 }
 
 // poolKey tells pools apart.
@@ -70,7 +80,7 @@ func (px *Server) poolFor(db *Database, id identity, size *int, replication stri
 	if p := px.pools[key]; p != nil {
 		return p, nil
 	}
-	p := &pool{key: key, opts: &opts, px: px, main: id.User == "" && session == 0, links: map[*link]struct{}{}, started: map[settings]*startup{}, closes: map[backend.CloseReason]uint64{}}
+	p := &pool{key: key, opts: &opts, px: px, state: db.State, main: id.User == "" && session == 0, links: map[*link]struct{}{}, started: map[settings]*startup{}, closes: map[backend.CloseReason]uint64{}}
 	var err error
 	p.servers, err = backend.NewPool(opts, backend.Callbacks{NewHandler: p.newLink, Dialled: p.dialled})
 	if err != nil {
@@ -146,8 +156,13 @@ func (p *pool) each(f func(*link)) {
 func (p *pool) tick(now time.Time) {
 	p.each(func(l *link) {
 		l.mu.Lock()
+		waits := l.asking != nil && !l.asking.waitsSince.IsZero()
 		late := (l.state == linkOrphan || l.state == linkOurs && l.then != nil) && !l.leaveBy.IsZero() && now.After(l.leaveBy)
 		l.mu.Unlock()
+		if waits {
+			l.slots(now)
+		}
+		l.idlePin(now)
 		if late {
 			l.discard(backend.CloseClientGone)
 		} else {
@@ -155,4 +170,5 @@ func (p *pool) tick(now time.Time) {
 		}
 	})
 	p.servers.Tick(now)
+	p.lookAgain(now)
 }

@@ -39,6 +39,11 @@ func (f *feeder) parse(b []byte, size int) progress {
 	f.beginXact()
 	l.stats.clientParses++
 	f.noteForgetting(sql, found)
+	f.forgetForeign(found)
+	if e := s.refusal(s.own, sql); e != nil {
+		f.refuse(size, e)
+		return handled
+	}
 	if len(text) == 0 {
 		s.found |= found
 		l.setUnnamed(s.unnamed.begin(body, found, s.settings.parsing(), s.batch))
@@ -156,7 +161,7 @@ func (f *feeder) hugeParse(b []byte, size int) progress {
 		s.ending.CompareAndSwap(nil, fatal("54000", "the text of a named prepared statement is larger than %d bytes", maxWholeText))
 		return sessionEnd
 	}
-	s.found |= sqlscan.Untracked | sqlscan.Resets
+	s.found |= sqlscan.Untracked | sqlscan.Resets | sqlscan.Opaque
 	l.setUnnamed(s.unnamed.begin([]byte{}, 0, s.settings.parsing(), s.batch))
 	l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Ref: unnamedChange{}})
 	f.stream(b, size)
@@ -185,7 +190,7 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 	if st == nil {
 		return noSuchStatement, &replacement{client: string(text)}, handled
 	}
-	s.found |= st.found
+	s.found |= st.found | s.hiddenIn(st)
 	l.noteStatement(st)
 	f.name, f.held, f.found = nil, nil, st.found
 	if st.found&naming != 0 {
@@ -243,7 +248,7 @@ func (f *feeder) using(body []byte) (refused *replacement, p progress) {
 // useUnnamed is use for the session's unnamed statement.
 func (f *feeder) useUnnamed(v *version) (server string, ref *replacement, p progress) {
 	s, l := f.s, f.l
-	s.found |= v.found
+	s.found |= v.found | s.hidden(v.body)
 	l.noteText(v.body)
 	f.name, f.held, f.found = nil, nil, v.found
 	if v.found&naming != 0 {

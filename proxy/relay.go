@@ -149,7 +149,10 @@ func (l *link) settle(b []byte) (rest []byte, ok bool) {
 			return nil, l.outOfStep()
 		}
 		n := min(size, len(b)-pos)
-		if whole && n < size {
+		if n < size && (whole || typ == wire.MsgDataRow && l.inspecting() != nil) {
+			if size > maxWhole {
+				return nil, l.outOfStep()
+			}
 			break
 		}
 		keep, fits := l.message(typ, b[pos+wire.HeaderLen:pos+n], &c)
@@ -339,8 +342,14 @@ func (l *link) message(typ byte, body []byte, c *chunk) (keep, fits bool) {
 		}
 		l.answered = l.answered || !v.Ours()
 		l.settledTo(c)
-		if v.Known && v.Action == wire.Forward && l.sess != nil {
-			l.readyForQuery(body[0])
+		switch {
+		case !v.Known || v.Broken || l.sess == nil:
+		case v.Action == wire.Forward:
+			if withhold := l.readyForQuery(body[0]); withhold {
+				return false, true
+			}
+		case l.asking != nil && l.ledger.Len() == 0:
+			l.inspected(c)
 		}
 		return v.Action == wire.Forward, !v.Broken
 	case wire.MsgCommandComplete:
@@ -350,6 +359,13 @@ func (l *link) message(typ byte, body []byte, c *chunk) (keep, fits bool) {
 		}
 		l.answered = l.answered || !v.Ours()
 		l.settledTo(c)
+		return v.Action == wire.Forward, !v.Broken
+	case wire.MsgDataRow:
+		if p := l.inspecting(); p != nil {
+			p.row(body)
+		}
+		v := l.ledger.Settle(typ, 0)
+		l.answered = l.answered || !v.Ours()
 		return v.Action == wire.Forward, !v.Broken
 	default:
 		if d := l.describes(); d != nil {
@@ -363,9 +379,7 @@ func (l *link) message(typ byte, body []byte, c *chunk) (keep, fits bool) {
 		}
 		v := l.ledger.Settle(typ, 0)
 		l.answered = l.answered || !v.Ours()
-		if typ != wire.MsgDataRow {
-			l.settledTo(c)
-		}
+		l.settledTo(c)
 		return v.Action == wire.Forward, !v.Broken
 	}
 }
@@ -382,8 +396,8 @@ func (l *link) settledTo(c *chunk) {
 func (l *link) settledIn() bool { return l.sess != nil && l.label == l.sess.settings }
 
 // readyForQuery notes the end of a query, and of a transaction if status says
-// so.
-func (l *link) readyForQuery(status byte) {
+// so. It reports whether the client must not hear of it yet.
+func (l *link) readyForQuery(status byte) (withhold bool) {
 	s := l.sess
 	l.muted = nil
 	now := time.Now()
@@ -400,7 +414,7 @@ func (l *link) readyForQuery(status byte) {
 		if s.mode == ModeStatement && status == wire.TxOpen {
 			s.end(errStatementMode)
 		}
-		return
+		return false
 	}
 	l.stats.xacts++
 	if !l.stats.xactBegan.IsZero() {
@@ -410,7 +424,7 @@ func (l *link) readyForQuery(status byte) {
 			l.stats.xactBegan = now
 		}
 	}
-	s.transactionEnded(l)
+	return s.transactionEnded(l)
 }
 
 // serverError settles an ErrorResponse and puts it in the client's words.
@@ -423,6 +437,14 @@ func (l *link) serverError(body []byte, c *chunk) (keep bool) {
 		// of the session, too.
 		l.fatal, l.replayed = bytes.Clone(body), replayed && (ends || l.awaiting)
 		l.srv.SetClosing(backend.CloseServerError)
+		return false
+	}
+	if p := l.inspecting(); p != nil {
+		p.failed = bytes.Clone(body)
+		l.ledger.Settle(wire.MsgError, 0)
+		if l.sess == nil {
+			l.failed = p.failed
+		}
 		return false
 	}
 	if l.unwarranted(body) && l.retry(body) {

@@ -80,7 +80,7 @@ func firstWord(sql []byte) string {
 		low[n] = sql[n] | 0x20
 		n++
 	}
-	for _, word := range [...]string{"select", "begin", "insert", "update", "delete", "with", "start", "merge", "values", "table", "show", "deallocate", "discard"} {
+	for _, word := range [...]string{"select", "begin", "insert", "update", "delete", "with", "start", "merge", "values", "table", "show", "deallocate", "discard", "reset", "unlisten", "close", "set"} {
 		if string(low[:n]) == word {
 			return word
 		}

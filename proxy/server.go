@@ -109,6 +109,7 @@ func (px *Server) tick() {
 					s.conn.Peek()
 				}
 				s.hurry(now)
+				s.endIdle(now)
 			}
 		}
 	}

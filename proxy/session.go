@@ -24,22 +24,25 @@ import (
 // Nothing of a session lives on its goroutine's stack between messages.
 type session struct {
 	// Immutable.
-	px       *Server
-	id       uint64
-	conn     *stream.Conn
-	db       *Database
-	pool     *pool
-	user     string
-	pid      uint32
-	secret   []byte
-	mode     Mode
-	start    settings  // startup parameters, which RESET returns to
-	startTo  *reported // what the client was told at login
-	repl     string    // startup parameter replication; "" for none
-	began    time.Time
-	tlsName  string
-	addr     sessionAddr
-	upstream bool // the server is itself a transaction pooler
+	px        *Server
+	id        uint64
+	conn      *stream.Conn
+	db        *Database
+	pool      *pool
+	user      string
+	pid       uint32
+	secret    []byte
+	mode      Mode
+	start     settings  // startup parameters, which RESET returns to
+	startLink settings  // those about the connection
+	startTo   *reported // what the client was told at login
+	repl      string    // startup parameter replication; "" for none
+	began     time.Time
+	tlsName   string
+	addr      sessionAddr
+	upstream  bool // the server is itself a transaction pooler
+	level     StateLevel
+	carries   bool // what it has SET goes with it, and other state keeps its server
 
 	// Any goroutine.
 	link       atomic.Pointer[link]           // stored under link.mu
@@ -47,6 +50,7 @@ type session struct {
 	blocked    atomic.Bool                    // advance waits for replies; the server's pump wakes the client's
 	ending     atomic.Pointer[wire.Error]     // why the session must end; Severity "" for without a word
 	torn       atomic.Bool                    // the last message it got was cut off: nothing is said behind it
+	idleLimit  atomic.Int64                   // idle_session_timeout in milliseconds; 0: none
 	endBy      atomic.Int64                   // when it must have ended by itself, unix nanoseconds; 0: it need not
 	state      atomic.Uint32                  // sessionState, for the console
 	received   atomic.Uint64                  // bytes from the client
@@ -70,24 +74,34 @@ type session struct {
 	orderly   bool           // guarded by in: no more can come, and a Terminate stands behind what is not handled
 	waitSince time.Time      // guarded by in
 
+	// Owned by the ticker.
+	idleSince time.Time // for as long as nothing was received
+	idleSeen  uint64    // what had been received by then
+
 	// Guarded by the attached link's mu; by in while there is none.
-	names     names
-	unnamed   unnamed
-	frozen    []*statement // of names, parsed under other settings than frozenFor, with literals that mean what they meant then
-	frozenFor settings
-	batch     uint64    // batches sent: a Sync or Query ends one
-	settings  settings  // what the client wishes to be in force
-	told      *reported // what the client was told last
-	found     sqlscan.Finding
-	pin       string // why the session keeps its server
-	pinSince  time.Time
-	sent      *stream.Buffer // what the client has sent since the attach, as long as it could be sent again
-	sentN     int
-	outBytes  uint64                // to the client, replies of servers'
-	again     int                   // servers in a row that ended before they had read what was sent
-	portals   map[string]portalText // portals whose text names statements
-	forgets   bool                  // a DEALLOCATE or DISCARD was sent, and may not have been answered
-	cancel    chan struct{}         // not nil: cancel requests wait until the client's own query is at the head; closed when they are done
+	names        names
+	unnamed      unnamed
+	frozen       []*statement // of names, parsed under other settings than frozenFor, with literals that mean what they meant then
+	frozenFor    settings
+	batch        uint64          // batches sent: a Sync or Query ends one
+	settings     settings        // what the client wishes to be in force
+	told         *reported       // what the client was told last
+	found        sqlscan.Finding // what the texts since the last inspection may have done
+	print        uint64          // fingerprint of the text scanned last, where the audit is on
+	own          sqlscan.Finding // what the text scanned last says itself
+	held         sqlscan.Finding // what state it has on its server
+	customs      []string        // custom settings that its texts have named
+	usesLast     bool            // its texts have asked for currval or lastval
+	settingsSize int64           // what its settings are counted with
+	pin          string          // why the session keeps its server
+	pinSince     time.Time
+	sent         *stream.Buffer // what the client has sent since the attach, as long as it could be sent again
+	sentN        int
+	outBytes     uint64                // to the client, replies of servers'
+	again        int                   // servers in a row that ended before they had read what was sent
+	portals      map[string]portalText // portals whose text names statements
+	forgets      bool                  // a DEALLOCATE or DISCARD was sent, and may not have been answered
+	cancel       chan struct{}         // not nil: cancel requests wait until the client's own query is at the head; closed when they are done
 }
 
 // sessionAddr is where a client is, for logs and the console.
@@ -205,6 +219,9 @@ func (s *session) flushServer(l *link) bool {
 // releaseLate gives the server back if what kept it was the client's side.
 func (s *session) releaseLate(l *link) {
 	l.mu.Lock()
+	if l.sess == s && l.inspectable() {
+		l.inspect(false)
+	}
 	if l.sess != s || !l.releasable() {
 		l.mu.Unlock()
 		return
@@ -304,26 +321,6 @@ func (s *session) hurry(now time.Time) {
 // writeFailed notes that the client cannot be written to.
 func (s *session) writeFailed(error) { s.end(&wire.Error{}) }
 
-// transactionEnded is called at each ReadyForQuery outside a transaction,
-// with the link's mu held.
-func (s *session) transactionEnded(l *link) {
-	if s.found&sqlscan.Untracked != 0 && s.pin == "" && s.mode != ModeSession && !s.db.IgnoreState {
-		s.pin, s.pinSince = pinUntracked, time.Now()
-		s.px.pinned(pinUntracked)
-	}
-	if s.found&sqlscan.Resets != 0 {
-		l.known = false // which settings it gave back is not known
-	}
-	if l.ledger.Len() == 0 {
-		s.found = 0 // else it is also what stands behind
-		s.portals = nil
-	}
-}
-
-// pinUntracked is the reason of a session that may have made state which is
-// neither carried nor undone.
-const pinUntracked = "untracked"
-
 // wish notes that the client's own doing gave a reported setting a new value,
 // and returns the value to tell the client. The link's mu is held.
 func (s *session) wish(l *link, name, value string) string {
@@ -337,7 +334,7 @@ func (s *session) wish(l *link, name, value string) string {
 		if v, ok := s.startTo.get(name); ok {
 			told = v
 		}
-		l.known = false
+		l.known = l.known && s.carries
 		return told
 	case value == base && !atStart:
 		s.settings = s.settings.with(name, "", false)
@@ -359,9 +356,9 @@ func (l *link) tag(tag []byte, ref any, c *chunk) {
 	s := l.sess
 	switch {
 	case bytes.Equal(tag, []byte("RESET")):
-		l.known = false
+		l.known = l.known && s.carries
 		s.found |= sqlscan.Resets
-		if s.found&sqlscan.ResetsAll != 0 {
+		if s.found&sqlscan.ResetsAll != 0 && !s.carries {
 			s.restart(l, c)
 		}
 	case bytes.Equal(tag, []byte("DISCARD ALL")), bytes.Equal(tag, []byte("DEALLOCATE ALL")):
@@ -373,9 +370,12 @@ func (l *link) tag(tag []byte, ref any, c *chunk) {
 			l.tidy(h)
 		}
 		if len(tag) == len("DISCARD ALL") {
-			l.known = false
+			s.forgetDrawn()
+			l.known = l.known && s.carries
 			s.found |= sqlscan.Resets
-			s.restart(l, c)
+			if !s.carries {
+				s.restart(l, c)
+			}
 		}
 	case bytes.Equal(tag, []byte("DEALLOCATE")):
 		if l.deallocated(ref) {
@@ -386,13 +386,20 @@ func (l *link) tag(tag []byte, ref any, c *chunk) {
 		}
 	case bytes.HasPrefix(tag, []byte("ALTER")), bytes.HasPrefix(tag, []byte("DROP")), bytes.HasPrefix(tag, []byte("CREATE")):
 		l.pool.ddl.Add(1)
+		if redefines(tag) {
+			s.found |= sqlscan.Untracked | sqlscan.Redefines
+		}
 		l.pool.epoch.Add(1) // plans made before may no longer be what a Parse would make
 	case bytes.Equal(tag, []byte("PREPARE")):
 		if !l.prepared(ref) {
-			s.found |= sqlscan.Untracked
+			s.found |= sqlscan.Untracked | sqlscan.Opaque
 		}
-	case bytes.Equal(tag, []byte("LISTEN")), bytes.Equal(tag, []byte("LOAD")):
-		s.found |= sqlscan.Untracked
+	case bytes.Equal(tag, []byte("DISCARD SEQUENCES")):
+		s.forgetDrawn()
+	case bytes.Equal(tag, []byte("LISTEN")):
+		s.found |= sqlscan.Untracked | sqlscan.Listens
+	case bytes.Equal(tag, []byte("LOAD")):
+		s.found |= sqlscan.Untracked | sqlscan.Loads
 	}
 }
 

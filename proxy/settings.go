@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"encoding/hex"
 	"sort"
 	"strings"
 	"unique"
@@ -33,7 +34,7 @@ func newSettings(pairs []setting) settings {
 	sort.Strings(keys)
 	var b strings.Builder
 	for _, k := range keys {
-		b.WriteString(last[k].name)
+		b.WriteString(k)
 		b.WriteByte(0)
 		b.WriteString(last[k].value)
 		b.WriteByte(0)
@@ -99,8 +100,7 @@ func (s settings) parsing() settings {
 	pairs := s.list()
 	kept := pairs[:0]
 	for _, p := range pairs {
-		name := strings.ToLower(p.name)
-		if name != "application_name" && !strings.HasSuffix(name, "_timeout") {
+		if !unread(p.name) {
 			kept = append(kept, p)
 		}
 	}
@@ -108,6 +108,26 @@ func (s settings) parsing() settings {
 		return s
 	}
 	return newSettings(kept)
+}
+
+// unread tells the settings that are known not to matter at Parse: they are
+// about running a statement, its output, or what is logged.
+func unread(name string) bool {
+	name = strings.ToLower(name)
+	if strings.Contains(name, ".") {
+		return false // a type's input function may ask for it
+	}
+	switch name {
+	case "application_name", "work_mem", "maintenance_work_mem", "temp_buffers", "synchronous_commit", "extra_float_digits", "bytea_output",
+		"client_min_messages", "effective_cache_size", "constraint_exclusion", "plan_cache_mode", "cursor_tuple_fraction", "exit_on_error":
+		return true
+	}
+	for _, prefix := range [...]string{"enable_", "log_", "jit", "geqo", "default_transaction_", "max_parallel_"} {
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	return strings.HasSuffix(name, "_timeout") || strings.HasSuffix(name, "_cost")
 }
 
 // rest is the part that parsing does not read.
@@ -132,9 +152,16 @@ func (s settings) under(env settings) settings { return newSettings(append(s.res
 // What could keep the rest from being set goes first and comes last: timeouts
 // and the role.
 func replay(from, to settings, reset, fatal bool) string {
+	if reset {
+		from = noSettings
+	}
+	unset, wanted := changes(from, to, nil)
 	var b strings.Builder
 	if fatal {
 		b.WriteString("SET exit_on_error=on;")
+	}
+	if v, _ := from.get("default_transaction_deferrable"); reset || v == "on" {
+		b.WriteString(notDeferrable) // or it might wait for others
 	}
 	if reset {
 		// RESET ALL leaves these two alone.
@@ -142,33 +169,85 @@ func replay(from, to settings, reset, fatal bool) string {
 		if fatal {
 			b.WriteString("SET exit_on_error=on;")
 		}
-		from = noSettings
 	}
-	old := from.list()
-	sort.SliceStable(old, func(i, j int) bool { return hindrance(old[i].name) > hindrance(old[j].name) })
-	for _, p := range old {
-		if v, ok := to.get(p.name); !ok || v != p.value && hindrance(p.name) > 0 {
-			b.WriteString("RESET ")
-			quoteIdentifier(&b, p.name)
+	const own = "exit_on_error" // a session's own value comes last
+	unset, wanted = without(unset, own), without(wanted, own)
+	for _, p := range unset {
+		b.WriteString("RESET ")
+		quoteIdentifier(&b, p.name)
+		b.WriteByte(';')
+	}
+	const most = 500 // a SELECT has up to 1664 columns
+	for i, p := range wanted {
+		if i%most == 0 {
+			b.WriteString("SELECT ")
+		} else {
+			b.WriteByte(',')
+		}
+		b.WriteString("pg_catalog.set_config(")
+		quoteText(&b, p.name)
+		b.WriteByte(',')
+		quoteText(&b, p.value)
+		b.WriteString(",false)")
+		if i%most == most-1 || i == len(wanted)-1 {
 			b.WriteByte(';')
 		}
 	}
-	wanted := to.list()
-	sort.SliceStable(wanted, func(i, j int) bool { return hindrance(wanted[i].name) < hindrance(wanted[j].name) })
-	for _, p := range wanted {
-		if v, ok := from.get(p.name); ok && v == p.value {
-			continue
-		}
-		b.WriteString("SELECT pg_catalog.set_config(")
-		quoteLiteral(&b, p.name)
-		b.WriteByte(',')
-		quoteLiteral(&b, p.value)
-		b.WriteString(",false);")
-	}
-	if fatal {
+	if v, _ := to.get(own); fatal && v == "on" {
+		b.WriteString("SET exit_on_error=on")
+	} else if fatal {
 		b.WriteString("SET exit_on_error=off")
 	}
 	return b.String()
+}
+
+func without(pairs []setting, name string) []setting {
+	for i, p := range pairs {
+		if p.name == name {
+			return append(pairs[:i:i], pairs[i+1:]...)
+		}
+	}
+	return pairs
+}
+
+const notDeferrable = "SET TRANSACTION NOT DEFERRABLE;"
+
+// changes is what must be reset and then set to come from one set to the
+// other. created are custom settings that exist on the server: where no value
+// is wished for, existing is all that matters.
+func changes(from, to settings, created map[string]struct{}) (unset, wanted []setting) {
+	for _, p := range to.list() {
+		v, ok := from.get(p.name)
+		if ok && v == p.value {
+			continue
+		}
+		if _, exists := created[p.name]; !ok && p.value == "" && exists {
+			continue
+		}
+		wanted = append(wanted, p)
+	}
+	old := from.list()
+	for _, p := range old {
+		if _, ok := to.get(p.name); !ok && (p.value != "" || !strings.Contains(p.name, ".")) {
+			unset = append(unset, p)
+		}
+	}
+	if len(unset)+len(wanted) == 0 {
+		return nil, nil
+	}
+	for _, p := range old { // what hinders is set aside, also where it stays
+		v, ok := to.get(p.name)
+		if !ok || hindrance(p.name) == 0 {
+			continue
+		}
+		unset = append(unset, p)
+		if v == p.value {
+			wanted = append(wanted, p)
+		}
+	}
+	sort.SliceStable(unset, func(i, j int) bool { return hindrance(unset[i].name) > hindrance(unset[j].name) })
+	sort.SliceStable(wanted, func(i, j int) bool { return hindrance(wanted[i].name) < hindrance(wanted[j].name) })
+	return unset, wanted
 }
 
 // hindrance orders the settings under which others may fail to be set: 0 for
@@ -196,6 +275,20 @@ func quoteLiteral(b *strings.Builder, s string) {
 	}
 	b.WriteString(strings.ReplaceAll(s, "'", "''"))
 	b.WriteByte('\'')
+}
+
+// quoteText writes an expression that gives a text in the database's
+// encoding, whatever the client's is.
+func quoteText(b *strings.Builder, s string) {
+	for i := 0; i < len(s); i++ {
+		if s[i] >= 0x80 {
+			b.WriteString("pg_catalog.convert_from(pg_catalog.decode('")
+			b.WriteString(hex.EncodeToString([]byte(s)))
+			b.WriteString("','hex'),pg_catalog.getdatabaseencoding())")
+			return
+		}
+	}
+	quoteLiteral(b, s)
 }
 
 // quoteIdentifier writes the name of a setting; custom ones have two parts.

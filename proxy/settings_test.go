@@ -54,8 +54,8 @@ func TestSettingsEqual(t *testing.T) {
 
 // What decides over the meaning of a statement's text.
 func TestSettingsParsing(t *testing.T) {
-	full := set("application_name", "x", "TimeZone", "UTC", "statement_timeout", "1s", "app.tenant", "7", "Lock_Timeout", "1s")
-	if got := full.parsing(); got != set("TimeZone", "UTC", "app.tenant", "7") {
+	full := set("application_name", "x", "TimeZone", "UTC", "statement_timeout", "1s", "app.tenant", "7", "Lock_Timeout", "1s", "work_mem", "5MB", "enable_seqscan", "off", "seq_page_cost", "2", "app.log_cost", "1")
+	if got := full.parsing(); got != set("TimeZone", "UTC", "app.tenant", "7", "app.log_cost", "1") {
 		t.Errorf("%v", got.list())
 	}
 	if got := set("application_name", "x").parsing(); got != noSettings {
@@ -73,18 +73,27 @@ func TestReplay(t *testing.T) {
 		{"nothing", set("a", "1"), set("a", "1"), false, true, "SET exit_on_error=on;SET exit_on_error=off"},
 		{"one", set(), set("a", "1"), false, true, "SET exit_on_error=on;SELECT pg_catalog.set_config('a','1',false);SET exit_on_error=off"},
 		{"trial", set(), set("a", "1"), false, false, "SELECT pg_catalog.set_config('a','1',false);"},
-		{"back", set("TimeZone", "UTC"), set(), false, false, `RESET "TimeZone";`},
+		{"back", set("TimeZone", "UTC"), set(), false, false, `RESET "timezone";`},
 		{"back, of two parts", set(`app.x"y`, "UTC"), set(), false, false, `RESET "app"."x""y";`},
 		{"changed", set("a", "1"), set("a", "2"), false, false, "SELECT pg_catalog.set_config('a','2',false);"},
-		{"unknown before", set("a", "1"), set("a", "1"), true, true, "SET exit_on_error=on;RESET SESSION AUTHORIZATION;RESET ROLE;RESET ALL;SET exit_on_error=on;" +
+		{"unknown before", set("a", "1"), set("a", "1"), true, true, "SET exit_on_error=on;SET TRANSACTION NOT DEFERRABLE;RESET SESSION AUTHORIZATION;RESET ROLE;RESET ALL;SET exit_on_error=on;" +
 			"SELECT pg_catalog.set_config('a','1',false);SET exit_on_error=off"},
 		{"quotes", set(), set("a", `it's \ "x"`), false, false, `SELECT pg_catalog.set_config('a', E'it''s \\ "x"',false);`},
 		{"what hinders goes first", set("a", "1", "role", "r", "statement_timeout", "1"), set("a", "2"), false, false,
 			`RESET "role";RESET "statement_timeout";SELECT pg_catalog.set_config('a','2',false);`},
 		{"and comes last", set(), set("role", "r", "statement_timeout", "1", "z", "2"), false, false,
-			"SELECT pg_catalog.set_config('z','2',false);SELECT pg_catalog.set_config('statement_timeout','1',false);SELECT pg_catalog.set_config('role','r',false);"},
+			"SELECT pg_catalog.set_config('z','2',false),pg_catalog.set_config('statement_timeout','1',false),pg_catalog.set_config('role','r',false);"},
 		{"also where it changes", set("statement_timeout", "1"), set("a", "1", "statement_timeout", "2"), false, false,
-			`RESET "statement_timeout";SELECT pg_catalog.set_config('a','1',false);SELECT pg_catalog.set_config('statement_timeout','2',false);`},
+			`RESET "statement_timeout";SELECT pg_catalog.set_config('a','1',false),pg_catalog.set_config('statement_timeout','2',false);`},
+		{"and where it stays", set("role", "r", "a", "1"), set("role", "r", "a", "2"), false, false,
+			`RESET "role";SELECT pg_catalog.set_config('a','2',false),pg_catalog.set_config('role','r',false);`},
+		{"none of these where nothing else changes", set("role", "r"), set("role", "r"), false, false, ""},
+		{"the session's own exit_on_error", set("exit_on_error", "on", "a", "1"), set("exit_on_error", "on"), false, true,
+			`SET exit_on_error=on;RESET "a";SET exit_on_error=on`},
+		{"no value was wished for", set("app.x", ""), set(), false, false, ""},
+		{"nor is", set(), set("app.x", ""), false, false, "SELECT pg_catalog.set_config('app.x','',false);"},
+		{"bytes of any encoding", set(), set("a", "\xe4"), false, false,
+			"SELECT pg_catalog.set_config('a',pg_catalog.convert_from(pg_catalog.decode('e4','hex'),pg_catalog.getdatabaseencoding()),false);"},
 	} {
 		t.Run(r.name, func(t *testing.T) {
 			if got := replay(r.from, r.to, r.reset, r.fatal); got != r.want {

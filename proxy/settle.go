@@ -11,6 +11,10 @@ func (l *link) settled() (replayed bool) {
 		case *replayRef:
 			l.label, l.known = ref.to, done
 			replayed = replayed || done
+		case inspectionRef:
+			if !done && ref.failed == nil {
+				ref.failed = lostError.Append(nil)[wire.HeaderLen:]
+			}
 		case *change:
 			l.changed(ref, done)
 		case *effects:

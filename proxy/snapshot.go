@@ -33,6 +33,8 @@ type Totals struct {
 	ServerCloses     map[string]uint64 // by reason, see backend.CloseReason
 	PinsByReason     map[string]int    // pinned sessions now
 	PinsTotal        map[string]uint64
+	StateMissed      map[string]uint64 // state that only session_state_audit has found, by kind
+	SettingsBytes    int64             // what sessions' settings take that an inspection has told
 	ErrorsBySQLState map[string]uint64 // errors that pgpoold itself made, by SQLSTATE
 	// ServerErrorsBySQLState are PostgreSQL's, passed on to clients.
 	ServerErrorsBySQLState map[string]uint64
@@ -132,6 +134,7 @@ type PoolStats struct {
 	ClientLogins      uint64
 	Switches          uint64 // attaches to another server than the session's last
 	Kept              uint64 // attaches to the session's last server
+	Inspections       uint64 // transactions after which PostgreSQL was asked what they had left
 	Dials             uint64
 	DialErrors        uint64
 	Errors            uint64 // of PostgreSQL's, to clients

@@ -100,7 +100,7 @@ func nameOf(c sqlscan.Command) []byte { return wire.Name([]byte(c.Name)) }
 func (f *feeder) commands(sql []byte) []sqlscan.Command {
 	cmds, ok := sqlscan.Commands(sql, f.s.told.standard)
 	if !ok {
-		f.s.found |= sqlscan.Untracked
+		f.s.found |= sqlscan.Untracked | sqlscan.Opaque
 	}
 	return cmds
 }

@@ -11,6 +11,7 @@ import (
 // startup is what PostgreSQL makes of a set of startup parameters.
 type startup struct {
 	set  settings  // what must be brought to a server; nothing that the server has anyway
+	link settings  // what is about the connection, and pgpoold's own to keep
 	told *reported // what a session with this set is told at login
 	base *reported
 }
@@ -275,26 +276,67 @@ func (l *link) try(set settings) (*startup, *wire.Error) {
 	}
 	sql := replay(l.label, set, !l.known, false)
 	l.mu.Unlock()
-	type outcome struct {
-		st  *startup
-		err *wire.Error
-	}
-	done := make(chan outcome, 1)
-	l.ask(sql, func(l *link, failed []byte) {
-		var o outcome
-		l.mu.Lock()
-		if failed != nil {
-			o.err = startupRefused(failed)
-		} else {
-			l.label, l.known = set, true
-			o.st = &startup{set: l.normal(set), told: l.reported, base: l.base}
-		}
-		l.mu.Unlock()
+	if failed := l.askWait(sql, nil); failed != nil {
 		l.giveBack()
-		done <- o
-	})
-	o := <-done
-	return o.st, o.err
+		return nil, startupRefused(failed)
+	}
+	l.mu.Lock()
+	l.label, l.known = set, true
+	st := &startup{set: l.normal(set), told: l.reported, base: l.base}
+	l.mu.Unlock()
+	// PostgreSQL's spelling of the values, so that what is equal looks equal.
+	var names []string
+	for _, p := range st.set.list() {
+		if strings.Contains(p.name, ".") {
+			names = append(names, p.name)
+		}
+	}
+	shown := &inspection{}
+	failed := l.askWait(inspectionSQL(0, names), inspectionRef{shown})
+	if failed == nil {
+		st.set, st.link = canonical(st.set, append(shown.pairs, shown.custom...))
+	}
+	if st.link != noSettings {
+		// They are not for servers.
+		if failed := l.askWait(replay(st.link, noSettings, false, false), nil); failed != nil {
+			l.discard(backend.CloseTainted)
+			return st, nil
+		}
+	}
+	l.mu.Lock()
+	for _, name := range names {
+		l.create(name)
+	}
+	l.label, l.known = st.set, failed == nil
+	l.mu.Unlock()
+	l.giveBack()
+	return st, nil
+}
+
+// askWait is ask for a goroutine that can wait.
+func (l *link) askWait(sql string, ref any) (failed []byte) {
+	done := make(chan []byte, 1)
+	l.askFor(sql, ref, func(_ *link, failed []byte) { done <- failed })
+	return <-done
+}
+
+// canonical puts the values of a set as PostgreSQL shows them, and those about
+// the link apart.
+func canonical(set settings, shown []setting) (rest, link settings) {
+	var r, k []setting
+	for _, p := range set.list() {
+		for _, v := range shown {
+			if v.name == p.name {
+				p.value = v.value
+			}
+		}
+		if ofLink(p.name) {
+			k = append(k, p)
+		} else {
+			r = append(r, p)
+		}
+	}
+	return newSettings(r), newSettings(k)
 }
 
 // normal drops from a set what the server reports to have anyway, such as

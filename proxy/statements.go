@@ -4,6 +4,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"pgpoold/proxy/sqlscan"
 )
@@ -22,8 +23,9 @@ type statement struct {
 	own   bool // it has a client's own name, so that SQL can name it
 	sql   bool // it is made by PREPARE, not by Parse
 
-	refs  int // guarded by statementTable.mu: names of sessions
-	holds int // guarded by statementTable.mu: servers that hold it
+	hidden atomic.Pointer[hiddenVerdict] // what names in it hide
+	refs   int                           // guarded by statementTable.mu: names of sessions
+	holds  int                           // guarded by statementTable.mu: servers that hold it
 }
 
 // statementKey is compared in full. PostgreSQL coerces literals and looks

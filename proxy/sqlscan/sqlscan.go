@@ -10,13 +10,13 @@ package sqlscan
 import "bytes"
 
 // Finding is a set of things that a text may do.
-type Finding uint16
+type Finding uint32
 
 // The findings.
 const (
-	// Untracked says that the text may make state that is neither carried
-	// from server to server nor undone: a setting PostgreSQL does not report,
-	// a temporary object, a session advisory lock, LISTEN, LOAD, ...
+	// Untracked says that the text may make state of a session that PostgreSQL
+	// does not report: what kind of state, one or more of those from Sets to
+	// Opaque say.
 	Untracked Finding = 1 << iota
 	// Resets says that it may give settings back their start values.
 	Resets
@@ -30,7 +30,51 @@ const (
 	Names
 	// Lists says that it may ask which prepared statements there are.
 	Lists
+
+	// Sets says that it may change a setting that is not reported.
+	Sets
+	// Temp, Locks, Holds and Listens say that it may make a temporary object,
+	// take a session advisory lock, leave a cursor open behind its
+	// transaction, or LISTEN.
+	Temp
+	Locks
+	Holds
+	Listens
+	// Loads, Seeds and External say that it may LOAD a library, seed random(),
+	// or call a function whose state no catalog shows.
+	Loads
+	Seeds
+	External
+	// Opaque says that it may do anything: it is not understood.
+	Opaque
+
+	// Customs says that it may name a custom setting, also one that ends with
+	// its transaction; the function CustomNames finds which.
+	Customs
+	// Undoes says that it may end state of the kinds from Temp to Listens.
+	Undoes
+	// Params says that the name of one is a parameter of the statement. It is
+	// what CustomNames tells, for those who keep it with the text.
+	Params
+	// LastValue says that it may ask for currval or lastval, Draws that it may
+	// take a number from a sequence.
+	LastValue
+	Draws
+	// Manual is not found in a text either: the session asked to keep its
+	// server.
+	Manual
+	// Redefines is not found in a text: a command has changed what names hide.
+	Redefines
 )
+
+// Provable is the state that the catalogs show.
+const Provable = Temp | Locks | Holds | Listens
+
+// Dynamic is what a text may do that runs another one, which is not seen.
+const Dynamic = Untracked | Sets | Customs | Provable | Resets | Undoes
+
+// Lasting is the state that holds to the session's end.
+const Lasting = Loads | Seeds | External | Opaque
 
 // Scan looks at a text of one or more statements. standardStrings is the
 // session's standard_conforming_strings: without it a backslash escapes in
@@ -39,6 +83,14 @@ func Scan(sql []byte, standardStrings bool) Finding {
 	var s Scanner
 	s.Reset(standardStrings)
 	s.Feed(sql)
+	return s.End()
+}
+
+// ScanCode looks at the body of a function.
+func ScanCode(body []byte) Finding {
+	s := Scanner{standard: true, code: true}
+	s.words, s.verb = 1, tokOther
+	s.Feed(body)
 	return s.End()
 }
 
@@ -107,7 +159,7 @@ func (s *Scanner) Feed(p []byte) {
 		case inEscape:
 			s.found |= Moment // what it stands for is not looked at
 			if s.do() {
-				s.found |= Untracked
+				s.found |= Untracked | Opaque
 			}
 			s.content(p[i : i+1])
 			s.state = inQuote
@@ -317,7 +369,7 @@ func (s *Scanner) afterU(c byte) (taken bool) {
 		s.state = inQuote
 		return true
 	case '"':
-		s.found |= Untracked // a name in disguise
+		s.found |= Untracked | Opaque // a name in disguise
 		s.text.n = 0
 		s.state = inName
 		return true
@@ -333,7 +385,7 @@ func (s *Scanner) tag(c byte) (taken bool) {
 	switch cl := classes[c]; {
 	case c == '$':
 		if s.text.n > len(s.text.b) {
-			s.found |= Untracked // where it ends will not be seen
+			s.found |= Untracked | Opaque // where it ends will not be seen
 		}
 		s.state, s.matched = inDollar, 0
 		s.beginLiteral(false)
@@ -343,7 +395,7 @@ func (s *Scanner) tag(c byte) (taken bool) {
 		return true
 	}
 	if s.text.n > 0 {
-		s.found |= Untracked // no SQL
+		s.found |= Untracked | Opaque // no SQL
 	}
 	s.state = inSpace
 	s.punctuation('$')
@@ -356,11 +408,11 @@ func (s *Scanner) beginLiteral(escapes bool) {
 	if s.prev == tokLiteral || s.prev == tokEscaped {
 		s.found |= Moment
 		if s.prev == tokEscaped && s.state == inSpace {
-			s.found |= Untracked // how it is read depends on what stands between
+			s.found |= Untracked | Opaque // how it is read depends on what stands between
 		}
 	}
 	if s.prev == tokLanguage && s.verb == tokDo {
-		s.found |= Untracked
+		s.found |= Untracked | Opaque
 	}
 	s.escapes, s.unicode = escapes, false
 	s.runN, s.temp = 0, 0
@@ -425,7 +477,7 @@ func (s *Scanner) seekTemp(p []byte) {
 		if lower(c) == pgTemp[s.temp] {
 			if s.temp++; s.temp == len(pgTemp) {
 				s.temp = 0
-				s.found |= Untracked
+				s.found |= Untracked | Temp | Sets
 			}
 		}
 	}
@@ -437,6 +489,10 @@ func (s *Scanner) endRun() {
 		switch string(s.run[:s.runN]) {
 		case "now", "today", "tomorrow", "yesterday":
 			s.found |= Moment
+		case "prepare":
+			if s.code {
+				s.found |= Untracked | Opaque // perhaps for EXECUTE
+			}
 		}
 	}
 	s.runN = 0

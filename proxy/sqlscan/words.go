@@ -39,7 +39,19 @@ const (
 	tokSession
 	tokSet
 	tokSetConfig
-	tokState // makes session state wherever it stands
+	tokLock     // takes a session advisory lock
+	tokUnlock   // or gives it back
+	tokSeed     // setseed
+	tokExternal // a function whose state no catalog shows
+	tokRuns     // a function that runs a text
+	tokPgTemp   // the schema of temporary objects
+	tokLastValue
+	tokNextValue
+	tokBlock // begins a statement in the body of a function
+	tokCopy
+	tokClose
+	tokDrop
+	tokUnlisten
 	tokTemp
 	tokTime
 	tokTransaction
@@ -122,14 +134,36 @@ func classify(w []byte) token {
 	case "application_name", "client_encoding", "datestyle", "intervalstyle",
 		"standard_conforming_strings", "timezone", "default_transaction_read_only":
 		return tokReported
-	case "pg_advisory_lock", "pg_advisory_lock_shared", "pg_try_advisory_lock", "pg_try_advisory_lock_shared",
-		"setseed", "set_limit", "dblink_connect", "dblink_connect_u", "pg_backup_start", "pg_start_backup",
+	case "pg_advisory_lock", "pg_advisory_lock_shared", "pg_try_advisory_lock", "pg_try_advisory_lock_shared":
+		return tokLock
+	case "pg_advisory_unlock", "pg_advisory_unlock_shared", "pg_advisory_unlock_all":
+		return tokUnlock
+	case "setseed":
+		return tokSeed
+	case "set_limit", "dblink_connect", "dblink_connect_u", "pg_backup_start", "pg_start_backup",
 		"pg_replication_origin_session_setup", "pg_create_physical_replication_slot", "pg_create_logical_replication_slot",
 		"pg_copy_physical_replication_slot", "pg_copy_logical_replication_slot":
-		return tokState
+		return tokExternal
+	case "query_to_xml", "query_to_xmlschema", "query_to_xml_and_xmlschema", "ts_stat", "ts_rewrite", "crosstab", "crosstab2",
+		"crosstab3", "crosstab4", "crosstabn", "connectby", "xpath_table":
+		return tokRuns
+	case "currval", "lastval":
+		return tokLastValue
+	case "nextval", "setval":
+		return tokNextValue
+	case "copy":
+		return tokCopy
+	case "begin", "then", "else", "loop":
+		return tokBlock
+	case "close":
+		return tokClose
+	case "drop":
+		return tokDrop
+	case "unlisten":
+		return tokUnlisten
 	}
 	if string(w) == "pg_temp" || bytes.HasPrefix(w, []byte("pg_temp_")) {
-		return tokState // the schema of temporary objects
+		return tokPgTemp
 	}
 	return tokOther
 }
@@ -174,7 +208,7 @@ func (s *Scanner) do() bool { return s.verb == tokDo }
 // endStatement judges what is only known at the end.
 func (s *Scanner) endStatement() {
 	if s.call != noCall {
-		s.found |= Untracked
+		s.found |= Untracked | Sets | Customs
 	}
 	if s.inner != nil {
 		s.found |= s.inner.End()
@@ -192,7 +226,7 @@ func (s *Scanner) shift(t token) { s.prev2, s.prev = s.prev, t }
 func (s *Scanner) name() {
 	t := classify(s.text.bytes())
 	switch t {
-	case tokReported, tokState, tokSetConfig, tokListing:
+	case tokReported, tokLock, tokUnlock, tokSeed, tokExternal, tokRuns, tokPgTemp, tokLastValue, tokNextValue, tokSetConfig, tokListing:
 	case tokPlpgsql:
 		if s.prev != tokLanguage {
 			t = tokOther
@@ -211,27 +245,42 @@ func (s *Scanner) take(t token) {
 	s.words++
 	s.argument(t == tokTrue)
 	switch t {
-	case tokState:
-		s.found |= Untracked
 	case tokListing:
 		s.found |= Lists
+	case tokLock:
+		s.found |= Untracked | Locks
+	case tokUnlock:
+		s.found |= Undoes
+	case tokSeed:
+		s.found |= Untracked | Seeds
+	case tokExternal:
+		s.found |= Untracked | External
+	case tokRuns:
+		s.found |= Dynamic
+	case tokPgTemp:
+		s.found |= Untracked | Temp
+	case tokLastValue:
+		s.found |= LastValue
+	case tokNextValue, tokInsert:
+		s.found |= Draws
 	case tokSetConfig:
+		s.found |= Customs
 		if s.call != noCall {
-			s.found |= Untracked
+			s.found |= Untracked | Sets
 		}
 		s.call = wantsOpen
 	case tokTemp:
 		switch s.prev {
 		case tokCreate, tokReplace, tokLocal, tokGlobal:
-			s.found |= Untracked
+			s.found |= Untracked | Temp
 		case tokInto:
 			if s.prev2 != tokInsert && s.prev2 != tokMerge {
-				s.found |= Untracked
+				s.found |= Untracked | Temp
 			}
 		}
 	case tokHold:
 		if s.prev == tokWith && (s.verb == tokDeclare || s.code) {
-			s.found |= Untracked
+			s.found |= Untracked | Holds
 		}
 	case tokDefault:
 		if s.verb == tokSet {
@@ -243,12 +292,12 @@ func (s *Scanner) take(t token) {
 		}
 	case tokPrepare, tokExecute, tokDeallocate:
 		s.found |= Names
-		if s.code {
-			s.found |= Untracked
+		if s.code && (s.words == 2 || t == tokExecute) {
+			s.found |= inCode(t)
 		}
-	case tokSet, tokReset, tokDiscard, tokListen, tokLoad:
-		if s.code {
-			s.found |= Untracked
+	case tokSet, tokReset, tokDiscard, tokListen, tokLoad, tokClose, tokDrop, tokUnlisten:
+		if s.code && s.words == 2 {
+			s.found |= inCode(t)
 		}
 	}
 	switch {
@@ -257,9 +306,34 @@ func (s *Scanner) take(t token) {
 	case s.set != noSet:
 		s.setting(t)
 	case s.verb == tokDo && s.prev == tokLanguage && t != tokPlpgsql:
-		s.found |= Untracked
+		s.found |= Untracked | Opaque
 	}
 	s.shift(t)
+	if s.code && t == tokBlock {
+		s.words, s.prev = 1, tokNone // what follows begins a statement
+	}
+}
+
+// inCode judges the first word of a statement in the body of a function or DO,
+// and EXECUTE wherever it stands.
+func inCode(t token) Finding {
+	switch t {
+	case tokSet:
+		return Untracked | Sets | Customs
+	case tokReset:
+		return Untracked | Sets
+	case tokDiscard:
+		return Untracked | Sets | Undoes
+	case tokExecute:
+		return Dynamic &^ Resets
+	case tokListen:
+		return Untracked | Listens
+	case tokLoad:
+		return Untracked | Loads
+	case tokClose, tokDrop, tokUnlisten:
+		return Undoes
+	}
+	return Untracked | Opaque
 }
 
 // begin judges a statement's first word.
@@ -272,9 +346,15 @@ func (s *Scanner) begin(t token) {
 		s.found |= Resets
 		s.set = wantsName
 	case tokDiscard:
-		s.found |= Resets | ResetsAll
-	case tokListen, tokLoad:
-		s.found |= Untracked
+		s.found |= Resets | ResetsAll | Undoes
+	case tokMerge, tokCopy:
+		s.found |= Draws
+	case tokListen:
+		s.found |= Untracked | Listens
+	case tokLoad:
+		s.found |= Untracked | Loads
+	case tokClose, tokDrop, tokUnlisten:
+		s.found |= Undoes
 	}
 }
 
@@ -287,14 +367,14 @@ func (s *Scanner) setting(t token) {
 		case tokAll:
 			s.found |= ResetsAll
 		case tokRole, tokSession:
-			s.found |= Untracked
+			s.found |= Untracked | Sets
 		}
 		return
 	}
 	switch {
 	case phase == wantsZone:
 		if t != tokZone {
-			s.found |= Untracked
+			s.found |= Untracked | Sets
 		}
 	case t == tokTime:
 		s.set = wantsZone
@@ -304,20 +384,22 @@ func (s *Scanner) setting(t token) {
 	case phase == wantsName && (t == tokLocal || t == tokTransaction || t == tokConstraints):
 		// Ends with the transaction; so does whatever LOCAL names.
 	default:
-		s.found |= Untracked
+		s.found |= Untracked | Sets
 	}
 }
 
 // punctuation takes what is neither a word nor quoted.
 func (s *Scanner) punctuation(c byte) {
-	if c == '.' && s.verb == tokSet && s.prev != tokNone &&
-		(s.words == 2 || s.words == 3 && s.prev2 == tokSession) {
-		s.found |= Untracked // SET time.zone is a setting by that name
+	if c == '.' && s.verb == tokSet && s.prev != tokNone && s.words <= 3 {
+		s.found |= Customs
+		if s.words == 2 || s.prev2 == tokSession {
+			s.found |= Untracked | Sets // SET time.zone is a setting by that name
+		}
 	}
 	switch s.call {
 	case wantsOpen:
 		if c != '(' {
-			s.found |= Untracked
+			s.found |= Untracked | Sets
 			s.call = noCall
 			break
 		}
@@ -340,7 +422,7 @@ func (s *Scanner) inCall(c byte) {
 			break
 		}
 		if s.arguments != 3 || !s.isTrue {
-			s.found |= Untracked // it does not end with the transaction
+			s.found |= Untracked | Sets // it does not end with the transaction
 		}
 		s.call = noCall
 	case c == ',' && s.callDepth == 1:
@@ -356,7 +438,7 @@ func (s *Scanner) inCall(c byte) {
 func (s *Scanner) argument(isTrue bool) {
 	switch s.call {
 	case wantsOpen:
-		s.found |= Untracked
+		s.found |= Untracked | Sets
 		s.call = noCall
 	case inCall:
 		s.isTrue = isTrue && s.isEmpty

@@ -104,7 +104,8 @@ const probeSQL = `select pg_catalog.concat_ws('|',
 	current_setting('search_path'), current_setting('statement_timeout'), current_setting('work_mem'), current_setting('application_name'),
 	current_setting('standard_conforming_strings'), current_setting('default_transaction_read_only'), current_setting('exit_on_error'),
 	current_setting('extra_float_digits'), current_setting('transaction_isolation'), current_user, session_user,
-	coalesce(current_setting('app.user_id', true), ''), pg_my_temp_schema(), pg_current_xact_id_if_assigned() is null,
+	coalesce(current_setting('app.user_id', true), ''),
+	(select count(*) from pg_catalog.pg_depend where refclassid = 'pg_catalog.pg_namespace'::regclass and refobjid = pg_my_temp_schema()), pg_current_xact_id_if_assigned() is null,
 	(select count(*) from pg_catalog.pg_cursors), (select count(*) from pg_catalog.pg_listening_channels()),
 	(select count(*) from pg_catalog.pg_locks where locktype = 'advisory' and pid = pg_backend_pid()))`
 

@@ -36,6 +36,8 @@ type Options struct {
 	// instead of round_robin and an adversary that never gives an unpinned
 	// session its last server.
 	Lucky bool
+	// State is pool.session_state; "": the default.
+	State string
 	// YAML is the configuration instead of all that. Addresses are added.
 	YAML string
 	// Log is where the log goes besides the test's; nil: nowhere.
@@ -43,6 +45,10 @@ type Options struct {
 	// Quiet keeps the log out of the test's output also when it fails.
 	Quiet bool
 }
+
+// EnvAudit, where it is set, makes every transaction of every test that names
+// no share of its own be audited; what the audit finds fails the test.
+const EnvAudit = "PGPOOLD_TEST_AUDIT"
 
 // Pgpoold is a running one.
 type Pgpoold struct {
@@ -86,6 +92,13 @@ func Start(tb testing.TB, o Options) *Pgpoold {
 			tb.Logf("log of pgpoold:\n%s", tail(p.log.String(), 8000))
 		}
 	})
+	if os.Getenv(EnvAudit) != "" {
+		tb.Cleanup(func() {
+			if n := p.Server().Snapshot().Totals.StateMissed; len(n) > 0 {
+				tb.Errorf("state was left that nothing had announced: %v", n)
+			}
+		})
+	}
 	tb.Cleanup(func() {
 		if err := p.Settled(5 * time.Second); err != nil {
 			tb.Errorf("at the end: %v", err)
@@ -118,6 +131,9 @@ func start(dir string, o Options) (*Pgpoold, error) {
 		return nil, err
 	}
 	environ := map[string]string{"PGPOOLD_LISTEN_ADDR": "127.0.0.1:0", "PGPOOLD_ADMIN_ADDR": "127.0.0.1:0"}
+	if os.Getenv(EnvAudit) != "" {
+		environ["PGPOOLD_POOL_SESSION_STATE_AUDIT"] = "1"
+	}
 	cfg, err := config.Load(file, func(name string) (string, bool) { v, ok := environ[name]; return v, ok })
 	if err != nil {
 		return nil, err
@@ -153,6 +169,11 @@ func yaml(o Options, dsn *url.URL) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "auth: {type: any, users: {ops: ops}}\nadmin: {users: [ops]}\nlog: {level: debug}\ndrain_timeout: 5s\n")
 	fmt.Fprintf(&b, "pool: {size: %d, min_size: %d, round_robin: %v}\n", size, size, !o.Lucky)
+	if o.State != "" {
+		b.Reset()
+		fmt.Fprintf(&b, "auth: {type: any, users: {ops: ops}}\nadmin: {users: [ops]}\nlog: {level: debug}\ndrain_timeout: 5s\n")
+		fmt.Fprintf(&b, "pool: {size: %d, min_size: %d, round_robin: %v, session_state: %s, max_pinned: %d}\n", size, size, !o.Lucky, o.State, size)
+	}
 	any := *dsn
 	any.Path = "" // the name that the client asks for
 	fmt.Fprintf(&b, "databases:\n  \"*\": {dsn: %q}\n", any.String())

@@ -4,113 +4,232 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
-	"pgpoold/test/harness"
 	"pgpoold/test/postgres"
 )
 
-// startLimited is start with one server and settings of the pool's, and
-// others.
-func startLimited(t *testing.T, pool, global string) (*harness.Pgpoold, string) {
-	t.Helper()
+// TestReject: at session_state: reject, for a database or one user, what would
+// pin is refused by name, PostgreSQL's transaction fails as with an error of
+// its own, and settings are carried all the same.
+func TestReject(t *testing.T) {
+	c := postgres.ForTest(t)
+	db := newDB(t, c, "create table t (a int)")
+	p := startYAML(t, poolYAML(c, db, "size: 2, round_robin: true, session_state: reject", "users: {free: {session_state: preserve}}\n"))
+	s, free := login(t, p.Addr(), "app", db), login(t, p.Addr(), "free", db)
+	for _, r := range [][2]string{
+		{"create temp table x (a int)", "temp"}, {"select pg_advisory_lock(1)", "advisory_lock"}, {"declare x cursor with hold for select 1", "hold_cursor"},
+		{"listen x", "listen"}, {"load 'auto_explain'", "load"}, {"select setseed(0.5)", "setseed"}, {"select dblink_connect('x')", "function"},
+	} {
+		for _, extended := range []bool{false, true} {
+			s.must("begin")
+			s.must("insert into t values (1)")
+			var got reply
+			if extended {
+				s.send(append(batch(r[0]), &pgproto3.Sync{})...)
+				got = s.read()
+			} else {
+				got = s.query(r[0])
+			}
+			if got.code() != "0A000" || !strings.Contains(got.err.Message, r[1]) || got.status != 'E' {
+				t.Errorf("%s: %s", r[0], got)
+			}
+			if got := s.query("commit"); got.tags[0] != "ROLLBACK" {
+				t.Errorf("COMMIT gives %s", got)
+			}
+		}
+		if got := s.query(r[0]); got.code() != "0A000" || got.status != 'I' {
+			t.Errorf("%s outside of a transaction: %s", r[0], got)
+		}
+	}
+	if n := s.must("select count(*) from t").cell(); n != "0" {
+		t.Errorf("%s rows were committed", n)
+	}
+	s.must("begin; create temp table x (a int) on commit drop; commit")
+	s.must("set work_mem = '5MB'")
+	for range 3 {
+		if got := s.show("work_mem"); got != "5MB" {
+			t.Errorf("work_mem is %s", got)
+		}
+	}
+	free.must("create temp table x (a int)")
+	if cl, _ := clientOf(p, free.pid); cl.Pin != "temp" {
+		t.Errorf("a user with a level of its own has pin %q", cl.Pin)
+	}
+}
+
+// TestStrict: at session_state: strict numbers are drawn on a server of the
+// session's own.
+func TestStrict(t *testing.T) {
+	c := postgres.ForTest(t)
+	db := newDB(t, c, "create sequence s; create table t (id serial, a int)")
+	p := startYAML(t, poolYAML(c, db, "size: 3, round_robin: true, session_state: strict, max_pinned: 2", ""))
+	a, b := login(t, p.Addr(), "app", db), login(t, p.Addr(), "app", db)
+	drawn := a.must("select nextval('s')").cell()
+	b.must("insert into t (a) values (1)")
+	if got := a.must("select currval('s')").cell(); got != drawn {
+		t.Errorf("currval is %s", got)
+	}
+	if got := b.must("select lastval()").cell(); got != "1" {
+		t.Errorf("lastval is %s", got)
+	}
+	for _, s := range []*peer{a, b} {
+		if cl, _ := clientOf(p, s.pid); cl.Pin != "sequence" {
+			t.Errorf("pin is %q", cl.Pin)
+		}
+		s.must("discard sequences")
+		if cl, _ := clientOf(p, s.pid); cl.Pin != "" {
+			t.Errorf("pin is still %q", cl.Pin)
+		}
+	}
+}
+
+// TestMaxPinned: pins leave servers to others. What certainly pins is refused
+// at the limit, what has turned out to pin waits.
+func TestMaxPinned(t *testing.T) {
+	c := postgres.ForTest(t)
+	db := newDB(t, c, "create function hidden() returns void language sql as 'select pg_advisory_lock(7)'")
+	p := startYAML(t, poolYAML(c, db, "size: 4, max_pinned: 2, query_wait_timeout: 2s", ""))
+	var held []*peer
+	for i := range 2 {
+		s := login(t, p.Addr(), "app", db)
+		s.must(fmt.Sprintf("select pg_advisory_lock(%d)", i))
+		held = append(held, s)
+	}
+	s := login(t, p.Addr(), "app", db)
+	for _, q := range []string{"listen x", "create temp table x (a int)"} {
+		if r := s.query(q); r.code() != "53300" || r.status != 'I' || !strings.Contains(r.err.Message, "max_pinned") {
+			t.Errorf("%s at the limit: %s", q, r)
+		}
+	}
+	s.must("select 1")
+	held[0].must("create temp table x (a int)") // it has its server already
+	// A function's state is known when it is there.
+	late := login(t, p.Addr(), "app", db)
+	late.send(sql("select hidden()"))
+	late.until('C')
+	held[1].must("select pg_advisory_unlock_all()")
+	if r := late.read(); r.status != 'I' {
+		t.Errorf("after another pin's end: %s", r)
+	}
+	if cl, _ := clientOf(p, late.pid); cl.Pin != "advisory_lock" {
+		t.Errorf("pin is %q", cl.Pin)
+	}
+	// And past the bound it is closed.
+	last := login(t, p.Addr(), "app", db)
+	last.send(sql("create or replace function hidden2() returns void language sql as 'select pg_advisory_lock(8)'"))
+	last.read()
+	last.send(sql("select hidden2()"))
+	if r := last.until('Z'); r.code() != "53300" || r.err.Severity != "FATAL" {
+		t.Errorf("past the bound: %s", r)
+	}
+	// Nothing is lost of the account.
+	for _, h := range append(held, late) {
+		h.send(&pgproto3.Terminate{})
+	}
+	clients(t, p, 1)
+	s.must("listen x")
+}
+
+// TestManualPin: a session keeps its server by hand.
+func TestManualPin(t *testing.T) {
+	p, _, db := start(t, 2)
+	s := login(t, p.Addr(), "app", db)
+	s.must("set pgpoold.pin = on")
+	pid := s.must("select pg_backend_pid()").cell()
+	for range 4 {
+		if got := s.must("select pg_backend_pid()").cell(); got != pid {
+			t.Fatalf("it is on %s, not %s", got, pid)
+		}
+	}
+	if cl, _ := clientOf(p, s.pid); cl.Pin != "manual" {
+		t.Errorf("pin is %q", cl.Pin)
+	}
+	s.must("set pgpoold.pin = off")
+	if cl, _ := clientOf(p, s.pid); cl.Pin != "" {
+		t.Errorf("pin is still %q", cl.Pin)
+	}
+	s.must("begin")
+	s.must("set pgpoold.pin = on")
+	s.must("rollback")
+	if cl, _ := clientOf(p, s.pid); cl.Pin != "" {
+		t.Errorf("after a rollback the pin is %q", cl.Pin)
+	}
+}
+
+// TestPinFunctions: functions that the configuration names pin to the end.
+func TestPinFunctions(t *testing.T) {
+	c := postgres.ForTest(t)
+	db := newDB(t, c, "create function opaque() returns int language sql as 'select 1'; create function calls() returns int language sql as 'select opaque()'")
+	p := startYAML(t, poolYAML(c, db, "size: 2, pin_functions: [opaque]", ""))
+	for _, q := range []string{"select opaque()", "select calls()"} {
+		s := login(t, p.Addr(), "app", db)
+		s.must(q)
+		if cl, _ := clientOf(p, s.pid); cl.Pin != "function" {
+			t.Errorf("%s: pin is %q", q, cl.Pin)
+		}
+		closed := closes(p, "pin")
+		s.send(&pgproto3.Terminate{})
+		clients(t, p, 0)
+		eventually(t, func() string {
+			if closes(p, "pin") != closed+1 {
+				return "its server is not closed"
+			}
+			return ""
+		})
+	}
+}
+
+// TestIdleTimeouts: an idle session ends by its own idle_session_timeout, which
+// no server gets, and a pinned one by pin_idle_timeout.
+func TestIdleTimeouts(t *testing.T) {
 	c := postgres.ForTest(t)
 	db := newDB(t, c)
-	return startYAML(t, fmt.Sprintf("pool: {size: 1%s}\n%s\ndatabases: {%q: {dsn: %q}}\n", pool, global, db, c.SuperDSN(db))), db
-}
-
-// onServer is how many prepared statements the only server holds, as
-// PostgreSQL counts them for somebody whom pgpoold does not prepare for.
-func onServer(t *testing.T, p *harness.Pgpoold) int {
-	t.Helper()
-	servers := p.Server().Snapshot().Servers
-	if len(servers) != 1 {
-		t.Fatalf("%d servers", len(servers))
+	p := startYAML(t, poolYAML(c, db, "size: 2, min_size: 2, pin_idle_timeout: 1s", ""))
+	set, opt, pinned, calm := login(t, p.Addr(), "app", db), login(t, p.Addr(), "app", db, "idle_session_timeout", "1s"), login(t, p.Addr(), "app", db), login(t, p.Addr(), "app", db)
+	set.must("set idle_session_timeout = '1s'")
+	pinned.must("listen x")
+	for name, s := range map[string]*peer{"SET": set, "startup parameter": opt, "pinned": pinned} {
+		if r := s.read(); r.code() != "57P05" || r.err.Severity != "FATAL" {
+			t.Errorf("%s: %s", name, r)
+		}
 	}
-	return servers[0].PreparedStatements
-}
-
-// TestServerKeepsFewStatements: a server holds no more than it may, by number
-// and by bytes, and the session does not notice.
-func TestServerKeepsFewStatements(t *testing.T) {
-	for name, limit := range map[string]struct {
-		pool string
-		most int
-	}{
-		"number": {", max_prepared_statements: 5", 5},
-		"bytes":  {", max_prepared_bytes: 64KiB", 6}, // of 10 KB each
-	} {
-		t.Run(name, func(t *testing.T) {
-			p, db := startLimited(t, limit.pool, "")
-			c := login(t, p.Addr(), "app", db)
-			text := func(i int) string { return fmt.Sprintf("select %d /* %s */", i, strings.Repeat("x", 10000)) }
-			for i := range 20 {
-				c.send(parse(fmt.Sprint("s", i), text(i)), &pgproto3.Sync{})
-				if r := c.read(); r.code() != "" {
-					t.Fatal(r)
-				}
-			}
-			for round := range 2 {
-				for i := range 20 {
-					c.send(bind(fmt.Sprint("s", i)), &pgproto3.Execute{}, &pgproto3.Sync{})
-					if r := c.read(); r.cell() != fmt.Sprint(i) {
-						t.Fatalf("round %d, statement %d: %s", round, i, r)
-					}
-				}
-			}
-			// One more than it may, whose place is made before the next.
-			if n := onServer(t, p); n > limit.most+1 || n < limit.most-1 {
-				t.Errorf("the server holds %d statements", n)
-			}
-			c.send(append(batch("select count(*) from pg_prepared_statements"), &pgproto3.Sync{})...)
-			if r := c.read(); r.cell() != "20" {
-				t.Errorf("the session has %s", r)
-			}
-		})
+	time.Sleep(1500 * time.Millisecond) // a server that had the setting would end
+	for range 3 {
+		if got := calm.show("idle_session_timeout"); got != "0" {
+			t.Errorf("a server has idle_session_timeout %s", got)
+		}
+	}
+	for reason, n := range p.Server().Snapshot().Totals.ServerCloses {
+		if n > 0 && reason != "pin" {
+			t.Errorf("%d servers were closed: %s", n, reason)
+		}
 	}
 }
 
-// TestStatementMemory: a session, and all of them together, keep no more
-// text than they may; what is over gets an error and everything else goes on.
-func TestStatementMemory(t *testing.T) {
-	for name, limit := range map[string]struct{ pool, global, setting string }{
-		"session": {", max_client_prepared_bytes: 64KiB", "", "max_client_prepared_bytes"},
-		"all":     {"", "prepared_statement_memory: 1MiB", "prepared_statement_memory"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			p, db := startLimited(t, limit.pool, limit.global)
-			c := login(t, p.Addr(), "app", db)
-			text := func(i int) string { return fmt.Sprintf("select %d /* %s */", i, strings.Repeat("x", 10000)) }
-			var refused reply
-			n := 0
-			for ; n < 200 && refused.err == nil; n++ {
-				c.send(parse(fmt.Sprint("s", n), text(n)), &pgproto3.Sync{})
-				refused = c.read()
-			}
-			if refused.code() != "53200" || !strings.Contains(refused.err.Message, limit.setting) {
-				t.Fatalf("after %d statements: %s", n, refused)
-			}
-			if r := c.query("prepare another as " + text(n)); r.code() != "53200" || r.status != 'I' {
-				t.Errorf("PREPARE: %s", r)
-			}
-			c.must("begin")
-			c.send(parse("more", text(n)), &pgproto3.Sync{})
-			if r := c.read(); r.code() != "53200" || r.status != 'E' {
-				t.Errorf("in a transaction: %s", r)
-			}
-			c.must("rollback")
-			c.send(rvClose("s0"), parse("instead", text(n)), bind("instead"), &pgproto3.Execute{}, bind("s1"), &pgproto3.Execute{}, &pgproto3.Sync{})
-			if r := c.read(); fmt.Sprint(r.rows) != fmt.Sprintf("[[%d] [1]]", n) {
-				t.Errorf("with one closed: %s", r)
-			}
-			c.must("deallocate all")
-			for i := range n - 1 {
-				c.send(parse(fmt.Sprint("s", i), text(1000+i)), &pgproto3.Sync{})
-				if r := c.read(); r.code() != "" {
-					t.Fatalf("after DEALLOCATE ALL, statement %d: %s", i, r)
-				}
-			}
-		})
+// TestAudit: what nothing announces is found, kept, counted and logged once.
+func TestAudit(t *testing.T) {
+	c := postgres.ForTest(t)
+	db := newDB(t, c)
+	p := startYAML(t, poolYAML(c, db, "size: 2, round_robin: true, session_state_audit: 1", ""))
+	s := login(t, p.Addr(), "app", db)
+	s.must("select 1")
+	// Others make it, behind pgpoold's back; it would be seen within minutes.
+	if err := c.Exec(within(t), db, "create function sly() returns void language sql as $$ select set_config('work_mem', '5MB', false) $$"); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		s.must("select sly()")
+		if got := s.show("work_mem"); got != "5MB" {
+			t.Errorf("work_mem is %s", got)
+		}
+	}
+	if n := p.Server().Snapshot().Totals.StateMissed["settings"]; n != 1 {
+		t.Errorf("%d findings were counted", n)
+	}
+	if n := strings.Count(p.Log(), "do not announce"); n != 1 {
+		t.Errorf("it was logged %d times", n)
 	}
 }

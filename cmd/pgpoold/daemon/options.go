@@ -51,11 +51,14 @@ func proxyOptions(cfg *config.Config, isSelf func(network, addr string) bool, lo
 	for name, d := range cfg.Databases {
 		pool := cfg.Effective(name, "")
 		opts.Databases[name] = &proxy.Database{
-			Name:        name,
-			Mode:        poolMode(pool.Mode),
-			Users:       d.Users,
-			IgnoreState: cfg.Pool.SessionState == "ignore",
-			Pool:        poolOptions(d, pool, isSelf, log),
+			Name:  name,
+			Mode:  poolMode(pool.Mode),
+			Users: d.Users,
+			State: proxy.StateOptions{
+				Level: stateLevel(pool.SessionState), Audit: pool.SessionStateAudit, MaxPinned: maxPinned(pool),
+				PinIdleTimeout: pool.PinIdleTimeout, SlotTimeout: pool.QueryWaitTimeout, PinFunctions: pool.PinFunctions,
+			},
+			Pool: poolOptions(d, pool, isSelf, log),
 		}
 	}
 	for name, u := range cfg.Users {
@@ -67,6 +70,10 @@ func proxyOptions(cfg *config.Config, isSelf func(network, addr string) bool, lo
 		}
 		if u.Overrides.Has("default_pool_size") {
 			user.Size = &own.Size
+		}
+		if u.Overrides.Has("session_state") {
+			level := stateLevel(own.SessionState)
+			user.Level = &level
 		}
 		opts.Users[name] = user
 	}
@@ -101,6 +108,29 @@ func poolOptions(d *config.Database, pool config.Pool, isSelf func(network, addr
 		IsSelf:             isSelf,
 		Log:                log,
 	}
+}
+
+func stateLevel(word string) proxy.StateLevel {
+	switch word {
+	case "strict":
+		return proxy.StateStrict
+	case "reject":
+		return proxy.StateReject
+	case "ignore":
+		return proxy.StateIgnore
+	}
+	return proxy.StatePreserve
+}
+
+// maxPinned is max_pinned for a pool; 0: unlimited.
+func maxPinned(pool config.Pool) int {
+	switch {
+	case pool.MaxPinned > 0:
+		return pool.MaxPinned
+	case pool.Size > 0:
+		return max(1, pool.Size/2)
+	}
+	return 0
 }
 
 func poolMode(word string) proxy.Mode {

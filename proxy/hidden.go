@@ -1,0 +1,233 @@
+package proxy
+
+import (
+	"bytes"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"pgpoold/proxy/sqlscan"
+)
+
+// What the text of a query does not show stands in the functions that it
+// calls, and in those behind triggers and views. A pool reads their bodies when
+// its first session begins, after each command of its sessions that may change
+// them, and every few minutes.
+
+// lookAgainAfter is how often others' changes are looked for.
+const lookAgainAfter = 2 * time.Minute
+
+// seeing are the functions of PostgreSQL's own that a body may call without its
+// text being kept.
+const seeing = "'set_config','pg_advisory_lock','pg_advisory_lock_shared','pg_try_advisory_lock','pg_try_advisory_lock_shared'," +
+	"'pg_advisory_unlock','pg_advisory_unlock_shared','pg_advisory_unlock_all','setseed','currval','lastval','nextval','setval'"
+
+// hiddenSQL reads what names hide. It takes no locks but on the catalogs.
+func hiddenSQL(base *reported) string {
+	const user = ".oid OPERATOR(pg_catalog.>=) '16384'::pg_catalog.oid"
+	calls := func(tree string) string {
+		return "(SELECT pg_catalog.string_agg(f.proname::pg_catalog.text OPERATOR(pg_catalog.||) '()',' ') FROM pg_catalog.pg_proc f" +
+			" WHERE f.pronamespace OPERATOR(pg_catalog.=) 'pg_catalog'::pg_catalog.regnamespace AND (f.proname::pg_catalog.text OPERATOR(pg_catalog.=) ANY(ARRAY[" + seeing + "]))" +
+			" AND pg_catalog.strpos(" + tree + "::pg_catalog.text,':funcid ' OPERATOR(pg_catalog.||) f.oid::pg_catalog.text OPERATOR(pg_catalog.||) ' ') OPERATOR(pg_catalog.>) 0)"
+	}
+	var b strings.Builder
+	row := func(kind, name, text, third, from string) {
+		if b.Len() > 0 {
+			b.WriteString(" UNION ALL ")
+		}
+		b.WriteString("SELECT '" + kind + "',")
+		column(&b, name)
+		b.WriteByte(',')
+		column(&b, text)
+		b.WriteByte(',')
+		column(&b, third)
+		b.WriteString(" FROM " + from)
+	}
+	source := "p.prosrc"
+	if major(base) >= 14 {
+		source = "CASE WHEN p.prosqlbody IS NULL THEN p.prosrc ELSE pg_catalog.coalesce(" + calls("p.prosqlbody") + ",'') END"
+		source = strings.Replace(source, "pg_catalog.coalesce", "coalesce", 1)
+	}
+	on := func(a, b string) string { return a + " OPERATOR(pg_catalog.=) " + b }
+	class := func(column, name string) string { return on(column, "'pg_catalog."+name+"'::pg_catalog.regclass") }
+	row("b", "p.proname::pg_catalog.text", source, "l.lanname::pg_catalog.text",
+		"pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON "+on("l.oid", "p.prolang")+
+			" WHERE p"+user+" AND l.lanname OPERATOR(pg_catalog.<>) 'c' AND l.lanname OPERATOR(pg_catalog.<>) 'internal'")
+	row("b", "c.relname::pg_catalog.text", "coalesce("+calls("r.ev_action")+",'')", "'sql'",
+		"pg_catalog.pg_rewrite r JOIN pg_catalog.pg_class c ON "+on("c.oid", "r.ev_class")+" WHERE r"+user)
+	row("u", "c.relname::pg_catalog.text", "p.proname::pg_catalog.text", "''",
+		"pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON "+on("c.oid", "t.tgrelid")+" JOIN pg_catalog.pg_proc p ON "+on("p.oid", "t.tgfoid")+
+			" WHERE NOT t.tgisinternal")
+	depend := "pg_catalog.pg_depend d JOIN "
+	row("u", "c.relname::pg_catalog.text", "p.proname::pg_catalog.text", "''",
+		depend+"pg_catalog.pg_rewrite r ON "+class("d.classid", "pg_rewrite")+" AND "+on("r.oid", "d.objid")+
+			" JOIN pg_catalog.pg_class c ON "+on("c.oid", "r.ev_class")+" JOIN pg_catalog.pg_proc p ON "+class("d.refclassid", "pg_proc")+" AND "+on("p.oid", "d.refobjid")+" WHERE p"+user)
+	row("u", "c.relname::pg_catalog.text", "u.relname::pg_catalog.text", "''",
+		depend+"pg_catalog.pg_rewrite r ON "+class("d.classid", "pg_rewrite")+" AND "+on("r.oid", "d.objid")+
+			" JOIN pg_catalog.pg_class c ON "+on("c.oid", "r.ev_class")+" JOIN pg_catalog.pg_class u ON "+class("d.refclassid", "pg_class")+" AND "+on("u.oid", "d.refobjid")+
+			" WHERE u"+user+" AND u.oid OPERATOR(pg_catalog.<>) c.oid")
+	row("u", "c.relname::pg_catalog.text", "p.proname::pg_catalog.text", "''",
+		depend+"pg_catalog.pg_attrdef a ON "+class("d.classid", "pg_attrdef")+" AND "+on("a.oid", "d.objid")+
+			" JOIN pg_catalog.pg_class c ON "+on("c.oid", "a.adrelid")+" JOIN pg_catalog.pg_proc p ON "+class("d.refclassid", "pg_proc")+" AND "+on("p.oid", "d.refobjid")+" WHERE p"+user)
+	row("u", "f.proname::pg_catalog.text", "p.proname::pg_catalog.text", "''",
+		depend+"pg_catalog.pg_proc f ON "+class("d.classid", "pg_proc")+" AND "+on("f.oid", "d.objid")+
+			" JOIN pg_catalog.pg_proc p ON "+class("d.refclassid", "pg_proc")+" AND "+on("p.oid", "d.refobjid")+" WHERE p"+user)
+	return b.String() + ";" + versionSQL()
+}
+
+// versionSQL tells, cheaply, whether hiddenSQL would tell something new.
+func versionSQL() string {
+	var b strings.Builder
+	part := func(table string) string {
+		return "(SELECT pg_catalog.count(*)::pg_catalog.text OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) coalesce(pg_catalog.sum(xmin::pg_catalog.text::pg_catalog.int8)::pg_catalog.text,'')" +
+			" FROM pg_catalog." + table + " WHERE oid OPERATOR(pg_catalog.>=) '16384'::pg_catalog.oid)"
+	}
+	b.WriteString("SELECT 'h',")
+	column(&b, part("pg_proc")+" OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) "+part("pg_trigger")+" OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) "+part("pg_rewrite"))
+	return b.String()
+}
+
+// major is PostgreSQL's major version.
+func major(base *reported) int {
+	v, _ := base.get("server_version")
+	if i := strings.IndexFunc(v, func(r rune) bool { return r < '0' || r > '9' }); i >= 0 {
+		v = v[:i]
+	}
+	n, _ := strconv.Atoi(v)
+	return n
+}
+
+// redefines tells by a command's tag that names may hide something else.
+func redefines(tag []byte) bool {
+	_, what, _ := bytes.Cut(tag, []byte(" "))
+	switch string(what) {
+	case "FUNCTION", "PROCEDURE", "ROUTINE", "TRIGGER", "EXTENSION", "VIEW", "RULE", "MATERIALIZED VIEW":
+		return true
+	}
+	return false
+}
+
+// hide makes what was read the pool's knowledge.
+func (p *pool) hide(a *answer) {
+	h := sqlscan.Hide(a.bodies, a.uses, p.state.PinFunctions)
+	p.mu.Lock()
+	p.version, p.hiddenAt = a.version, time.Now()
+	p.mu.Unlock()
+	p.hidden.Store(h)
+}
+
+// seeHidden reads what names hide, if that has not been done.
+func (p *pool) seeHidden(gone func() bool) {
+	if p.hidden.Load() != nil {
+		return
+	}
+	p.hiding.Lock()
+	defer p.hiding.Unlock()
+	if p.hidden.Load() != nil {
+		return
+	}
+	if a := p.askAny(hiddenSQL, gone); a != nil {
+		p.hide(a)
+		return
+	}
+	p.hide(&answer{}) // as if there were nothing; lookAgain tries again
+}
+
+// askAny asks some server of the pool's; nil: there was no answer.
+func (p *pool) askAny(sql func(base *reported) string, gone func() bool) *answer {
+	srv, err := p.wait(noSettings, gone)
+	if err != nil {
+		return nil
+	}
+	l := srv.Handler.(*link)
+	l.mu.Lock()
+	l.state = linkOurs
+	l.mu.Unlock()
+	ins := &inspection{}
+	done := make(chan []byte, 1)
+	l.askFor(sql(l.base), inspectionRef{ins}, func(l *link, failed []byte) {
+		l.giveBack()
+		done <- failed
+	})
+	if failed := <-done; failed != nil {
+		p.px.opts.Log.Warn("the functions of a database could not be read; what they do to a session is not seen", zap.String("database", p.key.database),
+			zap.String("error", fromBody(failed, "").Message))
+		return nil
+	}
+	return &ins.answer
+}
+
+// lookAgain sees, from time to time, whether others have changed what names hide.
+func (p *pool) lookAgain(now time.Time) {
+	p.mu.Lock()
+	due := p.hidden.Load() != nil && now.Sub(p.hiddenAt) > lookAgainAfter
+	if due {
+		p.hiddenAt = now
+	}
+	version := p.version
+	p.mu.Unlock()
+	if !due || p.px.ctx.Err() != nil {
+		return
+	}
+	p.px.helpers.Add(1)
+	go func() { // one at a time: the next is due after minutes. Joined by Close.
+		defer p.px.helpers.Done()
+		never := func() bool { return false }
+		a := p.askAny(func(*reported) string { return versionSQL() }, never)
+		if a == nil || a.version == version {
+			return
+		}
+		if a = p.askAny(hiddenSQL, never); a != nil {
+			p.hide(a)
+		}
+	}()
+}
+
+// hidden is what the names in a text hide.
+func (s *session) hidden(sql []byte) sqlscan.Finding {
+	if !s.carries {
+		return 0
+	}
+	h := s.pool.hidden.Load()
+	if h.Len() == 0 {
+		return 0
+	}
+	return s.noteHidden(h, h.In(sql))
+}
+
+func (s *session) noteHidden(h *sqlscan.Hidden, found sqlscan.Finding) sqlscan.Finding {
+	if found&sqlscan.Customs != 0 {
+		for _, name := range h.Customs() {
+			if !s.custom(name) {
+				found |= sqlscan.Untracked | sqlscan.Opaque
+			}
+		}
+	}
+	return found
+}
+
+// hiddenVerdict is what was found in a statement's text, while h is true.
+type hiddenVerdict struct {
+	h     *sqlscan.Hidden
+	found sqlscan.Finding
+}
+
+// hiddenIn is hidden for a statement, which is looked through once for as long
+// as nothing changes.
+func (s *session) hiddenIn(st *statement) sqlscan.Finding {
+	if !s.carries {
+		return 0
+	}
+	h := s.pool.hidden.Load()
+	if h.Len() == 0 {
+		return 0
+	}
+	v := st.hidden.Load()
+	if v == nil || v.h != h {
+		v = &hiddenVerdict{h, h.In([]byte(st.body))}
+		st.hidden.Store(v)
+	}
+	return s.noteHidden(h, v.found)
+}

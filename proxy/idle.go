@@ -1,0 +1,61 @@
+package proxy
+
+import (
+	"strings"
+	"time"
+
+	"pgpoold/wire"
+)
+
+// ofLink tells the settings about the connection between PostgreSQL and its
+// client: the session's is pgpoold's to keep, and no server gets them.
+func ofLink(name string) bool {
+	switch strings.ToLower(name) {
+	case "idle_session_timeout", "client_connection_check_interval", "tcp_keepalives_idle", "tcp_keepalives_interval",
+		"tcp_keepalives_count", "tcp_user_timeout":
+		return true
+	}
+	return false
+}
+
+// keepLink notes what a session wishes for its own connection.
+func (s *session) keepLink(link settings) {
+	if v, ok := link.get("idle_session_timeout"); ok {
+		s.idleLimit.Store(max(0, milliseconds(v)))
+	} else if link == noSettings {
+		s.idleLimit.Store(0)
+	}
+}
+
+// endIdle ends a session that has been idle for longer than its
+// idle_session_timeout allows, as PostgreSQL would. It is the ticker's.
+func (s *session) endIdle(now time.Time) {
+	limit := time.Duration(s.idleLimit.Load()) * time.Millisecond
+	if limit <= 0 {
+		s.idleSince = time.Time{}
+		return
+	}
+	seen := s.received.Load()
+	if s.idleSince.IsZero() || seen != s.idleSeen || s.working() {
+		s.idleSeen, s.idleSince = seen, now
+		return
+	}
+	if now.Sub(s.idleSince) >= limit {
+		s.end(errIdleSession)
+	}
+}
+
+var errIdleSession = &wire.Error{Severity: wire.SeverityFatal, Code: "57P05", Message: "terminating connection due to idle-session timeout"}
+
+// working reports whether something is under way for the session.
+func (s *session) working() bool {
+	s.in.Lock()
+	defer s.in.Unlock()
+	l := s.link.Load()
+	if s.waiting || l == nil {
+		return s.waiting
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.ledger.Len() > 0 || l.ledger.Status() != wire.TxIdle || l.ledger.BatchOpen()
+}

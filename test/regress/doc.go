@@ -1,0 +1,2 @@
+// Package regress runs PostgreSQL's own regression tests through pgpoold.
+package regress
