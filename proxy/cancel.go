@@ -6,6 +6,7 @@ import (
 	"crypto/subtle"
 	"encoding/binary"
 	"sync"
+	"time"
 )
 
 // firstPID is the least PID that clients are told. It lies above the largest
@@ -69,12 +70,28 @@ func (px *Server) cancelRequest(pid uint32, secret []byte) {
 		return
 	}
 	px.counts.cancelRequests.Add(1)
+	for range cancelLooks {
+		if px.cancelSession(s) || !s.conn.Pending() {
+			return
+		}
+		// It is about what the client has sent and its pump has not read yet.
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// cancelLooks is how often a cancel that has found nothing is tried again
+// while its session has something to read.
+const cancelLooks = 100
+
+// cancelSession is cancelRequest for what the session has under way; it
+// returns false if that is nothing.
+func (px *Server) cancelSession(s *session) (found bool) {
 	s.in.Lock()
 	if s.waiting {
 		if !s.pool.servers.Leave(&s.ticket) {
 			s.canceled = true // a server is on its way: what waits for it is not sent
 			s.in.Unlock()
-			return
+			return true
 		}
 		s.waiting = false
 		wasFull := s.full()
@@ -86,17 +103,17 @@ func (px *Server) cancelRequest(pid uint32, secret []byte) {
 		if !more || wasFull {
 			s.conn.Wake()
 		}
-		return
+		return true
 	}
 	l := s.link.Load()
 	s.in.Unlock()
 	if l == nil {
-		return
+		return false
 	}
 	l.mu.Lock()
 	if l.sess != s || l.ledger.Len() == 0 && !s.blocked.Load() || l.dead {
 		l.mu.Unlock()
-		return
+		return false
 	}
 	if l.occupied() {
 		// Sent when the client's own query is at the head.
@@ -109,12 +126,13 @@ func (px *Server) cancelRequest(pid uint32, secret []byte) {
 		case <-done:
 		case <-px.ctx.Done():
 		}
-		return
+		return true
 	}
 	done := make(chan struct{})
 	px.sendCancel(l, done)
 	l.mu.Unlock()
 	<-done
+	return true
 }
 
 // sendCancel passes a cancel on to the server; until its connection has
@@ -124,12 +142,15 @@ func (px *Server) sendCancel(l *link, done chan<- struct{}) {
 	l.cancels++
 	px.counts.cancelsForwarded.Add(1)
 	px.helpers.Add(1)
-	go px.cancelServer(l, done)
+	go px.cancelServer(l, done, nil)
 }
 
 // cancelServer is the goroutine of one cancel request to PostgreSQL, bounded
 // by cancel_wait_timeout and joined by Server.Wait.
-func (px *Server) cancelServer(l *link, done chan<- struct{}) {
+//
+// until, if not nil, says which query is meant: a cancel that reaches a backend
+// before it has read the query is lost, so it is repeated until that has ended.
+func (px *Server) cancelServer(l *link, done chan<- struct{}, until *heldCancel) {
 	defer px.helpers.Done()
 	if done != nil {
 		defer close(done)
@@ -138,6 +159,20 @@ func (px *Server) cancelServer(l *link, done chan<- struct{}) {
 	defer cancel()
 	err := l.srv.Cancel(ctx)
 	l.mu.Lock()
+	for pause := firstCancelAgain; until != nil && err == nil && until.running(l); pause = min(2*pause, lastCancelAgain) {
+		l.mu.Unlock()
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+		}
+		l.mu.Lock()
+		if ctx.Err() != nil || !until.running(l) {
+			break
+		}
+		l.mu.Unlock()
+		err = l.srv.Cancel(ctx)
+		l.mu.Lock()
+	}
 	l.cancels--
 	if err != nil {
 		l.tainted = true // it may still arrive
@@ -159,6 +194,23 @@ func (px *Server) cancelServer(l *link, done chan<- struct{}) {
 	}
 }
 
+// The pauses between cancels of one query that was held back.
+const (
+	firstCancelAgain = 2 * time.Millisecond
+	lastCancelAgain  = 50 * time.Millisecond
+)
+
+// heldCancel is the query of a cancel that was held until it was sent.
+type heldCancel struct {
+	sess    *session
+	queries uint64 // that the server had ended by then
+}
+
+// running reports whether the query has not ended. The link's mu is held.
+func (h *heldCancel) running(l *link) bool {
+	return l.sess == h.sess && !l.dead && l.stats.queries == h.queries && l.ledger.Len() > 0
+}
+
 // occupied reports whether the server works on something of ours that a cancel
 // must not hit, or that the session's own query waits for. mu is held.
 func (l *link) occupied() bool { return l.ledger.OwnQuery() || l.asks > 0 || l.retrying != nil }
@@ -176,7 +228,10 @@ func (l *link) sendHeldCancel() {
 		}
 		return
 	}
-	l.px.sendCancel(l, s.cancel)
+	l.cancels++
+	l.px.counts.cancelsForwarded.Add(1)
+	l.px.helpers.Add(1)
+	go l.px.cancelServer(l, s.cancel, &heldCancel{s, l.stats.queries})
 	s.cancel = nil
 }
 

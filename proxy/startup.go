@@ -126,6 +126,12 @@ func (p *pool) start(set []setting, gone func() bool) (*startup, *wire.Error) {
 		}
 		rest = append(rest, s)
 	}
+	if first := overridden(rest); len(first) > 0 {
+		// PostgreSQL sets each, and refuses also what is set again behind it.
+		if _, err := p.tried(newSettings(first), gone); err != nil {
+			return nil, err
+		}
+	}
 	st, err := p.tried(newSettings(rest), gone)
 	if err != nil || app == "" {
 		return st, err
@@ -134,6 +140,20 @@ func (p *pool) start(set []setting, gone func() bool) (*startup, *wire.Error) {
 	named.set = named.set.with("application_name", app, true)
 	named.told = named.told.with("application_name", app)
 	return &named, nil
+}
+
+// overridden are the settings behind which the same one stands with another
+// value.
+func overridden(set []setting) (first []setting) {
+	for i, s := range set {
+		for _, later := range set[i+1:] {
+			if strings.EqualFold(s.name, later.name) && s.value != later.value {
+				first = append(first, s)
+				break
+			}
+		}
+	}
+	return first
 }
 
 // startUpstream is start for a server that is itself a pooler: nothing can be
