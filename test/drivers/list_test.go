@@ -86,8 +86,7 @@ func (d driver) unlike(scenarios ...string) driver {
 }
 
 var unlike = map[string]string{
-	"ddl":      "an EXECUTE of what SQL's PREPARE has prepared is not refused on a server that has no plan of it yet",
-	"settings": "a setting that PostgreSQL does not report keeps the session on its server",
+	"ddl": "an EXECUTE of what SQL's PREPARE has prepared is not refused on a server that has no plan of it yet",
 }
 
 // drivers are the rows of the table. Those that take longest begin.
@@ -96,31 +95,31 @@ var drivers = []driver{
 	python("psycopg", "psycopg 3", "smoke_psycopg.py", "psycopg"),
 	python("psycopg2", "psycopg2", "smoke_psycopg2.py", "psycopg2-binary").without(map[string]string{
 		"pipeline": "psycopg2 sends one query and waits for its answer; it has nothing to pipeline with",
-	}).unlike("ddl", "settings"),
-	python("sqlalchemy-asyncpg", "SQLAlchemy over asyncpg", "smoke_sqlalchemy.py", "SQLAlchemy", "asyncpg").unlike("settings"),
-	python("sqlalchemy-psycopg", "SQLAlchemy over psycopg 3", "smoke_sqlalchemy.py", "SQLAlchemy", "psycopg").unlike("settings"),
-	python("django", "Django over psycopg 3", "smoke_django.py", "Django", "psycopg").unlike("settings"),
+	}).unlike("ddl"),
+	python("sqlalchemy-asyncpg", "SQLAlchemy over asyncpg", "smoke_sqlalchemy.py", "SQLAlchemy", "asyncpg"),
+	python("sqlalchemy-psycopg", "SQLAlchemy over psycopg 3", "smoke_sqlalchemy.py", "SQLAlchemy", "psycopg"),
+	python("django", "Django over psycopg 3", "smoke_django.py", "Django", "psycopg"),
 	node("node-postgres", "node-postgres", "smoke_pg.js", "pg"),
-	node("postgres.js", "postgres.js", "smoke_postgres.js", "postgres").unlike("settings"),
-	node("drizzle-postgres.js", "Drizzle over postgres.js", "smoke_drizzle.js", "drizzle-orm", "postgres").without(orm("Drizzle")).unlike("settings"),
-	node("drizzle-node-postgres", "Drizzle over node-postgres", "smoke_drizzle.js", "drizzle-orm", "pg").without(orm("Drizzle")).unlike("settings"),
-	node("prisma", "Prisma over its adapter for node-postgres", "smoke_prisma.js", "prisma", "@prisma/adapter-pg").without(orm("Prisma")).unlike("settings"),
+	node("postgres.js", "postgres.js", "smoke_postgres.js", "postgres"),
+	node("drizzle-postgres.js", "Drizzle over postgres.js", "smoke_drizzle.js", "drizzle-orm", "postgres").without(orm("Drizzle")),
+	node("drizzle-node-postgres", "Drizzle over node-postgres", "smoke_drizzle.js", "drizzle-orm", "pg").without(orm("Drizzle")),
+	node("prisma", "Prisma over its adapter for node-postgres", "smoke_prisma.js", "prisma", "@prisma/adapter-pg").without(orm("Prisma")),
 	pgx5("pgx", "pgx, cache statement (its default)", pgx.QueryExecModeCacheStatement),
 	pgx5("pgx-cache-describe", "pgx, cache describe", pgx.QueryExecModeCacheDescribe),
 	pgx5("pgx-describe-exec", "pgx, describe exec", pgx.QueryExecModeDescribeExec),
 	pgx5("pgx-exec", "pgx, exec", pgx.QueryExecModeExec),
 	pgx5("pgx-simple-protocol", "pgx, simple protocol", pgx.QueryExecModeSimpleProtocol),
 	compiled("libpq-pipeline", "libpq's pipeline mode (C)", machinesManifest, alone(toolchain.C)).without(libpq),
-	compiled("lib-pq", "lib/pq", goOtherManifest, alone(toolchain.Go), "github.com/lib/pq").unlike("settings").without(map[string]string{
+	compiled("lib-pq", "lib/pq", goOtherManifest, alone(toolchain.Go), "github.com/lib/pq").without(map[string]string{
 		"pipeline": "lib/pq sends one query and waits for its answer; it has nothing to pipeline with",
 	}),
-	compiled("gorm", "GORM over pgx", goOtherManifest, alone(toolchain.Go), "gorm.io/gorm", "github.com/jackc/pgx/v5").unlike("settings").without(map[string]string{
+	compiled("gorm", "GORM over pgx", goOtherManifest, alone(toolchain.Go), "gorm.io/gorm", "github.com/jackc/pgx/v5").without(map[string]string{
 		"copy":    orm("GORM")["copy"],
 		"notices": orm("GORM")["notices"],
 	}),
-	compiled("pgjdbc", "pgjdbc with HikariCP", javaManifest, toolchain.Java, "postgresql", "HikariCP").unlike("settings"),
-	compiled("tokio-postgres", "tokio-postgres", rustManifest, alone(toolchain.Rust), "tokio-postgres").unlike("settings"),
-	compiled("sqlx", "sqlx", rustManifest, alone(toolchain.Rust), "sqlx").unlike("settings").without(map[string]string{
+	compiled("pgjdbc", "pgjdbc with HikariCP", javaManifest, toolchain.Java, "postgresql", "HikariCP"),
+	compiled("tokio-postgres", "tokio-postgres", rustManifest, alone(toolchain.Rust), "tokio-postgres"),
+	compiled("sqlx", "sqlx", rustManifest, alone(toolchain.Rust), "sqlx").without(map[string]string{
 		"cancel":   "sqlx has no cancel: a query that nobody waits for any more goes on, and what is asked next waits for it",
 		"pipeline": "sqlx sends one query and waits for its answer; it has nothing to pipeline with",
 	}),
