@@ -6,6 +6,8 @@ import (
 	"crypto/subtle"
 	"encoding/binary"
 	"sync"
+
+	"pgpoold/wire"
 )
 
 // firstPID is the least PID that clients are told. It lies above the largest
@@ -104,6 +106,9 @@ func (px *Server) cancelRequest(pid uint32, secret []byte) {
 			s.cancel = make(chan struct{})
 		}
 		done := s.cancel
+		if l.inFront() {
+			px.sendCancel(l, nil)
+		}
 		l.mu.Unlock()
 		select {
 		case <-done:
@@ -162,6 +167,14 @@ func (px *Server) cancelServer(l *link, done chan<- struct{}) {
 // occupied reports whether the server works on something of ours that a cancel
 // must not hit, or that the session's own query waits for. mu is held.
 func (l *link) occupied() bool { return l.ledger.OwnQuery() || l.asks > 0 || l.retrying != nil }
+
+// inFront reports whether the server works on a statement that the client's
+// own message needs. That may wait for a lock, and its error is the client's. mu
+// is held.
+func (l *link) inFront() bool {
+	e, ok := l.ledger.Head()
+	return ok && l.retrying == nil && (e.Action == wire.Mute || l.asks > 0 && !l.ledger.OwnQuery())
+}
 
 // sendHeldCancel sends a cancel that came while a message of ours was at the
 // head. mu is held.
