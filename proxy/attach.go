@@ -21,6 +21,7 @@ func (s *session) attach(l *link) {
 	l.sess = s
 	l.ledger.Trace = s.px.trace.Load()
 	l.answered, l.madeUp, l.wrote, l.doomed, l.awaiting = false, 0, false, l.fatal != nil, false
+	l.muted = nil
 	s.sentN = 0
 	s.found = 0
 	l.firstBatch = s.batch

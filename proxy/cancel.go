@@ -7,6 +7,8 @@ import (
 	"encoding/binary"
 	"sync"
 	"time"
+
+	"pgpoold/wire"
 )
 
 // firstPID is the least PID that clients are told. It lies above the largest
@@ -121,6 +123,9 @@ func (px *Server) cancelSession(s *session) (found bool) {
 			s.cancel = make(chan struct{})
 		}
 		done := s.cancel
+		if l.inFront() {
+			px.sendCancel(l, nil)
+		}
 		l.mu.Unlock()
 		select {
 		case <-done:
@@ -214,6 +219,14 @@ func (h *heldCancel) running(l *link) bool {
 // occupied reports whether the server works on something of ours that a cancel
 // must not hit, or that the session's own query waits for. mu is held.
 func (l *link) occupied() bool { return l.ledger.OwnQuery() || l.asks > 0 || l.retrying != nil }
+
+// inFront reports whether the server works on a statement that the client's
+// own message needs. That may wait for a lock, and its error is the client's. mu
+// is held.
+func (l *link) inFront() bool {
+	e, ok := l.ledger.Head()
+	return ok && l.retrying == nil && (e.Action == wire.Mute || l.asks > 0 && !l.ledger.OwnQuery())
+}
 
 // sendHeldCancel sends a cancel that came while a message of ours was at the
 // head. mu is held.

@@ -85,14 +85,14 @@ func (f *feeder) mustAnswer() bool {
 }
 
 // full reports whether the session must wait for replies before it sends
-// more: the server owes as many as it may, or others wait for the server and
+// more: the server owes as much as it may, or others wait for the server and
 // this would be another transaction.
 func (f *feeder) full(typ byte) bool {
 	l := f.l
 	if copying, _ := l.ledger.CopyIn(); copying {
 		return false // the server waits for this client's data, whoever waits for the server
 	}
-	if l.ledger.Len() >= maxOwed {
+	if l.ledger.Len() >= maxOwed || f.s.unnamed.coming > maxComing && l.ledger.Len() > 0 {
 		if l.ledger.BatchOpen() {
 			// PostgreSQL holds replies back until it is told to flush them.
 			f.put(func(dst []byte) []byte { return wire.AppendEmpty(dst, wire.MsgFlush) })
@@ -385,7 +385,7 @@ func (f *feeder) query(b []byte, size int) progress {
 		}
 	}
 	l.noteText(sql)
-	f.noteForgetting(sql, found)
+	f.noteForgetting(found)
 	f.forgetForeign(found)
 	s.found |= found
 	l.ledger.Append(e)
@@ -499,6 +499,10 @@ func (f *feeder) close(b []byte, size int) progress {
 	}
 	switch {
 	case !ok: // a portal, or malformed
+		if s.portals != nil && len(body) > 1 && body[0] == 'P' {
+			portal, _, _ := wire.CString(body[1:])
+			delete(s.portals, string(wire.Name(portal)))
+		}
 		l.ledger.Append(wire.Entry{Msg: wire.MsgClose})
 		f.keep(size)
 	case len(text) == 0:

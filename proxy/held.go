@@ -89,9 +89,13 @@ func (s *shelf) drop(h *held, table *statementTable) {
 	table.release(h.st)
 }
 
-// oldest is the least recently used statement that nothing is under way for.
-func (s *shelf) oldest() *held {
-	for e := s.order.Back(); e != nil; e = e.Prev() {
+// oldest is the least recently used statement that nothing is under way for, of
+// those used since from; nil stands for the least of all.
+func (s *shelf) oldest(from *list.Element) *held {
+	if from == nil {
+		from = s.order.Back()
+	}
+	for e := from; e != nil; e = e.Prev() {
 		if h := e.Value.(*held); h.pending == 0 {
 			return h
 		}

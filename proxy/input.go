@@ -54,7 +54,12 @@ func (s *session) advance() (more bool) {
 		w := feeder{s: s, l: l}
 		p := w.run()
 		released := l.releasable() && p == needBytes
+		madeUp := l.madeUp
 		w.send()
+		if p == mustWait && l.madeUp != madeUp && l.ledger.Len() == 0 && !l.awaiting {
+			l.mu.Unlock()
+			continue // what it waited for were replies that no server sends
+		}
 		if p == needBytes && l.inspectable() {
 			l.inspect(false)
 		}

@@ -72,9 +72,11 @@ type link struct {
 	finished   bool   // orphan: what ends an open batch has been sent
 	leaveBy    time.Time
 	retrying   *wire.Error // the client's batch is run again as soon as the server is ready, because of this
+	retryOpen  bool        // and its Sync has not come
 	asks       int         // answers of the server that the session's next message waits for
 	params     []byte      // a ParameterDescription that waits for what comes behind it
-	muted      []byte      // body of the error to what was sent in front of a Query
+	muted      []byte      // body of the error to what was sent as a batch of its own, in front of the client's
+	mutedName  string      // and the name on the server that it is about
 	fatal      []byte      // body of the ErrorResponse that ends the connection
 	replayed   bool        // and it came while the replay was at the head
 	doomed     bool        // it had come before the session was attached

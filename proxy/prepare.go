@@ -1,9 +1,8 @@
 package proxy
 
 import (
-	"bytes"
+	"container/list"
 	"fmt"
-	"slices"
 
 	"pgpoold/proxy/sqlscan"
 	"pgpoold/wire"
@@ -36,9 +35,14 @@ func (f *feeder) parse(b []byte, size int) progress {
 		f.refuse(size, refused)
 		return handled
 	}
+	if f.settling(body) {
+		return mustWait
+	}
+	if s.found&sqlscan.Sets != 0 && hasLiteral(body) {
+		found |= sqlscan.Moment // the settings are known when the transaction ends
+	}
 	f.beginXact()
 	l.stats.clientParses++
-	f.noteForgetting(sql, found)
 	f.forgetForeign(found)
 	if e := s.refusal(s.own, sql); e != nil {
 		f.refuse(size, e)
@@ -72,15 +76,14 @@ func (f *feeder) parse(b []byte, size int) progress {
 	}
 	if cur != nil {
 		// PostgreSQL is to say that the name is taken, or first what else is
-		// wrong with the text.
-		if !cur.own {
-			f.ensure(cur)
-		} else if e := f.bringOwn(text, cur); e != nil {
-			f.refuse(size, e)
-			return handled
-		}
+		// wrong with the text. It is a name that is taken for certain: what is
+		// believed of another could be wrong, and the text would get that name.
+		f.closeCarrier()
+		l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Action: wire.Swallow})
 		l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Action: wire.Replace, Ref: &replacement{client: string(full)}})
-		f.swap(size, func(dst []byte) []byte { return wire.AppendParse(dst, cur.name, body) })
+		f.swap(size, func(dst []byte) []byte {
+			return wire.AppendParse(wire.AppendParse(dst, carrier, emptyBody), carrier, body)
+		})
 		return handled
 	}
 	st := l.px.statements.intern(body, s.settings.parsing(), found)
@@ -109,30 +112,54 @@ func (f *feeder) parse(b []byte, size int) progress {
 	return handled
 }
 
-// noteForgetting notes that a text forgets the session's names once it has
-// run, wherever in it that stands.
-func (f *feeder) noteForgetting(sql []byte, found sqlscan.Finding) {
-	if found&sqlscan.ResetsAll != 0 { // perhaps DISCARD ALL
+// noteForgetting notes that a text that is being run may forget the session's
+// names, if it is DISCARD. effects does so for DEALLOCATE ALL.
+func (f *feeder) noteForgetting(found sqlscan.Finding) {
+	if found&sqlscan.ResetsAll != 0 {
 		f.s.forgets = true
 	}
-	if found&sqlscan.Names == 0 || f.s.forgets {
-		return
-	}
-	f.s.forgets = slices.ContainsFunc(f.commands(bytes.TrimRight(sql, "\x00")), func(c sqlscan.Command) bool { return c.Kind == sqlscan.DeallocateAll })
 }
 
-// forgetting reports whether an earlier batch, which is not settled, may make
-// the session forget its names: what uses one waits for it.
+// forgetting reports whether something that is not answered may make the
+// session forget its names: what uses one waits for it.
 func (f *feeder) forgetting() bool {
 	s, l := f.s, f.l
 	if !s.forgets {
 		return false
 	}
-	owed := l.ledger.Owed() > l.ledger.OwnQueries() // a replay of ours is nothing to wait for
-	if !owed && !l.ledger.BatchOpen() {
-		s.forgets = false
+	if l.ledger.Owed() > l.ledger.OwnQueries() { // a replay of ours is nothing to wait for
+		return true
 	}
-	return owed
+	if !l.ledger.BatchOpen() {
+		s.forgets = false
+		return false
+	}
+	if l.ledger.Len() == 0 {
+		return false
+	}
+	f.put(func(dst []byte) []byte { return wire.AppendEmpty(dst, wire.MsgFlush) })
+	return true
+}
+
+// changing are the findings about a text that may change settings.
+const changing = sqlscan.Changes | sqlscan.Sets | sqlscan.Resets
+
+// settling reports whether a text, which has literals, must wait because what
+// was sent in this transaction may have changed the settings that they are read
+// under, and is not answered.
+func (f *feeder) settling(body []byte) bool {
+	s, l := f.s, f.l
+	if s.found&changing == 0 || !hasLiteral(body) || s.upstream {
+		return false
+	}
+	if l.ledger.Owed() > l.ledger.OwnQueries() {
+		return true
+	}
+	if !l.ledger.BatchOpen() || l.ledger.Len() == 0 {
+		return false
+	}
+	f.put(func(dst []byte) []byte { return wire.AppendEmpty(dst, wire.MsgFlush) })
+	return true
 }
 
 // refuse answers a message of size bytes with an error of ours. PostgreSQL is
@@ -190,12 +217,22 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 	if st == nil {
 		return noSuchStatement, &replacement{client: string(text)}, handled
 	}
+	if (st.own || f.lacks(st)) && f.settling([]byte(st.body)) {
+		return "", nil, mustWait
+	}
 	s.found |= st.found | s.hiddenIn(st)
 	l.noteStatement(st)
+	f.noteForgetting(st.found)
 	f.name, f.held, f.found = nil, nil, st.found
 	if st.found&naming != 0 {
 		if refused, p := f.using([]byte(st.body)); refused != nil || p != handled {
 			return noSuchStatement, refused, p
+		}
+		if st.found&sqlscan.Lists != 0 && !st.own && !s.upstream {
+			// It sees itself, under the name that the client has given it.
+			if own := string(wire.Name(text)); len(l.shelf.named(own)) > 0 {
+				return own, nil, handled
+			}
 		}
 	}
 	if s.upstream {
@@ -248,8 +285,12 @@ func (f *feeder) using(body []byte) (refused *replacement, p progress) {
 // useUnnamed is use for the session's unnamed statement.
 func (f *feeder) useUnnamed(v *version) (server string, ref *replacement, p progress) {
 	s, l := f.s, f.l
+	if !l.holdsUnnamed(v.gen) && f.settling(v.body) {
+		return "", nil, mustWait
+	}
 	s.found |= v.found | s.hidden(v.body)
 	l.noteText(v.body)
+	f.noteForgetting(v.found)
 	f.name, f.held, f.found = nil, nil, v.found
 	if v.found&naming != 0 {
 		if refused, p := f.using(v.body); refused != nil || p != handled {
@@ -272,7 +313,7 @@ func (f *feeder) useUnnamed(v *version) (server string, ref *replacement, p prog
 		l.unnamedAsked = true
 		f.askNow("", &described{gen: v.gen, ours: true})
 		return "", nil, mustWait
-	case l.unnamedShape != v.shape:
+	case l.unnamedShape != v.shape && !isUtility(v.body):
 		return noSuchStatement, &replacement{whole: errPlanChanged}, handled
 	}
 	return "", nil, handled
@@ -300,9 +341,23 @@ var errOtherSettings = &wire.Error{Severity: wire.SeverityError, Code: "0A000",
 	Detail:  "Its literals mean what they meant then (DateStyle, TimeZone, search_path, ...); in the middle of a transaction they cannot be parsed like that again.",
 	Hint:    "Change settings before statements are prepared, or use parameters instead of literals."}
 
-// hasLiteral reports whether a Parse's text has something in quotes, whose
-// meaning the settings at Parse decide.
-func hasLiteral(body []byte) bool { return bytes.IndexByte(body, '\'') >= 0 }
+// hasLiteral reports whether a Parse's text has something whose meaning the
+// settings at Parse decide: what stands in quotes, also those of dollars, and
+// characters that another encoding would read otherwise.
+func hasLiteral(body []byte) bool {
+	if text, _, ok := wire.CString(body); ok {
+		body = text
+	}
+	for i, c := range body {
+		switch {
+		case c == '\'', c >= 0x80:
+			return true
+		case c == '$' && i+1 < len(body) && (body[i+1] < '0' || body[i+1] > '9'):
+			return true
+		}
+	}
+	return false
+}
 
 // lacks reports whether a statement would have to be sent to the server.
 func (f *feeder) lacks(st *statement) bool {
@@ -317,11 +372,31 @@ func (f *feeder) atBegin() bool {
 }
 
 // ensureUnder sends a statement to a server that lacks it under the settings
-// of its first Parse, and brings the session's back behind it.
+// of its first Parse, and brings the session's back behind it. It is a batch of
+// its own: where the Parse fails the settings come back all the same.
 func (f *feeder) ensureUnder(st *statement) {
+	l := f.l
+	known := l.shelf.m[st] != nil
+	h := l.shelf.get(st, &l.px.statements)
+	f.evict(h)
 	f.toEnv(st.env)
-	f.ensure(st)
+	if known {
+		f.closeHeld(h)
+	}
+	f.vacate(h)
+	f.parseAlone(h)
 	f.fromEnv(st.env)
+}
+
+// parseAlone sends the Parse of a statement as a batch of its own. If it fails,
+// what needs it tells why.
+func (f *feeder) parseAlone(h *held) {
+	h.sent(f.s.batch, f.l.pool.epoch.Load())
+	f.l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Action: wire.Mute, Ref: &heldChange{held: h}})
+	f.l.ledger.Append(wire.Entry{Msg: wire.MsgSync, Action: wire.Mute})
+	f.put(func(dst []byte) []byte {
+		return wire.AppendEmpty(wire.AppendParse(dst, h.st.name, []byte(h.st.body)), wire.MsgSync)
+	})
 }
 
 // maxFrozen bounds the statements that bringFrozen sends.
@@ -337,15 +412,18 @@ func (f *feeder) bringFrozen() {
 		env := s.settings.parsing()
 		for _, e := range s.names.m {
 			if st := e.cur; st != nil && st.env != env && len(s.frozen) < maxFrozen && hasLiteral([]byte(st.body)) {
-				s.frozen = append(s.frozen, st)
+				s.frozen = append(s.frozen, e)
 			}
 		}
 	}
 	if len(s.frozen) == 0 || s.upstream || f.l.awaiting || !f.atBegin() {
 		return
 	}
-	for _, st := range s.frozen {
+	env := s.settings.parsing()
+	for _, e := range s.frozen {
+		st := e.cur
 		switch {
+		case st == nil || st.env == env: // it has been closed since
 		case !f.lacks(st):
 		case st.own:
 			b := bringer{f: f, begin: true}
@@ -471,11 +549,13 @@ func (f *feeder) evict(but *held) {
 	}
 	limit, shelf := &f.l.px.opts.Prepared, &f.l.shelf
 	number, bytes := len(shelf.m)-shelf.leaving, shelf.bytes-shelf.leavingBytes
+	var from *list.Element
 	for limit.PerServer > 0 && number > limit.PerServer || limit.ServerBytes > 0 && bytes > limit.ServerBytes {
-		h := shelf.oldest()
+		h := shelf.oldest(from)
 		if h == nil || h == but {
 			return
 		}
+		from = h.place
 		number--
 		bytes -= h.st.size()
 		shelf.leave(h, 1)

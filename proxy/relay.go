@@ -455,8 +455,14 @@ func (l *link) serverError(body []byte, c *chunk) (keep bool) {
 	v := l.ledger.Settle(wire.MsgError, 0)
 	l.settledTo(c)
 	s := l.sess
+	if s != nil && (v.Head.Action == wire.Swallow || v.Head.Action == wire.Mute) && string(wire.ErrorField(body, 'C')) == errCanceled.Code {
+		s.dropCancel() // it has done what it was to do
+	}
 	if v.Action == wire.Mute {
-		l.muted = bytes.Clone(body)
+		l.muted, l.mutedName = bytes.Clone(body), ""
+		if c, ok := v.Head.Ref.(*heldChange); ok {
+			l.mutedName = c.held.st.name
+		}
 		return false
 	}
 	l.answered = true
@@ -464,8 +470,9 @@ func (l *link) serverError(body []byte, c *chunk) (keep bool) {
 		l.failed = bytes.Clone(body)
 		return false
 	}
-	if muted := l.muted; muted != nil && v.Head.Msg == wire.MsgQuery {
-		if code := string(wire.ErrorField(body, 'C')); code == "26000" || code == "25P02" {
+	if muted := l.muted; muted != nil {
+		code := string(wire.ErrorField(body, 'C'))
+		if code == "26000" && bytes.Contains(wire.ErrorField(body, 'M'), []byte(`"`+l.mutedName+`"`)) || code == "25P02" && v.Head.Msg == wire.MsgQuery {
 			// Why the name does not exist there.
 			c.put(func(dst []byte) []byte { return s.appendTranslated(dst, muted, nil) })
 			return false

@@ -26,8 +26,11 @@ func (l *link) unwarranted(body []byte) bool {
 	case *described:
 		n = ref.name
 	}
-	if n == nil || l.sess == nil {
+	if l.sess == nil {
 		return false
+	}
+	if n == nil {
+		return l.taken(body)
 	}
 	st := n.cur
 	if n.pending > 0 {
@@ -54,6 +57,28 @@ func (l *link) unwarranted(body []byte) bool {
 	return true
 }
 
+// taken reports whether SQL has not found a name that the session has and that
+// the server was believed to hold.
+func (l *link) taken(body []byte) bool {
+	if string(wire.ErrorField(body, 'C')) != "26000" {
+		return false
+	}
+	for text, e := range l.sess.names.m {
+		if e.cur == nil || e.pending > 0 || !bytes.Contains(wire.ErrorField(body, 'M'), []byte(`"`+text+`"`)) {
+			continue
+		}
+		for _, h := range l.shelf.named(text) {
+			if h.sure {
+				for _, h := range l.shelf.m {
+					h.doubt()
+				}
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // retry begins to run the client's batch again, if nobody can tell. mu is
 // held.
 func (l *link) retry(body []byte) bool {
@@ -64,9 +89,9 @@ func (l *link) retry(body []byte) bool {
 	if owed := l.ledger.Owed() - l.ledger.OwnQueries(); owed > 1 || owed == 1 && l.ledger.BatchOpen() {
 		return false // another batch has begun behind it
 	}
-	l.retrying, l.awaiting = fromBody(body, wire.SeverityFatal), true
+	l.retrying, l.awaiting = fromBody(body, wire.SeverityError), true
 	l.ledger.Settle(wire.MsgError, 0)
-	if l.ledger.Skipping() {
+	if l.retryOpen = l.ledger.Skipping(); l.retryOpen {
 		l.ledger.Append(wire.Entry{Msg: wire.MsgSync, Action: wire.Swallow})
 		if err := l.srv.Conn.Write(wire.AppendEmpty(nil, wire.MsgSync), false); err != nil {
 			l.srv.Close(backend.CloseIO)
@@ -89,12 +114,25 @@ func (s *session) runAgain(l *link) {
 	why := l.retrying
 	l.retrying, l.awaiting = nil, false
 	s.again++
+	release := false
 	if !s.dropMadeUp(l.madeUp) || !s.putBack() {
-		s.ending.CompareAndSwap(nil, why)
+		// What came behind it has taken the room: then it is the client's error.
+		s.reply = why.Append(s.reply)
+		if s.skip = l.retryOpen; !l.retryOpen {
+			s.reply = wire.AppendReady(s.reply, wire.TxIdle)
+		}
+		if release = l.releasable(); release {
+			l.detach()
+		} else {
+			s.end(fatal("08006", "the batch could not be run again"))
+		}
 	}
 	s.freeSent()
 	l.madeUp, l.answered, l.firstBatch = 0, false, s.batch
 	l.mu.Unlock()
+	if release {
+		l.giveBack()
+	}
 	s.advance()
 	s.tidyBuffer()
 	s.in.Unlock()

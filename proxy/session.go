@@ -81,7 +81,7 @@ type session struct {
 	// Guarded by the attached link's mu; by in while there is none.
 	names        names
 	unnamed      unnamed
-	frozen       []*statement // of names, parsed under other settings than frozenFor, with literals that mean what they meant then
+	frozen       []*name // of names, parsed under other settings than frozenFor, with literals that mean what they meant then
 	frozenFor    settings
 	batch        uint64          // batches sent: a Sync or Query ends one
 	settings     settings        // what the client wishes to be in force
@@ -467,7 +467,7 @@ func (s *session) translate(text []byte, ref *replacement) []byte {
 		}
 		server := string(text[i : i+end])
 		client, ok := s.names.byServerName(server)
-		if ref != nil {
+		if ref != nil && (ok || reserved(server)) {
 			client, ok = ref.client, true
 		}
 		if !ok {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"unique"
 
+	"pgpoold/proxy/sqlscan"
 	"pgpoold/wire"
 )
 
@@ -118,8 +119,16 @@ func (f *feeder) sameShape(e *name, st *statement) (same bool, p progress) {
 		return true, handled
 	}
 	want := e.shape
+	if st.utility {
+		return true, handled
+	}
 	if want == (shape{}) || e.pending > 0 || l.ledger.Status() == wire.TxFailed {
 		return true, handled
+	}
+	now := f.s.settings.parsing()
+	frozen := st.env != now && hasLiteral([]byte(st.body))
+	if st.env != now && encoding(st.env) != encoding(now) {
+		return true, handled // names of columns come in other bytes
 	}
 	h := l.shelf.m[st]
 	switch {
@@ -139,7 +148,7 @@ func (f *feeder) sameShape(e *name, st *statement) (same bool, p progress) {
 		// server's is what it would have been told.
 		e.shape = h.shape
 		return true, handled
-	case h.anew == want && h.epoch == l.pool.epoch.Load():
+	case h.anew == want && h.epoch == l.pool.epoch.Load(), frozen:
 		return false, handled
 	}
 	// The server's plan is older or newer than what the client was told.
@@ -148,6 +157,22 @@ func (f *feeder) sameShape(e *name, st *statement) (same bool, p progress) {
 	h.anew = want
 	f.askShape(h)
 	return false, mustWait
+}
+
+func encoding(s settings) string {
+	v, _ := s.get("client_encoding")
+	return v
+}
+
+// isUtility reports whether a Parse's body is a statement whose result is no
+// plan's, but that of what it names at the moment: PostgreSQL lets it change.
+func isUtility(body []byte) bool {
+	text, _, _ := wire.CString(body)
+	switch sqlscan.Verb(text) {
+	case "execute", "fetch", "call":
+		return true
+	}
+	return false
 }
 
 // untried reports whether what the server holds may be older than the client's

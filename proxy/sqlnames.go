@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"unicode/utf8"
 
 	"pgpoold/proxy/sqlscan"
 	"pgpoold/wire"
@@ -31,8 +32,24 @@ func (e *effects) next(prepare bool) *change {
 }
 
 // carrier names the statement and the portal by which a PREPARE of ours goes
-// into a client's batch.
+// into a client's batch, and a name that is taken. It may have been left behind
+// by a batch that failed, so it is closed before it is used.
 const carrier = serverNamePrefix + "carrier"
+
+// emptyBody is the body of a Parse without a command: it never fails.
+var emptyBody = []byte{0, 0, 0}
+
+// closeCarrier makes sure that the server does not hold the carrier.
+func (f *feeder) closeCarrier() {
+	f.l.ledger.Append(wire.Entry{Msg: wire.MsgClose, Action: wire.Swallow})
+	f.put(func(dst []byte) []byte { return wire.AppendCloseStatement(dst, carrier) })
+}
+
+// errReserved refuses SQL that names a statement like one that stands for none.
+var errReserved = &wire.Error{Severity: wire.SeverityError, Code: "42939",
+	Message: "prepared statement names " + noSuchStatement + " and " + carrier + " are reserved"}
+
+func reserved(name string) bool { return name == noSuchStatement || name == carrier }
 
 // bring makes the server hold what a text names, in front of it. alone says
 // that the text is a Query: what goes in front of it then is a batch of its own.
@@ -44,6 +61,9 @@ func (f *feeder) bring(sql []byte, found sqlscan.Finding, alone bool) (progress,
 		return handled, nil
 	}
 	cmds := f.commands(sql)
+	if f.settling(sql) {
+		return mustWait, nil
+	}
 	if f.forgetting() || !s.names.ready(cmds, s.batch) || found&sqlscan.Lists != 0 && !s.names.allReady(s.batch) {
 		return mustWait, nil
 	}
@@ -52,7 +72,20 @@ func (f *feeder) bring(sql []byte, found sqlscan.Finding, alone bool) (progress,
 	}
 	b := bringer{f: f, alone: alone && !l.ledger.MaySkip(), begin: f.atBegin()}
 	var refused *wire.Error
+	for _, c := range cmds {
+		if c.Kind != sqlscan.Execute {
+			continue
+		}
+		if st, _ := s.names.lookup(nameOf(c), s.batch); st != nil { // it does what its text does
+			s.found |= st.found &^ naming
+			f.noteForgetting(st.found)
+			found |= st.found & sqlscan.Lists
+		}
+	}
 	if found&sqlscan.Lists != 0 {
+		if !s.names.allReady(s.batch) {
+			return mustWait, nil
+		}
 		refused = b.all()
 	}
 	seen := map[string]bool{}
@@ -63,7 +96,19 @@ func (f *feeder) bring(sql []byte, found sqlscan.Finding, alone bool) (progress,
 		}
 		seen[text] = true
 		st, _ := s.names.lookup([]byte(text), s.batch)
-		if e := b.name(text, st); e != nil {
+		if reserved(text) && c.Kind == sqlscan.Prepare {
+			refused = errReserved
+			continue
+		}
+		if st != nil && c.Kind != sqlscan.Execute && !b.holds(text, st) {
+			// The name counts, and not what stands behind it, which may be
+			// broken.
+			own := l.px.statements.internOwn(emptyBody, s.settings.parsing(), 0, text, false)
+			if e := b.name(text, own); e != nil {
+				refused = e
+			}
+			l.px.statements.drop(own)
+		} else if e := b.name(text, st); e != nil {
 			refused = e
 		}
 		if c.Kind == sqlscan.Prepare && st == nil && refused == nil {
@@ -93,7 +138,18 @@ func (n *names) allReady(batch uint64) bool {
 	return true
 }
 
-func nameOf(c sqlscan.Command) []byte { return wire.Name([]byte(c.Name)) }
+// nameOf is a command's name as PostgreSQL cuts it: between characters, where
+// Parse cuts between bytes.
+func nameOf(c sqlscan.Command) []byte {
+	name := wire.Name([]byte(c.Name))
+	if len(name) < len(c.Name) && !utf8.RuneStart(c.Name[len(name)]) && utf8.ValidString(c.Name) {
+		for !utf8.RuneStart(name[len(name)-1]) {
+			name = name[:len(name)-1]
+		}
+		name = name[:len(name)-1]
+	}
+	return name
+}
 
 // commands are those of a text; one whose names cannot be read keeps its
 // session where it is.
@@ -112,14 +168,32 @@ type bringer struct {
 	begin bool // nothing of the session's has been sent since it was attached
 }
 
+// same reports whether h is st under the client's own name.
+func (b *bringer) same(h *held, st *statement) bool {
+	return h.st == st || st != nil && h.st.own && !st.own && h.st.body == st.body && h.st.env == st.env && h.epoch == b.f.l.pool.epoch.Load()
+}
+
+// holds reports whether the server holds st under a name.
+func (b *bringer) holds(text string, st *statement) bool {
+	for _, h := range b.f.l.shelf.named(text) {
+		if b.same(h, st) && !b.f.lacks(h.st) {
+			return true
+		}
+	}
+	return false
+}
+
 // name makes the server hold st under a name; st nil: nothing. It refuses what
 // would not mean there what it meant at its Parse.
 func (b *bringer) name(text string, st *statement) (refused *wire.Error) {
 	f := b.f
 	shelf := &f.l.shelf
+	if st != nil && reserved(text) {
+		return errReserved
+	}
 	var there *held
 	for _, h := range shelf.named(text) {
-		if h.st == st || st != nil && h.st.own && !st.own && h.st.body == st.body && h.st.env == st.env && h.epoch == f.l.pool.epoch.Load() {
+		if b.same(h, st) {
 			there = h
 			shelf.get(h.st, &f.l.px.statements)
 		} else {
@@ -165,23 +239,25 @@ func (b *bringer) send(st *statement) (refused *wire.Error) {
 	}
 	h := l.shelf.get(st, &l.px.statements)
 	f.evict(h)
-	h.sent(s.batch, l.pool.epoch.Load())
 	if frozen {
 		f.toEnv(st.env)
 	}
+	if !st.sql && (b.alone || frozen) {
+		f.parseAlone(h)
+		if frozen {
+			f.fromEnv(st.env)
+		}
+		return nil
+	}
+	h.sent(s.batch, l.pool.epoch.Load())
 	ref := &heldChange{held: h}
 	switch {
 	case st.sql && (b.alone || frozen):
 		l.ledger.Append(wire.Entry{Msg: wire.MsgQuery, Action: wire.Mute, Ref: ref})
 		f.put(func(dst []byte) []byte { return wire.AppendQuery(dst, st.body) })
 		l.unnamedOf = 0
-	case b.alone || frozen:
-		l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Action: wire.Mute, Ref: ref})
-		l.ledger.Append(wire.Entry{Msg: wire.MsgSync, Action: wire.Mute})
-		f.put(func(dst []byte) []byte {
-			return wire.AppendEmpty(wire.AppendParse(dst, st.name, []byte(st.body)), wire.MsgSync)
-		})
 	case st.sql:
+		f.closeCarrier()
 		for _, e := range []wire.Entry{{Msg: wire.MsgParse}, {Msg: wire.MsgBind}, {Msg: wire.MsgExecute, Ref: ref}, {Msg: wire.MsgClose}, {Msg: wire.MsgClose}} {
 			e.Action = wire.Swallow
 			l.ledger.Append(e)
@@ -205,6 +281,7 @@ func (b *bringer) send(st *statement) (refused *wire.Error) {
 // session's names, for a text that may list them.
 func (b *bringer) all() (refused *wire.Error) {
 	s := b.f.s
+	b.f.closeCarrier()
 	for _, h := range b.f.l.shelf.m {
 		if h.st.own && s.names.m[h.st.name] != nil {
 			continue // name sees to it
@@ -236,8 +313,11 @@ func (f *feeder) effects(sql []byte, found sqlscan.Finding) *effects {
 		}
 		switch {
 		case c.Kind == sqlscan.DeallocateAll:
-			forgotten = true
+			forgotten, s.forgets = true, true
 		case c.Kind == sqlscan.Prepare && st == nil:
+			if found&changing != 0 {
+				s.found |= sqlscan.Untracked | sqlscan.Opaque // under which settings it is parsed is not known
+			}
 			text := sql[c.From:c.To]
 			if i == 0 && len(bytes.TrimLeft(sql[c.To:], "; \t\r\n\f\v")) == 0 && len(bytes.TrimSpace(sql[:c.From])) == 0 {
 				text = sql // as pg_prepared_statements shows it
@@ -330,33 +410,35 @@ func (f *feeder) execute(b []byte, size int) progress {
 // deallocateDetached answers a Query that only deallocates one name, or all:
 // no server needs to hear of it. It returns false for any other text.
 func (s *session) deallocateDetached(sql []byte) bool {
-	if len(sql) > 1<<10 || s.upstream || firstWord(sql) != "deallocate" || bytes.IndexByte(bytes.TrimRight(sql, " \t\r\n;\x00"), ';') >= 0 {
+	if len(sql) > 1<<10 || s.upstream || firstWord(sql) != "deallocate" {
 		return false
 	}
-	cmds, ok := sqlscan.Commands(bytes.TrimRight(sql, "\x00"), s.told.standard)
-	if !ok || len(cmds) != 1 || s.scan(sql)&^sqlscan.Names != 0 {
+	sql, rest, whole := wire.CString(sql)
+	if !whole || len(rest) > 0 {
+		return false // malformed: PostgreSQL says so
+	}
+	cmd, ok := sqlscan.Deallocates(sql)
+	if !ok || s.told.opaque {
 		return false
 	}
+	all, name := cmd.Kind == sqlscan.DeallocateAll, nameOf(cmd)
+	st, _ := s.names.lookup(name, s.batch)
 	if s.unnamed.exists() {
 		s.unnamed.begin(nil, 0, noSettings, s.batch)
 		s.unnamed.settle(true)
 	}
 	s.batch++
 	tag := "DEALLOCATE"
-	if cmds[0].Kind == sqlscan.DeallocateAll {
+	if all {
 		tag = "DEALLOCATE ALL"
 		for _, st := range s.names.clear() {
 			s.px.statements.drop(st)
 		}
-	} else {
-		st, _ := s.names.lookup(nameOf(cmds[0]), s.batch)
-		if st == nil {
-			s.reply = wire.AppendReady(unknownStatement(cmds[0].Name).Append(s.reply), wire.TxIdle)
-			return true
-		}
-		if old := s.names.settle(s.names.begin(nameOf(cmds[0]), nil, s.batch), true); old != nil {
-			s.px.statements.drop(old)
-		}
+	} else if st == nil {
+		s.reply = wire.AppendReady(unknownStatement(cmd.Name).Append(s.reply), wire.TxIdle)
+		return true
+	} else if old := s.names.settle(s.names.begin(name, nil, s.batch), true); old != nil {
+		s.px.statements.drop(old)
 	}
 	s.reply = wire.AppendReady(wire.AppendCommandComplete(s.reply, tag), wire.TxIdle)
 	return true

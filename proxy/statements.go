@@ -23,6 +23,8 @@ type statement struct {
 	own   bool // it has a client's own name, so that SQL can name it
 	sql   bool // it is made by PREPARE, not by Parse
 
+	utility bool // isUtility
+
 	hidden atomic.Pointer[hiddenVerdict] // what names in it hide
 	refs   int                           // guarded by statementTable.mu: names of sessions
 	holds  int                           // guarded by statementTable.mu: servers that hold it
@@ -79,6 +81,7 @@ func (t *statementTable) get(body []byte, env settings, found sqlscan.Finding, o
 	}
 	t.lastID++
 	s := &statement{id: t.lastID, name: own, body: string(body), env: env, found: found, alone: alone, own: own != "", sql: sql}
+	s.utility = !sql && isUtility(body)
 	if !s.own {
 		s.name = serverNamePrefix + strconv.FormatUint(t.lastID, 10)
 	}

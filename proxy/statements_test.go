@@ -205,11 +205,11 @@ func TestShelf(t *testing.T) {
 		table.drop(st) // the shelf's reference is left
 	}
 	a := s.get(all[0], &table) // used again
-	if h := s.oldest(); h.st != all[1] {
+	if h := s.oldest(nil); h.st != all[1] {
 		t.Errorf("the oldest is %q", h.st.body)
 	}
 	s.get(all[1], &table).pending++
-	if h := s.oldest(); h.st != all[2] {
+	if h := s.oldest(nil); h.st != all[2] {
 		t.Errorf("the oldest that is at rest is %q", h.st.body)
 	}
 	s.drop(a, &table)
@@ -218,7 +218,7 @@ func TestShelf(t *testing.T) {
 		t.Errorf("%d statements are left", n)
 	}
 	s.clear(&table)
-	if n, _ := table.size(); n != 0 || s.oldest() != nil || s.order.Len() != 0 {
+	if n, _ := table.size(); n != 0 || s.oldest(nil) != nil || s.order.Len() != 0 {
 		t.Errorf("%d statements are left", n)
 	}
 }

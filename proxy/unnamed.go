@@ -10,6 +10,7 @@ type unnamed struct {
 	versions []version
 	spare    []byte // a buffer to reuse
 	last     uint64 // generation of the last change
+	coming   int    // bytes of the texts that are on their way
 }
 
 // version is one state of the unnamed statement.
@@ -64,6 +65,7 @@ func (u *unnamed) begin(body []byte, found sqlscan.Finding, env settings, batch 
 		v.body = append(u.spare[:0], body...)
 		u.spare = nil
 	}
+	u.coming += len(v.body)
 	u.versions = append(u.versions, v)
 	return v.gen
 }
@@ -75,6 +77,7 @@ func (u *unnamed) settle(done bool) (gen uint64) {
 		return 0
 	}
 	gen = u.versions[1].gen
+	u.coming -= len(u.versions[1].body)
 	drop := 1
 	if done {
 		drop = 0
@@ -101,6 +104,10 @@ func (u *unnamed) describe(gen uint64, s shape) {
 		}
 	}
 }
+
+// maxComing bounds the texts of unnamed statements that are on their way: a
+// session that has sent more waits.
+const maxComing = 1 << 20
 
 // maxSpare is the largest buffer that a session keeps for reuse.
 const maxSpare = 1 << 10

@@ -44,6 +44,66 @@ func Commands(sql []byte, standardStrings bool) (all []Command, ok bool) {
 	}
 }
 
+// Deallocates reads a text that is one DEALLOCATE and nothing else, written
+// plainly: no comments, and a name that needs no cutting. ok is false for any
+// other.
+func Deallocates(sql []byte) (c Command, ok bool) {
+	t := tokens{sql: sql, standard: true}
+	if bytes.Contains(sql, []byte("/*")) || bytes.Contains(sql, []byte("--")) {
+		return c, false
+	}
+	verb, name, end := t.next(), t.next(), t.next()
+	if !is(sql, verb, "deallocate") {
+		return c, false
+	}
+	if is(sql, name, "prepare") && end.kind != lexEnd && end.kind != lexSemicolon {
+		name, end = end, t.next()
+	}
+	for end.kind == lexSemicolon {
+		end = t.next()
+	}
+	if end.kind != lexEnd {
+		return c, false
+	}
+	if is(sql, name, "all") {
+		return Command{Kind: DeallocateAll, To: len(sql)}, true
+	}
+	text, ok := identifier(sql, name)
+	if name.kind == lexWord && noName[text] {
+		return c, false
+	}
+	for _, b := range []byte(text) {
+		ok = ok && b < 0x80
+	}
+	return Command{Kind: Deallocate, Name: text, To: len(sql)}, ok && text != "" && len(text) < 64
+}
+
+// Verb is the word that a text begins with, in lower case, behind comments.
+func Verb(sql []byte) string {
+	t := tokens{sql: sql, standard: true}
+	if l := t.next(); l.kind == lexWord && l.to-l.from < 16 {
+		word, _ := identifier(sql, l)
+		return word
+	}
+	return ""
+}
+
+// noName are the words that PostgreSQL does not take for a name without quotes:
+// the reserved ones, and those of types and functions.
+var noName = func() map[string]bool {
+	words := map[string]bool{}
+	for _, w := range bytes.Fields([]byte(`all analyse analyze and any array as asc asymmetric authorization binary both case cast check collate
+		collation column concurrently constraint create cross current_catalog current_date current_role current_schema current_time
+		current_timestamp current_user default deferrable desc distinct do else end except false fetch for foreign freeze from full
+		grant group having ilike in initially inner intersect into is isnull join lateral leading left like limit localtime
+		localtimestamp natural not notnull null offset on only or order outer overlaps placing primary references returning right
+		select session_user similar some symmetric system_user table tablesample then to trailing true union unique user using
+		variadic verbose when where window with`)) {
+		words[string(w)] = true
+	}
+	return words
+}()
+
 // lexeme is one token of a statement.
 type lexeme struct {
 	kind     lexemeKind

@@ -65,6 +65,9 @@ const (
 	Manual
 	// Redefines is not found in a text: a command has changed what names hide.
 	Redefines
+	// Changes says that it changes a setting in plain words, also one that is
+	// reported, also for its transaction only.
+	Changes
 )
 
 // Provable is the state that the catalogs show.

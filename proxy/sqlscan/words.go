@@ -264,7 +264,7 @@ func (s *Scanner) take(t token) {
 	case tokNextValue, tokInsert:
 		s.found |= Draws
 	case tokSetConfig:
-		s.found |= Customs
+		s.found |= Customs | Changes
 		if s.call != noCall {
 			s.found |= Untracked | Sets
 		}
@@ -341,12 +341,13 @@ func (s *Scanner) begin(t token) {
 	s.verb = t
 	switch t {
 	case tokSet:
+		s.found |= Changes
 		s.set = wantsName
 	case tokReset:
-		s.found |= Resets
+		s.found |= Resets | Changes
 		s.set = wantsName
 	case tokDiscard:
-		s.found |= Resets | ResetsAll | Undoes
+		s.found |= Resets | ResetsAll | Undoes | Changes
 	case tokMerge, tokCopy:
 		s.found |= Draws
 	case tokListen:

@@ -1,0 +1,139 @@
+package pooling_test
+
+import (
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// A statement that is brought to a server may wait for a lock. A cancel is for
+// that, too.
+func TestCancelWhileStatementIsBrought(t *testing.T) {
+	p, c, db := start(t, 2, "create table locked (a int)")
+	client := login(t, p.Addr(), "app", db)
+	other := login(t, p.Addr(), "other", db)
+	client.ask(parse("s1", "select a from locked"), &pgproto3.Sync{})
+	client.must("prepare s2 as select a from locked")
+	for name, msgs := range map[string][]pgproto3.FrontendMessage{
+		"Bind":                execute("s1"),
+		"EXECUTE":             {sql("execute s2")},
+		"EXECUTE, of a Parse": {sql("execute s1")},
+	} {
+		other.must("begin") // it gets the server that the client had
+		other.must("lock table locked")
+		client.send(msgs...)
+		eventually(t, func() string {
+			if n := value(t, c, db, "select count(*) from pg_locks where not granted"); n != "1" {
+				return n + " wait for a lock"
+			}
+			return ""
+		})
+		if err := cancelRequest(p.Addr(), client.pid, client.key); err != nil {
+			t.Fatal(err)
+		}
+		if r := client.read(); r.code() != "57014" {
+			t.Errorf("%s: got %s", name, r)
+		}
+		if r := client.query("select 1"); r.cell() != "1" {
+			t.Errorf("%s: afterwards %s", name, r)
+		}
+		other.must("rollback")
+	}
+}
+
+// What stands behind a batch that is to be run again may leave no room for that.
+func TestRunAgainWithoutRoom(t *testing.T) {
+	p, _, db := start(t, 1, "create function forget() returns int language plpgsql as $$ begin execute 'deallocate all'; return 1; end $$")
+	client := login(t, p.Addr(), "app", db)
+	other := login(t, p.Addr(), "other", db)
+	client.ask(parse("s1", "select 7"), &pgproto3.Sync{})
+	other.must("select forget()")
+	text := make([]byte, 300<<10)
+	for i := range text {
+		text[i] = ' '
+	}
+	copy(text, "select 8")
+	b := encode(t, append(execute("s1"), sql(string(text)))...)
+	if _, err := client.nc.Write(b[:100<<10]); err != nil {
+		t.Fatal(err)
+	}
+	r := client.read()
+	if r.cell() != "7" && r.code() != "26000" {
+		t.Errorf("the batch: %s", r)
+	}
+	if _, err := client.nc.Write(b[100<<10:]); err != nil {
+		t.Fatal(err)
+	}
+	if r := client.read(); r.cell() != "8" {
+		t.Errorf("what stands behind it: %s", r)
+	}
+	if r := client.ask(execute("s1")...); r.cell() != "7" {
+		t.Errorf("afterwards: %s", r)
+	}
+}
+
+// A name of SQL's that another session has taken away by a function is brought
+// again.
+func TestExecuteBehindForeignDeallocate(t *testing.T) {
+	p, _, db := start(t, 1, "create function forget() returns int language plpgsql as $$ begin execute 'deallocate all'; return 1; end $$")
+	client := login(t, p.Addr(), "app", db)
+	other := login(t, p.Addr(), "other", db)
+	client.must("prepare x as select 7")
+	client.ask(parse("w", "select 8"), &pgproto3.Sync{})
+	for name, ask := range map[string]func() reply{
+		"EXECUTE":            func() reply { return client.query("execute x") },
+		"EXECUTE of a Parse": func() reply { return client.query("execute w") },
+		"Bind":               func() reply { return client.ask(execute("w")...) },
+		"Bind of a PREPARE":  func() reply { return client.ask(execute("x")...) },
+		"EXECUTE by Parse":   func() reply { return client.ask(append(batch("execute x"), &pgproto3.Sync{})...) },
+	} {
+		ask()
+		other.must("select forget()")
+		r := ask()
+		if r.code() == "26000" && r.types[0] != 'E' {
+			r = ask() // part of the batch had been answered: it could not be run again
+		}
+		if r.code() != "" {
+			t.Errorf("%s: %s", name, r)
+		}
+	}
+}
+
+// Texts of unnamed statements that are on their way take bounded memory, and the
+// session goes on.
+func TestManyLargeUnnamed(t *testing.T) {
+	p, _, db := start(t, 1)
+	client := login(t, p.Addr(), "app", db)
+	text := string(append([]byte("select 1 --"), make300k()...))
+	var msgs []pgproto3.FrontendMessage
+	for range 40 {
+		msgs = append(msgs, parse("", text))
+	}
+	go client.send(append(msgs, &pgproto3.Sync{})...)
+	if r := client.read(); r.code() != "" || len(r.types) != 41 {
+		t.Errorf("one batch: %s", r)
+	}
+}
+
+func make300k() []byte {
+	b := make([]byte, 300<<10)
+	for i := range b {
+		b[i] = 'x'
+	}
+	return b
+}
+
+// A name that is parsed twice, where the server has lost it unseen: the second
+// text must not get the name of the first, which others use.
+func TestNameTakenOnServerThatLostIt(t *testing.T) {
+	p, _, db := start(t, 1, "create function forget() returns int language plpgsql as $$ begin execute 'deallocate all'; return 1; end $$")
+	client := login(t, p.Addr(), "app", db)
+	other := login(t, p.Addr(), "other", db)
+	other.ask(parse("x", "select 'A'"), &pgproto3.Sync{})
+	client.ask(parse("s1", "select 'A'"), &pgproto3.Sync{})
+	client.must("select forget()")
+	client.ask(parse("s1", "select 'B'"), &pgproto3.Sync{})
+	if r := other.ask(execute("x")...); r.cell() != "A" {
+		t.Errorf("got %s", r)
+	}
+}
