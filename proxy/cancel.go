@@ -72,12 +72,18 @@ func (px *Server) cancelRequest(pid uint32, secret []byte) {
 		return
 	}
 	px.counts.cancelRequests.Add(1)
+	look := time.NewTicker(time.Millisecond)
+	defer look.Stop()
 	for range cancelLooks {
 		if px.cancelSession(s) || !s.conn.Pending() {
 			return
 		}
 		// It is about what the client has sent and its pump has not read yet.
-		time.Sleep(time.Millisecond)
+		select {
+		case <-look.C:
+		case <-px.ctx.Done():
+			return
+		}
 	}
 }
 
