@@ -6,6 +6,7 @@ import "container/list"
 type held struct {
 	st      *statement
 	sure    bool   // its ParseComplete was seen
+	under   uint64 // attach of the server's in which it was parsed under the settings of its first Parse
 	doubted bool   // since then something may have dropped it, or its plan is old: it is closed before it is parsed again
 	pending int    // Parses and Closes that are not settled
 	batch   uint64 // in which the last Parse was sent; noBatch if a Close was sent behind it

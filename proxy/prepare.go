@@ -38,7 +38,8 @@ func (f *feeder) parse(b []byte, size int) progress {
 	if f.settling(body) {
 		return mustWait
 	}
-	if s.found&sqlscan.Sets != 0 && hasLiteral(body) {
+	unsettled := s.found&changing != 0 && hasLiteral(body)
+	if unsettled {
 		found |= sqlscan.Moment // the settings are known when the transaction ends
 	}
 	f.beginXact()
@@ -51,6 +52,7 @@ func (f *feeder) parse(b []byte, size int) progress {
 	if len(text) == 0 {
 		s.found |= found
 		l.setUnnamed(s.unnamed.begin(body, found, s.settings.parsing(), s.batch))
+		s.unnamed.versions[len(s.unnamed.versions)-1].unsettled = unsettled
 		l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Ref: unnamedChange{}})
 		f.keep(size)
 		return handled
@@ -87,6 +89,7 @@ func (f *feeder) parse(b []byte, size int) progress {
 		return handled
 	}
 	st := l.px.statements.intern(body, s.settings.parsing(), found)
+	st.unsettled = st.unsettled || unsettled
 	epoch := l.pool.epoch.Load()
 	known := l.shelf.m[st] != nil
 	h := l.shelf.get(st, &l.px.statements)
@@ -249,12 +252,15 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 		f.held = l.shelf.m[st]
 		return st.name, nil, handled
 	}
-	if st.env != s.settings.parsing() && hasLiteral([]byte(st.body)) && f.lacks(st) {
-		if !f.atBegin() {
+	s.settleEnv(st)
+	if st.env != s.settings.parsing() && hasLiteral([]byte(st.body)) && !f.under(st) {
+		if f.atBegin() {
+			f.ensureUnder(st)
+			return st.name, nil, handled
+		}
+		if f.lacks(st) {
 			return noSuchStatement, &replacement{client: string(text), whole: errOtherSettings}, handled
 		}
-		f.ensureUnder(st)
-		return st.name, nil, handled
 	}
 	f.name = s.names.m[string(wire.Name(text))]
 	same, p := f.sameShape(f.name, st)
@@ -296,6 +302,9 @@ func (f *feeder) useUnnamed(v *version) (server string, ref *replacement, p prog
 		if refused, p := f.using(v.body); refused != nil || p != handled {
 			return noSuchStatement, refused, p
 		}
+	}
+	if v.unsettled && s.found&changing == 0 {
+		v.env, v.unsettled = s.settings.parsing(), false
 	}
 	if !l.holdsUnnamed(v.gen) {
 		if v.env != s.settings.parsing() && hasLiteral(v.body) {
@@ -385,7 +394,24 @@ func (f *feeder) ensureUnder(st *statement) {
 	}
 	f.vacate(h)
 	f.parseAlone(h)
+	h.under = l.stats.assignments
 	f.fromEnv(st.env)
+}
+
+// under reports whether the server was brought a statement under the settings
+// of its Parse since the session has the server. What it holds from before may
+// have been invalidated: PostgreSQL would analyze it again under those of now.
+func (f *feeder) under(st *statement) bool {
+	h := f.l.shelf.m[st]
+	return h != nil && !f.lacks(st) && h.under == f.l.stats.assignments
+}
+
+// settleEnv fills in under which settings a statement was parsed whose
+// transaction had changed them, now that it has ended.
+func (s *session) settleEnv(st *statement) {
+	if st.unsettled && s.found&changing == 0 {
+		st.env, st.unsettled = s.settings.parsing(), false
+	}
 }
 
 // parseAlone sends the Parse of a statement as a batch of its own. If it fails,
@@ -411,6 +437,9 @@ func (f *feeder) bringFrozen() {
 		s.frozenFor, s.frozen = s.settings, s.frozen[:0]
 		env := s.settings.parsing()
 		for _, e := range s.names.m {
+			if e.cur != nil {
+				s.settleEnv(e.cur)
+			}
 			if st := e.cur; st != nil && st.env != env && len(s.frozen) < maxFrozen && hasLiteral([]byte(st.body)) {
 				s.frozen = append(s.frozen, e)
 			}
@@ -424,7 +453,7 @@ func (f *feeder) bringFrozen() {
 		st := e.cur
 		switch {
 		case st == nil || st.env == env: // it has been closed since
-		case !f.lacks(st):
+		case f.under(st), st.own && !f.lacks(st):
 		case st.own:
 			b := bringer{f: f, begin: true}
 			b.name(st.name, st)

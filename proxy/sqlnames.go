@@ -60,7 +60,13 @@ func (f *feeder) bring(sql []byte, found sqlscan.Finding, alone bool) (progress,
 	if found&naming == 0 || s.upstream {
 		return handled, nil
 	}
-	cmds := f.commands(sql)
+	cmds, readable := sqlscan.Commands(sql, s.told.standard)
+	if !readable {
+		// What it names is not known: then nothing of another session's may stand
+		// there, and the session keeps the server.
+		s.found |= sqlscan.Untracked | sqlscan.Opaque
+		found |= sqlscan.Lists
+	}
 	if f.settling(sql) {
 		return mustWait, nil
 	}

@@ -129,12 +129,15 @@ func (p *pool) start(set []setting, gone func() bool) (*startup, *wire.Error) {
 	if first := overridden(rest); len(first) > 0 {
 		// PostgreSQL sets each, and refuses also what is set again behind it.
 		if _, err := p.tried(newSettings(first), gone); err != nil {
-			return nil, err
+			return nil, asSpelt(err, first)
 		}
 	}
 	st, err := p.tried(newSettings(rest), gone)
-	if err != nil || app == "" {
-		return st, err
+	if err != nil {
+		return nil, asSpelt(err, rest)
+	}
+	if app == "" {
+		return st, nil
 	}
 	named := *st
 	named.set = named.set.with("application_name", app, true)
@@ -154,6 +157,15 @@ func overridden(set []setting) (first []setting) {
 		}
 	}
 	return first
+}
+
+// asSpelt is an error about a set, with the names as the client has spelt them.
+func asSpelt(e *wire.Error, set []setting) *wire.Error {
+	spelt := *e
+	for _, s := range set {
+		spelt.Message = strings.ReplaceAll(spelt.Message, `"`+strings.ToLower(s.name)+`"`, `"`+s.name+`"`)
+	}
+	return &spelt
 }
 
 // startUpstream is start for a server that is itself a pooler: nothing can be

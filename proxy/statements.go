@@ -26,8 +26,12 @@ type statement struct {
 	utility bool // isUtility
 
 	hidden atomic.Pointer[hiddenVerdict] // what names in it hide
-	refs   int                           // guarded by statementTable.mu: names of sessions
-	holds  int                           // guarded by statementTable.mu: servers that hold it
+	// unsettled says that env is only known when the transaction of its Parse
+	// has ended. Then it is alone, and only its session sets it.
+	unsettled bool
+
+	refs  int // guarded by statementTable.mu: names of sessions
+	holds int // guarded by statementTable.mu: servers that hold it
 }
 
 // statementKey is compared in full. PostgreSQL coerces literals and looks

@@ -15,12 +15,13 @@ type unnamed struct {
 
 // version is one state of the unnamed statement.
 type version struct {
-	gen   uint64 // 0: there has never been one
-	body  []byte // of its Parse, without the name; nil: there is none
-	batch uint64
-	found sqlscan.Finding // of its text
-	env   settings        // in force at its Parse, as far as parsing reads them
-	shape shape           // what the client was told of its result, if it asked
+	gen       uint64 // 0: there has never been one
+	body      []byte // of its Parse, without the name; nil: there is none
+	batch     uint64
+	found     sqlscan.Finding // of its text
+	env       settings        // in force at its Parse, as far as parsing reads them
+	unsettled bool            // env is only known when the transaction of its Parse has ended
+	shape     shape           // what the client was told of its result, if it asked
 }
 
 // unnamedChange is a change of a session's unnamed statement, as a Ref.

@@ -77,9 +77,8 @@ func (k *stack) through() *wirescript.Runner {
 }
 
 // undisturbed is what the script's client is told when nothing happens: what
-// PostgreSQL says, and where a script is known to differ, what pgpoold does.
-// Where the two differ otherwise, TestThrough fails, and there is nothing to
-// hold a disturbed run against: ok is false.
+// PostgreSQL says. Where pgpoold says something else there is nothing to hold a
+// disturbed run against, and ok is false.
 func (k *stack) undisturbed(t *testing.T, s *wirescript.Script) (want []wirescript.Entry, ok bool) {
 	t.Helper()
 	direct, err := k.direct.Run(t.Context(), s)
@@ -90,7 +89,7 @@ func (k *stack) undisturbed(t *testing.T, s *wirescript.Script) (want []wirescri
 	k.settled(t, "the undisturbed run")
 	switch {
 	case s.Differs != "":
-		return got.Transcript, err == nil
+		return nil, false // what pgpoold says may hang on which server it has
 	case err != nil || wirescript.Diff(direct.Transcript, got.Transcript) != "":
 		t.Logf("not tried, because it differs undisturbed (%v)", err)
 		return nil, false

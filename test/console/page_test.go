@@ -298,7 +298,7 @@ func superuser(s *scene) string {
 // The page says in words what keeps clients waiting.
 func TestThePageNamesTheCause(t *testing.T) {
 	b := openBrowser(t)
-	s := set(t, "size: 2", "")
+	s := set(t, "size: 2, max_pinned: 2", "")
 	b.open(s, "")
 
 	// Idle in transaction.
