@@ -62,6 +62,14 @@ type PoolOptions struct {
 	Size       int // most servers of this pool; 0 is unlimited
 	MinSize    int
 	RoundRobin bool
+	// ReserveSize is how many servers more the pool may have while somebody
+	// has waited for ReserveTimeout.
+	ReserveSize    int
+	ReserveTimeout time.Duration
+	// Shares, if not nil, has the limits that several pools have in common;
+	// Caps are those of this pool.
+	Shares *Shares
+	Caps   []CapKey
 	// Replication is the startup parameter replication=..., for servers that
 	// one replication client uses and nobody else.
 	Replication string

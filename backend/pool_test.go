@@ -555,7 +555,9 @@ func TestInterruptedLogin(t *testing.T) {
 	f.gate = make(chan struct{})
 	code := "57P01"
 	f.refuse.Store(&code)
-	p := newTestPool(t, f.options(1))
+	opts := f.options(1)
+	opts.LoginRetry = time.Nanosecond // nobody is waited for longer
+	p := newTestPool(t, opts)
 	s := newSeat(nil)
 	if _, err := p.Acquire(&s.Ticket); err != nil {
 		t.Fatal(err)
