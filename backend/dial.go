@@ -59,7 +59,7 @@ func (p *Pool) connect(ctx context.Context) (*Server, error) {
 	var first *DialError
 	opts := p.Target()
 	for _, host := range opts.Hosts {
-		addrs, err := host.resolve(ctx)
+		addrs, err := opts.resolve(ctx, host)
 		if err != nil {
 			first = firstError(first, &DialError{Addr: host.String(), Err: plainLookupError(err)})
 			continue
@@ -289,14 +289,18 @@ func (h Host) socket() string {
 }
 
 // resolve lists the addresses of a host in the order in which to try them.
-func (h Host) resolve(ctx context.Context) ([]string, error) {
+func (o *PoolOptions) resolve(ctx context.Context, h Host) ([]string, error) {
 	if h.Network == "unix" {
 		return []string{h.socket()}, nil
 	}
 	if net.ParseIP(h.Host) != nil {
 		return []string{h.String()}, nil
 	}
-	ips, err := net.DefaultResolver.LookupIPAddr(ctx, h.Host)
+	lookup := o.Lookup
+	if lookup == nil {
+		lookup = net.DefaultResolver.LookupIPAddr
+	}
+	ips, err := lookup(ctx, h.Host)
 	if err != nil {
 		return nil, err
 	}

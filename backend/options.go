@@ -1,6 +1,8 @@
 package backend
 
 import (
+	"context"
+	"net"
 	"time"
 
 	"go.uber.org/zap"
@@ -85,6 +87,8 @@ type PoolOptions struct {
 	// UpstreamPooler says that the server is itself a transaction pooler:
 	// nothing is pipelined or replayed, no named statement is sent.
 	UpstreamPooler bool
+	// Lookup finds the addresses of a host's name; nil is the system's way.
+	Lookup func(ctx context.Context, host string) ([]net.IPAddr, error)
 	// IsSelf reports whether a remote address is one of pgpoold's own
 	// listeners; such a dial is refused.
 	IsSelf func(network, addr string) bool

@@ -584,10 +584,20 @@ func TestInterruptedLogin(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.Discard(srv, CloseKill)
-	for range maxInterrupted + 1 {
-		f.gate <- struct{}{}
-	}
-	if _, err := next.wait(t); err == nil {
-		t.Error("a server came")
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(patience); ; {
+		select {
+		case f.gate <- struct{}{}: // another that is ended
+		case <-next.refused:
+			return
+		case <-next.granted:
+			t.Fatal("a server came")
+		case now := <-tick.C:
+			if now.After(end) {
+				t.Fatal("it is not refused")
+			}
+			p.Tick(now)
+		}
 	}
 }

@@ -37,6 +37,7 @@ type Options struct {
 	ClientGone         ClientGone
 	CancelWaitTimeout  time.Duration // cancel_wait_timeout
 	PinDrainTimeout    time.Duration // pin_drain_timeout
+	DNSMaxTTL          time.Duration // dns_max_ttl
 	RecoverTimeout     time.Duration // how long a server left by its client may take to come clean
 	Keepalive          backend.Keepalive
 	UnixSocketMode     uint32

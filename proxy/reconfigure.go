@@ -16,7 +16,7 @@ type liveOptions struct {
 	adminUsers, statsUsers []string
 	maxClientConn          int
 	limits                 Limits
-	pinDrain               time.Duration
+	pinDrain, dnsMaxTTL    time.Duration
 }
 
 // errRemoved ends the clients of a database that is not configured any more.
@@ -31,7 +31,7 @@ func newLive(opts *Options) (*liveOptions, error) {
 		return nil, err
 	}
 	return &liveOptions{auth: auth, tls: opts.TLS, databases: opts.Databases, users: opts.Users,
-		adminUsers: opts.AdminUsers, statsUsers: opts.StatsUsers, maxClientConn: opts.MaxClientConn, limits: opts.Limits, pinDrain: opts.PinDrainTimeout}, nil
+		adminUsers: opts.AdminUsers, statsUsers: opts.StatsUsers, maxClientConn: opts.MaxClientConn, limits: opts.Limits, pinDrain: opts.PinDrainTimeout, dnsMaxTTL: opts.DNSMaxTTL}, nil
 }
 
 // Reconfigure takes from the options what may change while the server runs:

@@ -35,6 +35,8 @@ type Server struct {
 	lastSession atomic.Uint64
 	admitted    atomic.Int64
 	draining    atomic.Bool
+	following   atomic.Bool                // names are being looked up
+	namesAt     time.Time                  // the clock's: when they were last
 	refusing    atomic.Bool                // nobody waits for a server any more
 	trace       atomic.Pointer[wire.Trace] // of the servers' ledgers, for tests
 
@@ -111,6 +113,7 @@ func (px *Server) tick() {
 			px.shares.Tick()
 			px.dropUnused(now)
 			px.endRemoved()
+			px.followNames(now)
 			for _, s := range px.allSessions() {
 				if s.conn.Unconfirmed() {
 					s.conn.Peek()

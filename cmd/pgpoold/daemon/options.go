@@ -31,6 +31,7 @@ func proxyOptions(cfg *config.Config, isSelf func(network, addr string) bool, lo
 		CancelWaitTimeout:  cfg.CancelWaitTimeout,
 		RecoverTimeout:     recoverTimeout,
 		PinDrainTimeout:    cfg.PinDrainTimeout,
+		DNSMaxTTL:          cfg.DNSMaxTTL,
 		Keepalive:          keepalive(cfg.Listen.Keepalive),
 		UnixSocketMode:     uint32(cfg.Listen.UnixSocketMode),
 		Auth:               proxy.AuthOptions{Type: cfg.Auth.Type, Users: secrets(cfg.Auth.Users)},
