@@ -59,7 +59,7 @@ func keep(t testing.TB, p *harness.Pgpoold, c *postgres.Cluster, db string, clie
 
 func (b *books) work(client int, dsn string) {
 	defer b.clients.Done()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Hour)
 	defer cancel()
 	var conn *pgx.Conn
 	defer func() {

@@ -178,3 +178,18 @@ func writeCert(t testing.TB, cert, key string, serial int64) {
 		}
 	}
 }
+
+// withQuery is a DSN to which "&key=value" can be added.
+func withQuery(dsn string) string {
+	if strings.Contains(dsn, "?") {
+		return dsn
+	}
+	return dsn + "?connect_timeout=10"
+}
+
+// lasting is a context for something that takes its time.
+func lasting(t testing.TB, length time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), length+2*patience)
+	t.Cleanup(cancel)
+	return ctx
+}
