@@ -342,12 +342,11 @@ func (sh *Shares) run() {
 
 // claim is a pool in the course of a pass.
 type claim struct {
-	p       *Pool
-	h       *shareholder
-	view    shareView
-	places  int // without those that are ending
-	idle    int
-	claimed bool
+	p      *Pool
+	h      *shareholder
+	view   shareView
+	places int // without those that are ending
+	idle   int
 }
 
 // balance is one pass: it gives out the places that are free and sees to it
