@@ -27,6 +27,7 @@ type pool struct {
 	clients    atomic.Int64                   // logged in
 	logging    atomic.Int64                   // clients that wait for a server at their login
 	hidden     atomic.Pointer[sqlscan.Hidden] // what names of functions and tables hide; nil: not known yet
+	maxPinned  atomic.Int64                   // max_pinned; 0: unlimited
 	pins       atomic.Int64                   // sessions that keep a server
 	pinWaiters atomic.Int64                   // of them, those that wait for a place under max_pinned
 	usesLast   atomic.Bool                    // a session has asked for currval or lastval
@@ -99,6 +100,7 @@ func (px *Server) poolFor(db *Database, id identity, size *int, replication stri
 	}
 	opts.Shares, opts.Caps = &px.shares, px.capsOf(px.live(), db, opts.Credentials.User)
 	p := &pool{key: key, opts: &opts, px: px, state: db.State, holds: 1, unusedSince: time.Now(), main: id.User == "" && session == 0, links: map[*link]struct{}{}, started: map[settings]*startup{}, closes: map[backend.CloseReason]uint64{}}
+	p.maxPinned.Store(int64(db.State.MaxPinned))
 	var err error
 	p.servers, err = backend.NewPool(opts, backend.Callbacks{NewHandler: p.newLink, Dialled: p.dialled})
 	if err != nil {

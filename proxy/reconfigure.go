@@ -86,6 +86,7 @@ func (p *pool) reconfigure(live *liveOptions, db *Database) {
 	}
 	target.Caps = p.px.capsOf(live, db, target.Credentials.User)
 	p.servers.Retarget(target)
+	p.maxPinned.Store(int64(db.State.MaxPinned))
 	limits := db.Pool.Limits()
 	if own := live.users[p.key.client].Size; own != nil {
 		limits.Size = *own

@@ -317,3 +317,21 @@ func TestReloadMistakes(t *testing.T) {
 	exec(t, connect(t, p, "app", db), "select 1")
 	t.Logf("%d mistakes", tried)
 }
+
+// TestReloadMovesMaxPinned: how many servers sessions may keep follows the
+// size of the pool.
+func TestReloadMovesMaxPinned(t *testing.T) {
+	t.Parallel()
+	c := postgres.ForTest(t)
+	db := newDB(t, c)
+	yaml := func(size int) string {
+		return fmt.Sprintf("pool: {size: %d}\ndatabases: {%s: {dsn: %q}}\n", size, db, c.SuperDSN(db))
+	}
+	p := start(t, yaml(2))
+	first, second := connect(t, p, "app", db), connect(t, p, "app", db)
+	exec(t, first, "listen news")
+	_, err := second.Exec(within(t), "listen news")
+	refused(t, err, "ERROR", "53300", "max_pinned", "pool.max_pinned")
+	reload(t, p, yaml(4))
+	exec(t, second, "listen news")
+}
