@@ -118,8 +118,15 @@ func TestRestartWithoutPause(t *testing.T) {
 }
 
 // TestFailover: with two hosts and target_session_attrs the pool follows the
-// primary to where a standby has been promoted.
+// primary to where a standby has been promoted. Under PAUSE nobody notices;
+// without it only those see an error who had a server.
 func TestFailover(t *testing.T) {
+	for name, pause := range map[string]bool{"paused": true, "unannounced": false} {
+		t.Run(name, func(t *testing.T) { failOver(t, pause) })
+	}
+}
+
+func failOver(t *testing.T, pause bool) {
 	t.Parallel()
 	first := postgres.StartForTest(t, postgres.Config{Settings: map[string]string{"wal_level": "replica", "hot_standby": "on", "synchronous_commit": "remote_apply"}})
 	db := newDB(t, first)
@@ -149,22 +156,30 @@ func TestFailover(t *testing.T) {
 	b := keep(t, p, first, db, 6)
 	b.goOn(100)
 	console := operator(t, p)
-	promote := func() {
+	// fail moves the primary from one to the other, without a word or under
+	// PAUSE.
+	fail := func(from, to *postgres.Cluster) {
 		t.Helper()
-		first.Halt(postgres.Fast)
-		for _, sql := range []string{"select pg_promote()", "alter system reset synchronous_standby_names", "select pg_reload_conf()"} {
-			if err := second.Exec(within(t), "postgres", sql); err != nil {
+		from.Halt(postgres.Fast)
+		for _, sql := range []string{"alter system reset synchronous_standby_names", "select pg_promote()", "select pg_reload_conf()"} {
+			if err := to.Exec(within(t), "postgres", sql); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	// Under PAUSE nobody notices that the primary has moved.
-	console("PAUSE " + db)
-	promote()
-	console("RESUME " + db)
+	if pause {
+		console("PAUSE " + db)
+	}
+	fail(first, second)
+	if pause {
+		console("RESUME " + db)
+	}
 	b.cluster = second
 	b.goOn(100)
-	b.clean()
+	errs := b.close()
+	if most := map[bool]int{true: 0, false: 3}[pause]; len(errs) > most {
+		t.Errorf("clients saw %d errors, at most %d can have had a server: %v", len(errs), most, errs)
+	}
 	addrs := []string{}
 	for _, s := range p.Server().Snapshot().Servers {
 		if s.Database == db {
