@@ -38,19 +38,20 @@ func TestReloadUnderLoad(t *testing.T) {
 	t.Parallel()
 	c := postgres.ForTest(t)
 	db := newDB(t, c)
-	for _, sql := range []string{"create role reload_a superuser login", "create role reload_b superuser login"} {
-		if err := c.Exec(within(t), "postgres", sql); err != nil {
+	one, other := db+"_one", db+"_other"
+	for _, role := range []string{one, other} {
+		if err := c.Exec(within(t), "postgres", "create role "+role+" superuser login"); err != nil {
 			t.Fatal(err)
 		}
 	}
 	yaml := func(size int, user, params string) string {
 		return fmt.Sprintf("pool: {size: %d}\ndatabases: {%s: {dsn: %q, user: %s, password: unused}}\n", size, db, c.SuperDSN(db)+params, user)
 	}
-	p := start(t, yaml(5, "reload_a", ""))
+	p := start(t, yaml(5, one, ""))
 	b := keep(t, p, c, db, 8)
 	b.goOn(100)
 	for _, size := range []int{1, 8, 3, 5} {
-		reload(t, p, yaml(size, "reload_a", ""))
+		reload(t, p, yaml(size, one, ""))
 		until(t, fmt.Sprintf("no more than %d servers", size), func() bool { return servers(p, db) <= size })
 		b.goOn(100)
 	}
@@ -58,11 +59,11 @@ func TestReloadUnderLoad(t *testing.T) {
 	if strings.Contains(c.SuperDSN(db), "?") {
 		sep = "&"
 	}
-	for _, want := range []struct{ user, params, memory string }{{"reload_a", sep + "work_mem=7MB", "7MB"}, {"reload_b", "", "4MB"}} {
+	for _, want := range []struct{ user, params, memory string }{{one, sep + "work_mem=7MB", "7MB"}, {other, "", "4MB"}} {
 		reload(t, p, yaml(5, want.user, want.params))
 		b.goOn(100)
 		until(t, "all servers are the new ones", func() bool {
-			rows, err := c.Query(within(t), "postgres", fmt.Sprintf("select usename from pg_stat_activity where datname = '%s' and usename like 'reload%%'", db))
+			rows, err := c.Query(within(t), "postgres", fmt.Sprintf("select usename from pg_stat_activity where datname = '%s' and usename like '%s%%'", db, db))
 			if err != nil {
 				t.Fatal(err)
 			}
