@@ -73,15 +73,18 @@ type Setting struct {
 // Database is what SHOW DATABASES tells of a configured database beyond what
 // the snapshot holds.
 type Database struct {
-	Name           string
-	Host           string // several joined by a comma; "" for none
-	Port           int
-	DBName         string
-	ForceUser      string // "" where clients are themselves on the server
-	PoolSize       int
-	MinPoolSize    int
-	ServerLifetime time.Duration
-	Mode           string
+	Name        string
+	Host        string // several joined by a comma; "" for none
+	Port        int
+	DBName      string
+	ForceUser   string // "" where clients are themselves on the server
+	PoolSize    int
+	MinPoolSize int
+	// ReservePoolSize, MaxConnections and MaxClientConnections are as
+	// configured; 0 is none, and unlimited.
+	ReservePoolSize, MaxConnections, MaxClientConnections int
+	ServerLifetime                                        time.Duration
+	Mode                                                  string
 }
 
 // User is what SHOW USERS tells of a configured user.
@@ -89,6 +92,8 @@ type User struct {
 	Name     string
 	PoolSize *int   // nil: none of its own
 	Mode     string // "": none of its own
+	// MaxConnections and MaxClientConnections are its limits; 0: unlimited.
+	MaxConnections, MaxClientConnections int
 }
 
 // consoleDatabase is the name under which the console counts itself, as in

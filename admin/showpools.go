@@ -105,9 +105,9 @@ func (c *Console) showDatabases(snap *proxy.Snapshot, extended bool) *table {
 			name = d.Name
 		}
 		cells := []*string{text(d.Name), textOrNull(d.Host), number(d.Port), text(name), textOrNull(d.ForceUser),
-			number(d.PoolSize), number(d.MinPoolSize), number(0),
+			number(d.PoolSize), number(d.MinPoolSize), number(d.ReservePoolSize),
 			number(int64(d.ServerLifetime / time.Second)), textOrNull(d.Mode), nil,
-			number(0), number(servers[d.Name]), number(0), number(clients[d.Name]), bit(paused), bit(snap.Controls.Disabled[d.Name])}
+			number(d.MaxConnections), number(servers[d.Name]), number(d.MaxClientConnections), number(clients[d.Name]), bit(paused), bit(snap.Controls.Disabled[d.Name])}
 		if extended {
 			cells = append(cells, number(pools[d.Name]), bit(pools[d.Name] == ready[d.Name]))
 		}
@@ -166,7 +166,7 @@ func (c *Console) showUsers(snap *proxy.Snapshot, _ bool) *table {
 		if u.PoolSize != nil {
 			size = text(fmt.Sprintf("%9d", *u.PoolSize)) // PgBouncer's way to write it
 		}
-		t.add(text(name), size, text(""), textOrNull(u.Mode), number(0), number(servers[name]), number(0), number(clients[name]))
+		t.add(text(name), size, text(""), textOrNull(u.Mode), number(u.MaxConnections), number(servers[name]), number(u.MaxClientConnections), number(clients[name]))
 	}
 	return t
 }

@@ -17,7 +17,7 @@ import (
 // has sent the signal; only then, and only if err is nil, is it certain that
 // a later query of the server's will not be hit.
 func (s *Server) Cancel(ctx context.Context) error {
-	sock, err := s.Pool.dialSocket(ctx, s.network, s.addr)
+	sock, err := s.Pool.Target().dialSocket(ctx, s.network, s.addr)
 	if err != nil {
 		return err
 	}

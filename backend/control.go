@@ -2,6 +2,7 @@ package backend
 
 import (
 	"math"
+	"reflect"
 	"time"
 )
 
@@ -10,6 +11,8 @@ import (
 type Limits struct {
 	Size, MinSize    int
 	RoundRobin       bool
+	ReserveSize      int
+	ReserveTimeout   time.Duration
 	ConnectTimeout   time.Duration
 	IdleTimeout      time.Duration
 	Lifetime         time.Duration // of servers dialled from now on
@@ -23,7 +26,7 @@ func (o *PoolOptions) Limits() Limits {
 	return Limits{
 		Size: o.Size, MinSize: o.MinSize, RoundRobin: o.RoundRobin, ConnectTimeout: o.ConnectTimeout,
 		IdleTimeout: o.IdleTimeout, Lifetime: o.Lifetime, LoginRetry: o.LoginRetry, CheckDelay: o.CheckDelay,
-		QueryWaitTimeout: o.QueryWaitTimeout,
+		QueryWaitTimeout: o.QueryWaitTimeout, ReserveSize: o.ReserveSize, ReserveTimeout: o.ReserveTimeout,
 	}
 }
 
@@ -57,7 +60,7 @@ func (p *Pool) limitLocked(l Limits) {
 
 // fitsLocked notes that there are no more servers than may be.
 func (p *Pool) fitsLocked() {
-	if p.shrunk && len(p.all)+p.leaving+p.dialling <= p.size {
+	if p.shrunk && len(p.all)+p.leaving+p.dialling <= p.size+p.limits.ReserveSize {
 		p.shrunk = false
 	}
 }
@@ -68,12 +71,12 @@ func (p *Pool) unwantedLocked(s *Server, now time.Time) CloseReason {
 	case p.closed:
 		return CloseDrain
 	case s.close:
-		return CloseReconnect
+		return s.why
 	case p.paused:
 		return ClosePause
 	case !s.expires.IsZero() && now.After(s.expires):
 		return CloseLifetime
-	case p.shrunk && len(p.all) > p.size:
+	case p.shrunk && len(p.all) > p.size+p.limits.ReserveSize:
 		return CloseReload
 	}
 	return ""
@@ -108,7 +111,9 @@ func (p *Pool) grantedLocked(t *Ticket, now time.Time) {
 // wants one waits, as long as QueryWaitTimeout allows.
 func (p *Pool) Pause() {
 	p.mu.Lock()
-	p.paused = true
+	if !p.paused {
+		p.paused, p.pausedAt = true, time.Now()
+	}
 	closing := p.dropIdleLocked(time.Now())
 	p.mu.Unlock()
 	for _, c := range closing {
@@ -133,18 +138,70 @@ func (p *Pool) Empty() bool {
 }
 
 // Reconnect lets every server there is end when it is next free.
-func (p *Pool) Reconnect() {
+func (p *Pool) Reconnect() { p.replace(CloseReconnect, func(*Server) bool { return true }) }
+
+// replace lets servers end when they are next free, and those that are being
+// dialled.
+func (p *Pool) replace(why CloseReason, which func(*Server) bool) {
+	now := time.Now()
 	p.mu.Lock()
 	p.era++
+	p.eraEnd = why
 	p.retry = backoff{}
 	for s := range p.all {
-		s.close = true
+		if !s.close && which(s) {
+			s.close, s.why, s.marked = true, why, now
+		}
 	}
 	closing := p.dropIdleLocked(time.Now())
+	p.dialLocked()
 	p.mu.Unlock()
 	for _, c := range closing {
 		c.s.Close(c.reason)
 	}
+}
+
+// Target says where and how servers are dialled now: what the pool was made
+// with, unless Retarget has changed it.
+func (p *Pool) Target() *PoolOptions { return p.target.Load() }
+
+// Retarget takes from opts where and how servers are dialled. Those that were
+// dialled differently end when they are next free; whoever waits goes on
+// waiting. It returns whether anything has changed.
+func (p *Pool) Retarget(opts PoolOptions) bool {
+	was := p.Target()
+	next := *was
+	next.Hosts, next.DBName, next.Credentials, next.TLS = opts.Hosts, opts.DBName, opts.Credentials, opts.TLS
+	next.RuntimeParams, next.TargetSessionAttrs, next.Keepalive = opts.RuntimeParams, opts.TargetSessionAttrs, opts.Keepalive
+	if reflect.DeepEqual(was.reached(), next.reached()) {
+		return false
+	}
+	if p.opts.Shares != nil {
+		p.opts.Shares.move(p, opts.Caps)
+	}
+	next.Caps = opts.Caps
+	p.target.Store(&next)
+	p.replace(CloseReload, func(*Server) bool { return true })
+	return true
+}
+
+// reached are the options that say where and how servers are dialled.
+func (o *PoolOptions) reached() []any {
+	return []any{o.Hosts, o.DBName, o.Credentials, o.TLS, o.RuntimeParams, o.TargetSessionAttrs, o.Keepalive}
+}
+
+// WantedBack is since when the pool wants a server to end that is somebody's,
+// zero if it does not.
+func (p *Pool) WantedBack(s *Server) time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s.close {
+		return s.marked
+	}
+	if p.paused {
+		return p.pausedAt
+	}
+	return time.Time{}
 }
 
 // Marked is how many servers that Reconnect has marked have not ended.

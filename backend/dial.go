@@ -57,14 +57,15 @@ func (p *Pool) connect(ctx context.Context) (*Server, error) {
 		defer cancel()
 	}
 	var first *DialError
-	for _, host := range p.opts.Hosts {
-		addrs, err := host.resolve(ctx)
+	opts := p.Target()
+	for _, host := range opts.Hosts {
+		addrs, err := opts.resolve(ctx, host)
 		if err != nil {
 			first = firstError(first, &DialError{Addr: host.String(), Err: plainLookupError(err)})
 			continue
 		}
 		for _, addr := range addrs {
-			s, err := p.connectAddr(ctx, host, addr)
+			s, err := p.connectAddr(ctx, opts, host, addr)
 			if err == nil {
 				return s, nil
 			}
@@ -98,14 +99,14 @@ func plainLookupError(err error) error {
 
 // connectAddr tries one address with each kind of encryption that the TLS
 // mode admits. A login that PostgreSQL refused is not repeated.
-func (p *Pool) connectAddr(ctx context.Context, host Host, addr string) (*Server, *DialError) {
-	configs, err := p.opts.TLS.configs(host)
+func (p *Pool) connectAddr(ctx context.Context, opts *PoolOptions, host Host, addr string) (*Server, *DialError) {
+	configs, err := opts.TLS.configs(host)
 	if err != nil {
 		return nil, &DialError{Addr: host.String(), Err: err, Final: true}
 	}
 	var last *DialError
 	for _, cfg := range configs {
-		s, err := p.login(ctx, host, addr, cfg)
+		s, err := p.login(ctx, opts, host, addr, cfg)
 		if err == nil {
 			return s, nil
 		}
@@ -129,8 +130,8 @@ func final(err error) bool {
 }
 
 // login connects, encrypts and logs in once, and makes the result a Server.
-func (p *Pool) login(ctx context.Context, host Host, addr string, encrypt *tls.Config) (*Server, error) {
-	cfg, err := p.loginConfig(host, addr, encrypt)
+func (p *Pool) login(ctx context.Context, opts *PoolOptions, host Host, addr string, encrypt *tls.Config) (*Server, error) {
+	cfg, err := opts.loginConfig(host, addr, encrypt)
 	if err != nil {
 		return nil, err
 	}
@@ -142,14 +143,14 @@ func (p *Pool) login(ctx context.Context, host Host, addr string, encrypt *tls.C
 		if dialled.Swap(true) {
 			return nil, net.ErrClosed
 		}
-		nc, err := p.dialSocket(ctx, host.Network, addr)
+		nc, err := opts.dialSocket(ctx, host.Network, addr)
 		if err != nil {
 			return nil, err
 		}
 		sock = nc
 		return nc, nil
 	}
-	withKeys(cfg, p.opts.Credentials)
+	withKeys(cfg, opts.Credentials)
 	pc, err := pgconn.ConnectConfig(ctx, cfg)
 	if err != nil {
 		return nil, cause(err)
@@ -168,7 +169,7 @@ func (p *Pool) login(ctx context.Context, host Host, addr string, encrypt *tls.C
 		_ = h.Conn.Close()
 		return nil, fmt.Errorf("the server sent %d bytes more than a login asks for", n)
 	}
-	if h.ParameterStatuses["pgbouncer.pool_mode"] == "transaction" && !p.opts.UpstreamPooler {
+	if h.ParameterStatuses["pgbouncer.pool_mode"] == "transaction" && !opts.UpstreamPooler {
 		_ = h.Conn.Close()
 		return nil, errPooler
 	}
@@ -212,7 +213,7 @@ func tlsOf(nc net.Conn) *tls.Conn {
 
 // loginConfig is pgconn's configuration of one attempt. Every field that
 // ParseConfig could have taken from the environment or a file is set here.
-func (p *Pool) loginConfig(host Host, addr string, encrypt *tls.Config) (*pgconn.Config, error) {
+func (o *PoolOptions) loginConfig(host Host, addr string, encrypt *tls.Config) (*pgconn.Config, error) {
 	if os.Getenv("PGSERVICE") != "" {
 		// pgconn would look for the service, whatever it is told.
 		if err := os.Unsetenv("PGSERVICE"); err != nil {
@@ -226,16 +227,16 @@ func (p *Pool) loginConfig(host Host, addr string, encrypt *tls.Config) (*pgconn
 		return nil, err
 	}
 	cfg.Host, cfg.Port = host.Host, host.Port
-	cfg.User, cfg.Password, cfg.Database = p.opts.Credentials.User, p.opts.Credentials.Password, p.opts.DBName
+	cfg.User, cfg.Password, cfg.Database = o.Credentials.User, o.Credentials.Password, o.DBName
 	cfg.TLSConfig = encrypt
 	cfg.Fallbacks = nil
 	cfg.ConnectTimeout = 0
-	cfg.RuntimeParams = maps.Clone(p.opts.RuntimeParams)
+	cfg.RuntimeParams = maps.Clone(o.RuntimeParams)
 	if cfg.RuntimeParams == nil {
 		cfg.RuntimeParams = map[string]string{}
 	}
-	if p.opts.Replication != "" {
-		cfg.RuntimeParams["replication"] = p.opts.Replication
+	if o.Replication != "" {
+		cfg.RuntimeParams["replication"] = o.Replication
 	}
 	cfg.KerberosSrvName, cfg.KerberosSpn = "", ""
 	cfg.OnNotice, cfg.OnNotification = nil, nil
@@ -246,7 +247,7 @@ func (p *Pool) loginConfig(host Host, addr string, encrypt *tls.Config) (*pgconn
 		"primary":        pgconn.ValidateConnectTargetSessionAttrsPrimary,
 		"standby":        pgconn.ValidateConnectTargetSessionAttrsStandby,
 		"prefer-standby": pgconn.ValidateConnectTargetSessionAttrsPreferStandby,
-	}[p.opts.TargetSessionAttrs]
+	}[o.TargetSessionAttrs]
 	return cfg, nil
 }
 
@@ -288,14 +289,18 @@ func (h Host) socket() string {
 }
 
 // resolve lists the addresses of a host in the order in which to try them.
-func (h Host) resolve(ctx context.Context) ([]string, error) {
+func (o *PoolOptions) resolve(ctx context.Context, h Host) ([]string, error) {
 	if h.Network == "unix" {
 		return []string{h.socket()}, nil
 	}
 	if net.ParseIP(h.Host) != nil {
 		return []string{h.String()}, nil
 	}
-	ips, err := net.DefaultResolver.LookupIPAddr(ctx, h.Host)
+	lookup := o.Lookup
+	if lookup == nil {
+		lookup = net.DefaultResolver.LookupIPAddr
+	}
+	ips, err := lookup(ctx, h.Host)
 	if err != nil {
 		return nil, err
 	}
@@ -307,13 +312,13 @@ func (h Host) resolve(ctx context.Context) ([]string, error) {
 }
 
 // dialSocket opens the transport.
-func (p *Pool) dialSocket(ctx context.Context, network, addr string) (*stream.Socket, error) {
-	d := net.Dialer{KeepAliveConfig: p.opts.Keepalive.config(), Control: p.opts.Keepalive.control}
+func (o *PoolOptions) dialSocket(ctx context.Context, network, addr string) (*stream.Socket, error) {
+	d := net.Dialer{KeepAliveConfig: o.Keepalive.config(), Control: o.Keepalive.control}
 	nc, err := d.DialContext(ctx, network, addr)
 	if err != nil {
 		return nil, err
 	}
-	if p.opts.IsSelf != nil && p.opts.IsSelf(network, nc.RemoteAddr().String()) {
+	if o.IsSelf != nil && o.IsSelf(network, nc.RemoteAddr().String()) {
 		_ = nc.Close()
 		return nil, errSelf
 	}

@@ -19,7 +19,9 @@ var ErrWaitTimeout = errors.New("query_wait_timeout")
 // backoff says when a pool may dial again after failures.
 type backoff struct {
 	failures    int
-	interrupted int // of the failures in a row, those that were not the server's state
+	since       time.Time // of the first of these failures
+	final       bool      // the last one: repeating it only makes things worse
+	interrupted int       // of the failures in a row, those that were not the server's state
 	until       time.Time
 }
 
@@ -47,15 +49,29 @@ func (b *backoff) fail(now time.Time, longest time.Duration, final bool) {
 	if !final && b.failures < 16 {
 		pause = min(longest, firstBackoff<<b.failures)
 	}
-	b.failures++
+	if b.failures == 0 {
+		b.since = now
+	}
+	b.failures, b.final = b.failures+1, final
 	jitter := time.Duration(rand.Int64N(int64(pause)/4 + 1))
 	b.until = now.Add(pause - jitter)
+}
+
+// retryPause is how long a pool whose server has gone away waits, at most,
+// until it tries again, while it is patient.
+const retryPause = time.Second
+
+// patientLocked reports whether those who want a server wait though none can
+// be connected: one that was there a short while ago, for less than
+// server_login_retry, is restarting or being replaced.
+func (p *Pool) patientLocked(now time.Time) bool {
+	return p.base != nil && p.retry.failures > 0 && !p.retry.final && now.Sub(p.retry.since) < p.limits.LoginRetry
 }
 
 // refuseLocked is the answer to somebody who would wait in vain: there is no
 // server, and none may be dialled before the pause is over.
 func (p *Pool) refuseLocked() error {
-	if !p.paused && p.lastErr != nil && len(p.all) == 0 && p.dialling == 0 && time.Now().Before(p.retry.until) {
+	if !p.patientLocked(time.Now()) && !p.paused && p.lastErr != nil && len(p.all) == 0 && p.dialling == 0 && time.Now().Before(p.retry.until) {
 		return p.lastErr
 	}
 	return nil
@@ -67,28 +83,52 @@ func (p *Pool) dialLocked() {
 	if p.closed || p.paused {
 		return
 	}
-	taken := len(p.all) + p.leaving + p.dialling
+	want, waits := p.wantedLocked(time.Now())
+	if want > 0 && p.opts.Shares != nil {
+		want = p.opts.Shares.ask(p, want, waits)
+	}
+	for range want {
+		p.dialOneLocked()
+	}
+}
+
+// wantedLocked is how many dials waiters and the minimum ask for; waits says
+// that it is not the minimum alone.
+func (p *Pool) wantedLocked(now time.Time) (want int, waits bool) {
 	least := p.minSize
 	if p.base == nil {
 		least = max(least, 1) // the first shows whether the server can be reached
 	}
-	now := time.Now()
-	want := max(p.waiting.n-p.dialling-p.testedLocked(now), least-len(p.all)-p.dialling)
-	want = min(want, p.size-taken, maxParallelDials-p.dialling)
+	forWaiters := p.waiting.n - p.dialling - p.testedLocked(now)
+	want = max(forWaiters, least-len(p.all)-p.dialling)
+	want = min(want, p.roomLocked(now), maxParallelDials-p.dialling)
 	if want <= 0 || now.Before(p.retry.until) {
-		return
+		return 0, false
 	}
 	if p.base == nil || p.lastErr != nil {
 		want = 1 // one attempt finds out whether it works
 		if p.dialling > 0 {
-			return
+			return 0, false
 		}
 	}
-	for range want {
-		p.dialling++
-		p.pumps.Add(1)
-		go p.dial(p.era)
+	return want, forWaiters > 0 || p.base == nil
+}
+
+// roomLocked is how many servers more the pool may have by its own size. The
+// reserve is open while somebody has waited for reserve_pool_timeout.
+func (p *Pool) roomLocked(now time.Time) int {
+	room := p.size - len(p.all) - p.leaving - p.dialling
+	if t := p.waiting.first; t != nil && p.limits.ReserveSize > 0 && p.limits.ReserveTimeout > 0 && now.Sub(t.since) >= p.limits.ReserveTimeout {
+		room += p.limits.ReserveSize
 	}
+	return room
+}
+
+// dialOneLocked starts one dial.
+func (p *Pool) dialOneLocked() {
+	p.dialling++
+	p.pumps.Add(1)
+	go p.dial(p.era)
 }
 
 // testedLocked is how many servers are being checked and will likely answer
@@ -131,6 +171,9 @@ func (p *Pool) dialFailed(err error) {
 	p.dialling--
 	p.dials++
 	p.dialErrs++
+	if p.opts.Shares != nil {
+		p.opts.Shares.giveBack(p)
+	}
 	if interrupted(err) && p.retry.interrupted < maxInterrupted {
 		p.retry.interrupted++
 		p.dialLocked()
@@ -139,7 +182,11 @@ func (p *Pool) dialFailed(err error) {
 	}
 	p.lastErr = err
 	p.retry.fail(now, p.limits.LoginRetry, final)
-	if len(p.all) == 0 && p.dialling == 0 && !p.paused {
+	if p.patientLocked(now) {
+		if soon := now.Add(retryPause); p.retry.until.After(soon) {
+			p.retry.until = soon
+		}
+	} else if len(p.all) == 0 && p.dialling == 0 && !p.paused {
 		refused = p.waiting.takeAll()
 	}
 	p.mu.Unlock()
@@ -164,7 +211,9 @@ func (p *Pool) dialSucceeded(res *puddle.Resource[*Server], era uint64, took tim
 	p.connects.Observe(took)
 	p.connectTime += took
 	var t *Ticket
-	s.close = era != p.era // it may have reached what is to be left
+	if s.close = era != p.era; s.close { // it may have reached what is to be left
+		s.why, s.marked = p.eraEnd, now
+	}
 	reason := p.unwantedLocked(s, now)
 	if reason != "" {
 		p.goneLocked(s)

@@ -1,6 +1,8 @@
 package backend
 
 import (
+	"context"
+	"net"
 	"time"
 
 	"go.uber.org/zap"
@@ -62,6 +64,14 @@ type PoolOptions struct {
 	Size       int // most servers of this pool; 0 is unlimited
 	MinSize    int
 	RoundRobin bool
+	// ReserveSize is how many servers more the pool may have while somebody
+	// has waited for ReserveTimeout.
+	ReserveSize    int
+	ReserveTimeout time.Duration
+	// Shares, if not nil, has the limits that several pools have in common;
+	// Caps are those of this pool.
+	Shares *Shares
+	Caps   []CapKey
 	// Replication is the startup parameter replication=..., for servers that
 	// one replication client uses and nobody else.
 	Replication string
@@ -77,6 +87,8 @@ type PoolOptions struct {
 	// UpstreamPooler says that the server is itself a transaction pooler:
 	// nothing is pipelined or replayed, no named statement is sent.
 	UpstreamPooler bool
+	// Lookup finds the addresses of a host's name; nil is the system's way.
+	Lookup func(ctx context.Context, host string) ([]net.IPAddr, error)
 	// IsSelf reports whether a remote address is one of pgpoold's own
 	// listeners; such a dial is refused.
 	IsSelf func(network, addr string) bool

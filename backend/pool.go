@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/puddle/v2"
@@ -32,6 +33,8 @@ type Pool struct {
 	opts   PoolOptions
 	cb     Callbacks
 	puddle *puddle.Pool[*Server]
+	target atomic.Pointer[PoolOptions] // opts, with what Retarget has changed
+	made   time.Time
 	ctx    context.Context // done when Close begins: ends dials
 	cancel context.CancelFunc
 
@@ -50,7 +53,9 @@ type Pool struct {
 	size        int                  // guarded by mu: limits.Size, or very many
 	minSize     int                  // guarded by mu
 	shrunk      bool                 // guarded by mu: there may be more servers than size since it was lowered
+	pausedAt    time.Time            // guarded by mu
 	paused      bool                 // guarded by mu: nothing is handed out or dialled
+	eraEnd      CloseReason          // guarded by mu: and why those end
 	era         uint64               // guarded by mu: raised when servers dialled before are not wanted any more
 	marked      int                  // guarded by mu: servers of leaving that were marked with Reconnect
 	closed      bool                 // guarded by mu
@@ -63,6 +68,7 @@ type Pool struct {
 	connects    Histogram            // guarded by mu: how long connecting took, where it worked
 	connectTime time.Duration        // guarded by mu: and together
 	picker      Picker               // guarded by mu
+	yields      bool                 // guarded by mu: a server that becomes free may have to make room for another pool
 }
 
 // Picker, when set with SetPicker, decides instead of the pool. Tests use it
@@ -73,7 +79,8 @@ type Picker func(idle []*Server, last *Server) int
 // NewPool makes a pool without servers. It dials when somebody waits and when
 // Tick finds it below its minimum.
 func NewPool(opts PoolOptions, cb Callbacks) (*Pool, error) {
-	p := &Pool{opts: opts, cb: cb, all: map[*Server]struct{}{}}
+	p := &Pool{opts: opts, cb: cb, all: map[*Server]struct{}{}, made: time.Now()}
+	p.target.Store(&p.opts)
 	p.limitLocked(opts.Limits())
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	var err error
@@ -82,6 +89,9 @@ func NewPool(opts PoolOptions, cb Callbacks) (*Pool, error) {
 		Destructor:  func(*Server) {}, // the pump has closed the connection
 		MaxSize:     math.MaxInt32,    // the limits are ours
 	})
+	if err == nil && opts.Shares != nil {
+		opts.Shares.join(p, opts.Caps)
+	}
 	return p, err
 }
 
@@ -210,7 +220,11 @@ func (p *Pool) Release(s *Server, label any) *Ticket {
 		p.mu.Unlock()
 		return nil
 	}
-	if reason := p.unwantedLocked(s, now); reason != "" {
+	reason := p.unwantedLocked(s, now)
+	if reason == "" && p.evictedLocked() {
+		reason = CloseEvicted
+	}
+	if reason != "" {
 		p.goneLocked(s)
 		p.mu.Unlock()
 		s.Close(reason)
@@ -235,6 +249,9 @@ func (p *Pool) offerLocked(s *Server, now time.Time) *Ticket {
 	s.state = serverIdle
 	s.idleSince = now
 	p.idle = append(p.idle, s)
+	if p.opts.Shares != nil {
+		p.opts.Shares.spare()
+	}
 	return nil
 }
 
@@ -308,6 +325,9 @@ func (p *Pool) removed(s *Server) {
 		p.marked--
 	}
 	p.fitsLocked()
+	if p.opts.Shares != nil {
+		p.opts.Shares.giveBack(p)
+	}
 	p.dialLocked()
 	p.mu.Unlock()
 }
@@ -332,6 +352,9 @@ func (p *Pool) Close(err error) {
 	}
 	refused := p.waiting.takeAll()
 	p.mu.Unlock()
+	if p.opts.Shares != nil {
+		p.opts.Shares.part(p)
+	}
 	for _, s := range idle {
 		s.Close(CloseDrain)
 	}

@@ -555,7 +555,9 @@ func TestInterruptedLogin(t *testing.T) {
 	f.gate = make(chan struct{})
 	code := "57P01"
 	f.refuse.Store(&code)
-	p := newTestPool(t, f.options(1))
+	opts := f.options(1)
+	opts.LoginRetry = time.Nanosecond // nobody is waited for longer
+	p := newTestPool(t, opts)
 	s := newSeat(nil)
 	if _, err := p.Acquire(&s.Ticket); err != nil {
 		t.Fatal(err)
@@ -582,10 +584,20 @@ func TestInterruptedLogin(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.Discard(srv, CloseKill)
-	for range maxInterrupted + 1 {
-		f.gate <- struct{}{}
-	}
-	if _, err := next.wait(t); err == nil {
-		t.Error("a server came")
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(patience); ; {
+		select {
+		case f.gate <- struct{}{}: // another that is ended
+		case <-next.refused:
+			return
+		case <-next.granted:
+			t.Fatal("a server came")
+		case now := <-tick.C:
+			if now.After(end) {
+				t.Fatal("it is not refused")
+			}
+			p.Tick(now)
+		}
 	}
 }

@@ -54,6 +54,8 @@ type Server struct {
 	idleSince time.Time
 	label     any  // what is in force on it; compared when a session looks for a server
 	close     bool // it is to end when it is next free
+	why       CloseReason
+	marked    time.Time // and since when
 }
 
 // serverState is where a server is in its pool.

@@ -86,7 +86,7 @@ func (p *Pool) Check() error {
 		return errorf("%d tickets in the queue, counted %d", n, p.waiting.n)
 	case len(p.idle) > len(p.all):
 		return errorf("%d idle servers of %d", len(p.idle), len(p.all))
-	case len(p.all)+p.leaving+p.dialling > p.size && !p.shrunk:
+	case len(p.all)+p.leaving+p.dialling > p.size+p.limits.ReserveSize && !p.shrunk:
 		return errorf("%d servers, %d leaving, %d dialling, but the size is %d", len(p.all), p.leaving, p.dialling, p.size)
 	case p.leaving < 0 || p.dialling < 0:
 		return errorf("%d leaving, %d dialling", p.leaving, p.dialling)

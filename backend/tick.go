@@ -54,13 +54,17 @@ func (p *Pool) Tick(now time.Time) {
 		p.grantedLocked(forced, now)
 		p.unidleLocked(0, serverActive)
 	}
+	var bound string
+	if len(late) > 0 {
+		bound = p.boundLocked()
+	}
 	p.dialLocked()
 	p.mu.Unlock()
 	if forced != nil {
 		forced.W.Granted(spareServer)
 	}
 	for _, t := range late {
-		t.W.Refused(ErrWaitTimeout)
+		t.W.Refused(&WaitError{bound})
 	}
 	for s, reason := range closing {
 		s.Close(reason)

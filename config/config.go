@@ -25,6 +25,8 @@ type Config struct {
 	Log       Log
 
 	DrainTimeout            time.Duration
+	PinDrainTimeout         time.Duration
+	DNSMaxTTL               time.Duration
 	PreparedStatementMemory int
 	CancelWaitTimeout       time.Duration
 
@@ -100,6 +102,25 @@ type Pool struct {
 	PinIdleTimeout    time.Duration
 	PinFunctions      []string
 	ClientGone        string // cancel or finish
+
+	ReserveSize    int
+	ReserveTimeout time.Duration
+
+	// Limits of what pools have in common; 0: unlimited.
+	MaxDBConnections         int
+	MaxUserConnections       int
+	MaxHostConnections       int
+	MaxDBClientConnections   int
+	MaxUserClientConnections int
+	MaxPools                 int // that "*" can make
+	AutoDBIdleTimeout        time.Duration
+
+	QueryWaitNotify        time.Duration
+	QueryTimeout           time.Duration
+	IdleTransactionTimeout time.Duration
+	TransactionTimeout     time.Duration
+	ClientIdleTimeout      time.Duration
+	ClientWriteTimeout     time.Duration
 
 	MaxPreparedStatements  int // of one server
 	MaxPreparedBytes       int // of one server

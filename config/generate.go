@@ -205,7 +205,7 @@ func Reference() string {
 					b.WriteString("`users.NAME.KEY`: " + overridesNote + "\n\n")
 				}
 			}
-			b.WriteString("| key | values | default | change by | canonical name | environment | meaning |\n|---|---|---|---|---|---|---|\n")
+			b.WriteString("| key | values | default | change by | canonical name | PgBouncer | environment | meaning |\n|---|---|---|---|---|---|---|---|\n")
 		}
 		env := "-"
 		if s.Env() != "" {
@@ -215,8 +215,12 @@ func Reference() string {
 		if places := s.places(); places != "" {
 			doc += " Also under " + places + "."
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | `%s` | %s | %s |\n",
-			s.key(), s.limits(), s.defaultText(), s.Reload(), s.Name, env, doc)
+		pgbouncer := "-"
+		if names := s.pgbouncerNames(); len(names) > 0 {
+			pgbouncer = "`" + strings.Join(names, "`, `") + "`"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | `%s` | %s | %s | %s |\n",
+			s.key(), s.limits(), s.defaultText(), s.Reload(), s.Name, pgbouncer, env, doc)
 	}
 	return b.String()
 }

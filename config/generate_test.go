@@ -9,12 +9,14 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "write config.yaml and docs/settings.md from the table")
+var update = flag.Bool("update", false, "write config.yaml and the generated documents from the tables")
 
 func TestGenerated(t *testing.T) {
 	for path, want := range map[string]string{
 		"../config.yaml":      Sample(),
 		"../docs/settings.md": Reference(),
+
+		"../docs/from-pgbouncer.md": FromPgBouncer(),
 	} {
 		if *update {
 			if err := os.WriteFile(path, []byte(want), 0o644); err != nil {

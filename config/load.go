@@ -178,6 +178,8 @@ func overrideFields(o *Overrides, forUser bool) fields {
 			f.refusal = "this version takes it under pool only"
 		case s.NotForUsers && forUser:
 			f.refusal = "this version takes it under pool and databases.X only"
+		case s.NotForDatabases && !forUser:
+			f.refusal = "it stands under pool and users.X only"
 		}
 		fs[s.key()] = f
 	}

@@ -30,7 +30,7 @@ databases: {d: {dsn: "postgres://u:s3cret@h"}}
 		{"query_wait_timeout", "90", "120", true},
 		{"server_login_retry", "0.5", "15", true},
 		{"server_round_robin", "1", "0", true},
-		{"pool_mode", "transaction", "transaction", false},
+		{"pool_mode", "transaction", "transaction", true},
 		{"default_pool_size", "20", "20", true},
 		{"admin_token", "[redacted]", "", false},
 		{"log_level", "debug", "info", true},

@@ -29,35 +29,47 @@ func (c *Config) Running(next *Config) (effective *Config, notes []string) {
 		notes = append(notes, fmt.Sprintf("%s (%s) was changed: it needs a restart", s.Name, s.Path))
 	}
 	out.Listen.Addrs = c.Listen.Addrs
-	out.Databases = make(map[string]*Database, len(c.Databases))
+	out.Databases = make(map[string]*Database, len(next.Databases))
 	for _, name := range slices.Sorted(maps.Keys(next.Databases)) {
-		if c.Databases[name] == nil {
-			notes = append(notes, databasePath(name)+" was added: it needs a restart")
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(c.Databases)) {
 		was, want := c.Databases[name], next.Databases[name]
-		if want == nil {
-			notes = append(notes, databasePath(name)+" was removed: it needs a restart")
-			out.Databases[name] = was
-			continue
+		d := *want
+		if was != nil && ((was.User == "") != (want.User == "") || was.UpstreamPooler != want.UpstreamPooler) {
+			notes = append(notes, databasePath(name)+": whether clients are themselves on the server, or upstream_pooler, was changed: it needs a restart")
+			d = *was
+			d.Users, d.Overrides = want.Users, want.Overrides
 		}
-		d := *was
-		d.Users, d.Overrides = want.Users, want.Overrides
-		if mode := was.Overrides.values.Mode; mode != want.Overrides.values.Mode {
-			notes = append(notes, join(databasePath(name), "mode")+" was changed: it needs a restart")
-			d.Overrides.values.Mode = mode
-			d.Overrides.set = maps.Clone(want.Overrides.set)
-			d.Overrides.set["pool_mode"] = was.Overrides.set["pool_mode"]
-		}
-		same := *want
-		same.Users, same.Overrides = d.Users, d.Overrides
-		if !reflect.DeepEqual(same, d) {
-			notes = append(notes, databasePath(name)+": where or how it is reached was changed: it needs a restart")
+		if was != nil {
+			notes = append(notes, d.Overrides.keep(&was.Overrides, databasePath(name))...)
 		}
 		out.Databases[name] = &d
 	}
+	out.Users = make(map[string]*User, len(next.Users))
+	for _, name := range slices.Sorted(maps.Keys(next.Users)) {
+		u := *next.Users[name]
+		if was := c.Users[name]; was != nil {
+			notes = append(notes, u.Overrides.keep(&was.Overrides, join("users", quoteName(name)))...)
+		}
+		out.Users[name] = &u
+	}
 	return &out, notes
+}
+
+// keep takes what needs a restart from before. The notes name each change
+// that it undoes.
+func (o *Overrides) keep(was *Overrides, path string) (notes []string) {
+	o.set = maps.Clone(o.set)
+	for _, s := range poolSettings() {
+		before, now := reflect.ValueOf(s.pool(&was.values)).Elem(), reflect.ValueOf(s.pool(&o.values)).Elem()
+		if s.Changeable || o.set[s.Name] == was.set[s.Name] && reflect.DeepEqual(before.Interface(), now.Interface()) {
+			continue
+		}
+		now.Set(before)
+		if delete(o.set, s.Name); was.set[s.Name] {
+			o.set[s.Name] = true
+		}
+		notes = append(notes, fmt.Sprintf("%s (%s) was changed: it needs a restart", s.Name, join(path, s.key())))
+	}
+	return notes
 }
 
 // With returns a copy in which one setting has the value that text says. The

@@ -41,11 +41,12 @@ type Setting struct {
 	Scope   Scope
 	Default string // as it would be written
 	Words   []string
-	// PoolOnly and NotForUsers say where this version refuses a setting of
-	// ScopePool: under databases.X and users.X, or under users.X.
-	PoolOnly, NotForUsers bool
-	Min, Max              int           // KindInt, KindSize
-	MaxTime               time.Duration // KindDuration; the least is 0
+	// PoolOnly, NotForUsers and NotForDatabases say where a setting of
+	// ScopePool is refused: under databases.X and users.X, under users.X, or
+	// under databases.X.
+	PoolOnly, NotForUsers, NotForDatabases bool
+	Min, Max                               int           // KindInt, KindSize
+	MaxTime                                time.Duration // KindDuration; the least is 0
 	// Milliseconds: PgBouncer's plain number means milliseconds, so a number
 	// without a unit would be read in two ways and is refused.
 	Milliseconds bool
@@ -109,6 +110,8 @@ func (s *Setting) places() string {
 		return ""
 	case s.NotForUsers:
 		return "databases.X"
+	case s.NotForDatabases:
+		return "users.X"
 	}
 	return "databases.X, users.X"
 }

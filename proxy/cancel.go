@@ -192,6 +192,7 @@ func (px *Server) cancelServer(l *link, done chan<- struct{}, until *heldCancel)
 		l.mu.Unlock()
 		return
 	}
+	l.overdueCancelled()
 	switch {
 	case l.state == linkOrphan && !l.dead:
 		l.recover()

@@ -7,7 +7,9 @@
 // input.go (what a client sends), attach.go (taking a server), feeder.go and
 // prepare.go (what goes to it), link.go, relay.go and settle.go (what comes back),
 // leave.go and cancel.go; statements.go, unnamed.go, held.go and settings.go
-// (what is remembered); pools.go, observe.go and shutdown.go.
+// (what is remembered); pools.go and limits.go; timeouts.go (what the clock
+// ends); control.go, reconfigure.go, pinned.go and shutdown.go (what changes
+// while clients work); observe.go.
 //
 // Locks, in this order: session.in, link.mu, then any one of the others. See
 // docs/architecture.md.

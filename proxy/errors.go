@@ -24,7 +24,7 @@ var (
 		Detail: "No server became free in time (pool.query_wait_timeout).",
 		Hint:   "All servers of the pool are busy: raise default_pool_size (pool.size), or look for long or idle transactions."}
 	errLoginTimeout = fatal("57014", "client_login_timeout: the login took too long (listen.client_login_timeout)")
-	errTooMany      = fatal("53300", "no more connections allowed (max_client_conn)")
+	errTooMany      = errLimit("no more connections allowed", "max_client_conn", "listen.max_client_conn")
 )
 
 func fatal(code, format string, args ...any) *wire.Error {
@@ -40,9 +40,11 @@ func refusal(err error, severity string) *wire.Error {
 		return &e
 	}
 	if errors.Is(err, backend.ErrWaitTimeout) {
-		e := *errWaitTimeout
-		e.Severity = severity
-		return &e
+		var wait *backend.WaitError
+		if !errors.As(err, &wait) {
+			wait = &backend.WaitError{}
+		}
+		return waitTimeout(wait.Setting, severity)
 	}
 	e := &wire.Error{Severity: severity, Code: "57P03", Message: err.Error()}
 	var pg *pgconn.PgError

@@ -92,6 +92,9 @@ func (f *feeder) full(typ byte) bool {
 	if copying, _ := l.ledger.CopyIn(); copying {
 		return false // the server waits for this client's data, whoever waits for the server
 	}
+	if l.cancels > 0 && !l.overdueAt.IsZero() {
+		return true // it would hit this one
+	}
 	if l.ledger.Len() >= maxOwed || f.s.unnamed.coming > maxComing && l.ledger.Len() > 0 {
 		if l.ledger.BatchOpen() {
 			// PostgreSQL holds replies back until it is told to flush them.

@@ -94,7 +94,9 @@ func (s *session) abandon(l *link) {
 		l.mu.Unlock()
 		return
 	}
-	l.toCancel = !s.terminate && (s.px.opts.ClientGone == GoneCancel || l.half)
+	ended := s.ending.Load() // by pgpoold, if it has something to say
+	l.toCancel = !s.terminate && (s.px.opts.ClientGone == GoneCancel || l.half || ended != nil && ended.Severity != "")
+	l.overdueAt = time.Time{}
 	l.recover()
 }
 

@@ -82,6 +82,9 @@ type link struct {
 	doomed     bool        // it had come before the session was attached
 	lastSess   uint64      // session that was attached last
 
+	overdueAt    time.Time // the last cancel for query_timeout; zero: none that could still hit
+	overdueLimit time.Duration
+
 	stats linkStats
 	text  textSample // of the query under way, for fingerprints
 }
@@ -164,6 +167,7 @@ func (l *link) detach() {
 	l.lastSess = s.id
 	l.sess = nil
 	l.state = linkOurs
+	l.overdueAt = time.Time{} // a cancel on its way keeps the server from being reused
 	s.link.Store(nil)
 }
 

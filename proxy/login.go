@@ -23,6 +23,7 @@ type login struct {
 	sock   *stream.Socket
 	client net.Conn // sock, or TLS over it
 	tls    *tls.Conn
+	over   *ClientTLS // what TLS may be; nil: none
 	began  time.Time
 	unix   bool
 	proved bool // the client is who it says; AuthenticationOk comes in front of the next message
@@ -34,7 +35,7 @@ type login struct {
 func (px *Server) handle(nc net.Conn, slot *loginSlot) {
 	defer px.sessions.Done()
 	defer slot.done()
-	lg := &login{px: px, began: time.Now()}
+	lg := &login{px: px, began: time.Now(), over: px.live().tls}
 	_, lg.unix = nc.(*net.UnixConn)
 	var err error
 	if lg.sock, err = stream.NewSocket(nc); err != nil {
@@ -126,7 +127,7 @@ func (lg *login) run(slot *loginSlot) error {
 			cs := lg.tls.ConnectionState()
 			state = &cs
 		}
-		if err := px.opts.TLS.checkSession(state, user); err != nil {
+		if err := lg.over.checkSession(state, user); err != nil {
 			return err
 		}
 	}
@@ -135,7 +136,7 @@ func (lg *login) run(slot *loginSlot) error {
 			return err
 		}
 	}
-	id, err := authenticate(lg.client, user, px.live().auth, px.opts.TLS.endPoint(lg.tls != nil))
+	id, err := authenticate(lg.client, user, px.live().auth, lg.over.endPoint(lg.tls != nil))
 	if err != nil {
 		return err
 	}
@@ -157,8 +158,14 @@ func (lg *login) run(slot *loginSlot) error {
 	if !px.admit() {
 		return errTooMany
 	}
+	if e := px.countClient(db, user); e != nil {
+		px.unadmit()
+		px.counts.refused.Add(1)
+		return e
+	}
 	slot.done() // logged in: from here on it waits for servers, not for the client
 	if err := lg.begin(st, db, user, id); err != nil {
+		px.uncountClient(db.Name, user)
 		px.unadmit()
 		return err
 	}
@@ -170,6 +177,7 @@ func (lg *login) begin(st *wire.Startup, db *Database, user string, id identity)
 	px := lg.px
 	own := px.live().users[user]
 	s := &session{px: px, id: px.lastSession.Add(1), db: db, user: user, mode: db.Mode, began: lg.began, repl: replicationMode(st.Parameters["replication"])}
+	s.timeouts.Store(px.timeoutsOf(db, user))
 	if own.Mode != nil {
 		s.mode = *own.Mode
 	}
@@ -264,7 +272,7 @@ func (lg *login) firstPacket() (*wire.Startup, error) {
 	if _, err := io.ReadFull(lg.client, head[:1]); err != nil {
 		return nil, err
 	}
-	if head[0] == 0x16 && lg.px.opts.TLS != nil && !lg.unix {
+	if head[0] == 0x16 && lg.over != nil && !lg.unix {
 		if err := lg.directTLS(head[0]); err != nil {
 			return nil, err
 		}
@@ -319,7 +327,7 @@ func (lg *login) firstPacket() (*wire.Startup, error) {
 // startTLS answers SSLRequest. Bytes that a client sends in plain behind its
 // request are read by the handshake, which fails on them.
 func (lg *login) startTLS() error {
-	if lg.px.opts.TLS == nil || lg.unix {
+	if lg.over == nil || lg.unix {
 		_, err := lg.client.Write([]byte{'N'})
 		return err
 	}
@@ -338,7 +346,7 @@ func (lg *login) directTLS(first byte) error {
 }
 
 func (lg *login) handshake(below net.Conn) error {
-	over := tls.Server(below, lg.px.opts.TLS.Config)
+	over := tls.Server(below, lg.over.Config)
 	if err := over.Handshake(); err != nil {
 		lg.px.counts.tlsFailed.Add(1)
 		return err

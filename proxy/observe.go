@@ -96,7 +96,7 @@ func (s *session) snapshot(now time.Time) ClientSnapshot {
 }
 
 func (p *pool) snapshot(now time.Time, snap *Snapshot) PoolSnapshot {
-	ps := PoolSnapshot{Database: p.key.database, User: p.key.user, Mode: ModeTransaction.String()}
+	ps := PoolSnapshot{Database: p.key.database, User: p.serverUser(), Mode: ModeTransaction.String()}
 	if db := p.px.database(p.key.database); db != nil {
 		ps.Mode = db.Mode.String()
 	}
@@ -163,7 +163,7 @@ func (l *link) snapshot(now time.Time, st backend.ServerState, stats *linkStats)
 		state = "tested" // a trial, or a reset
 	}
 	s := ServerSnapshot{
-		ID: l.srv.ID, User: l.pool.key.user, Database: l.pool.key.database, Replication: "none", State: state,
+		ID: l.srv.ID, User: l.pool.serverUser(), Database: l.pool.key.database, Replication: "none", State: state,
 		ConnectTime: l.srv.Born, RequestTime: l.stats.lately, CloseNeeded: st.CloseNeeded || l.srv.Closing() != "",
 		PID: l.srv.PID, TLS: l.srv.TLS, PreparedStatements: len(l.shelf.m),
 	}

@@ -36,11 +36,14 @@ type Options struct {
 	ClientLoginTimeout time.Duration // client_login_timeout: from accept to ReadyForQuery, waiting for the first server excluded
 	ClientGone         ClientGone
 	CancelWaitTimeout  time.Duration // cancel_wait_timeout
+	PinDrainTimeout    time.Duration // pin_drain_timeout
+	DNSMaxTTL          time.Duration // dns_max_ttl
 	RecoverTimeout     time.Duration // how long a server left by its client may take to come clean
 	Keepalive          backend.Keepalive
 	UnixSocketMode     uint32
 
 	Prepared PreparedLimits
+	Limits   Limits
 
 	Auth AuthOptions
 	TLS  *ClientTLS // nil: TLS is refused
@@ -83,6 +86,10 @@ type UserOptions struct {
 	Size *int
 	// Level is session_state.
 	Level *StateLevel
+	// ServerConnections is max_user_connections, ClientConnections
+	// max_user_client_connections.
+	ServerConnections, ClientConnections *int
+	Timeouts                             UserTimeouts
 }
 
 // StateLevel is session_state: what becomes of a session's state.
@@ -114,6 +121,10 @@ type Database struct {
 	Users []string
 	// State says what becomes of its sessions' state.
 	State StateOptions
+	// ServerConnections is max_db_connections, ClientConnections
+	// max_db_client_connections. 0 is unlimited.
+	ServerConnections, ClientConnections int
+	Timeouts                             Timeouts
 	// Pool is the template of its pools. Credentials.User "" means that each
 	// client's own identity is used.
 	Pool backend.PoolOptions

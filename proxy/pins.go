@@ -91,12 +91,14 @@ func (s *session) setHeld(held sqlscan.Finding) {
 
 // overPinned reports whether more sessions of the pool keep a server than may.
 func (p *pool) overPinned() bool {
-	return p.state.MaxPinned > 0 && p.pins.Load()-p.pinWaiters.Load() > int64(p.state.MaxPinned)
+	most := p.maxPinned.Load()
+	return most > 0 && p.pins.Load()-p.pinWaiters.Load() > most
 }
 
 // fullOfPins reports whether one more would be too many.
 func (p *pool) fullOfPins() bool {
-	return p.state.MaxPinned > 0 && p.pins.Load() >= int64(p.state.MaxPinned)
+	most := p.maxPinned.Load()
+	return most > 0 && p.pins.Load() >= most
 }
 
 // certain is the state that a text makes beyond doubt, unless it fails.
@@ -140,7 +142,7 @@ func (s *session) refusal(own sqlscan.Finding, sql []byte) *wire.Error {
 			Hint:   "Use session_state: preserve (pool.session_state, databases.X.session_state or users.X.session_state), or a connection that is not pooled."}
 	}
 	return &wire.Error{Severity: wire.SeverityError, Code: "53300", Message: "too many sessions keep a server beyond the transaction (max_pinned)",
-		Detail: fmt.Sprintf("This statement would make one more (%s). The limit is %d of the pool's servers (pool.max_pinned).", reason, s.pool.state.MaxPinned),
+		Detail: fmt.Sprintf("This statement would make one more (%s). The limit is %d of the pool's servers (pool.max_pinned).", reason, s.pool.maxPinned.Load()),
 		Hint:   "Use session_state: reject for users who need no such state, a larger max_pinned, or transaction-level locks and ON COMMIT DROP."}
 }
 
@@ -169,7 +171,7 @@ func (l *link) slots(now time.Time) {
 	}
 	limit := l.pool.state.SlotTimeout
 	switch {
-	case l.pool.pins.Load()-l.pool.pinWaiters.Load() < int64(l.pool.state.MaxPinned):
+	case l.pool.pins.Load()-l.pool.pinWaiters.Load() < l.pool.maxPinned.Load():
 		c := chunk{}
 		l.concluded(&c)
 		var err error

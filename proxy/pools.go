@@ -27,9 +27,13 @@ type pool struct {
 	clients    atomic.Int64                   // logged in
 	logging    atomic.Int64                   // clients that wait for a server at their login
 	hidden     atomic.Pointer[sqlscan.Hidden] // what names of functions and tables hide; nil: not known yet
+	maxPinned  atomic.Int64                   // max_pinned; 0: unlimited
 	pins       atomic.Int64                   // sessions that keep a server
 	pinWaiters atomic.Int64                   // of them, those that wait for a place under max_pinned
 	usesLast   atomic.Bool                    // a session has asked for currval or lastval
+
+	holds       int       // guarded by px.mu: clients that use it, or are about to
+	unusedSince time.Time // guarded by px.mu: since when none does
 
 	hiding sync.Mutex // held while what names hide is read
 
@@ -47,22 +51,28 @@ type pool struct {
 // poolKey tells pools apart.
 type poolKey struct {
 	database string
-	user     string   // on the server
+	user     string   // on the server, where each client is itself there; else ""
 	client   string   // the client user, where it has a pool of its own
 	secret   [32]byte // of what is presented to the server, where that is the client's
 	session  uint64   // a replication session's own
 }
 
 // poolFor returns the pool for a client, making it if it is the first.
+// Its user lets it go with forgetPool.
 func (px *Server) poolFor(db *Database, id identity, size *int, replication string, session uint64) (*pool, error) {
+	px.mu.Lock()
+	defer px.mu.Unlock()
+	if now := px.database(db.Name); now != nil && session == 0 {
+		db = now // Reconfigure may have come in between
+	}
 	opts := db.Pool
 	key := poolKey{database: db.Name}
 	if opts.Credentials.User == "" {
+		key.user = id.User
 		opts.Credentials = id.credentials()
 		c := opts.Credentials
 		key.secret = sha256.Sum256([]byte(c.Password + "\x00" + string(c.ClientKey) + "\x00" + c.MD5Secret))
 	}
-	key.user = opts.Credentials.User
 	if opts.DBName == "" {
 		opts.DBName = db.Name
 	}
@@ -72,15 +82,25 @@ func (px *Server) poolFor(db *Database, id identity, size *int, replication stri
 	if replication != "" {
 		opts.Replication, opts.Size, opts.MinSize, key.session = replication, 1, 0, session
 	}
-	px.mu.Lock()
-	defer px.mu.Unlock()
 	if px.closed {
 		return nil, errShutdown
 	}
 	if p := px.pools[key]; p != nil {
+		p.holds++
 		return p, nil
 	}
-	p := &pool{key: key, opts: &opts, px: px, state: db.State, main: id.User == "" && session == 0, links: map[*link]struct{}{}, started: map[settings]*startup{}, closes: map[backend.CloseReason]uint64{}}
+	if px.isAuto(key) {
+		unused, refused := px.roomForAutoLocked()
+		if refused != nil {
+			return nil, refused
+		}
+		if unused != nil {
+			px.closePool(unused)
+		}
+	}
+	opts.Shares, opts.Caps = &px.shares, px.capsOf(px.live(), db, opts.Credentials.User)
+	p := &pool{key: key, opts: &opts, px: px, state: db.State, holds: 1, unusedSince: time.Now(), main: id.User == "" && session == 0, links: map[*link]struct{}{}, started: map[settings]*startup{}, closes: map[backend.CloseReason]uint64{}}
+	p.maxPinned.Store(int64(db.State.MaxPinned))
 	var err error
 	p.servers, err = backend.NewPool(opts, backend.Callbacks{NewHandler: p.newLink, Dialled: p.dialled})
 	if err != nil {
@@ -95,6 +115,9 @@ func (px *Server) poolFor(db *Database, id identity, size *int, replication stri
 	}
 	return p, nil
 }
+
+// serverUser is the user on the server.
+func (p *pool) serverUser() string { return p.servers.Target().Credentials.User }
 
 // newLink is the pool's NewHandler.
 func (p *pool) newLink(srv *backend.Server) backend.Handler {
@@ -113,7 +136,7 @@ func (p *pool) retire(l *link, stats *linkStats) {
 	p.retired.add(stats)
 	p.closes[reason]++
 	p.mu.Unlock()
-	p.px.opts.Log.Debug("server closed", zap.String("database", p.key.database), zap.String("user", p.key.user),
+	p.px.opts.Log.Debug("server closed", zap.String("database", p.key.database), zap.String("user", p.serverUser()),
 		zap.Uint64("server", l.srv.ID), zap.String("reason", string(reason)), zap.Duration("age", time.Since(l.srv.Born)))
 }
 
@@ -128,7 +151,7 @@ func (p *pool) dialled(_ *backend.Pool, _ time.Duration, err error) {
 	before := p.lastErr
 	p.lastErr = text
 	p.mu.Unlock()
-	log := p.px.opts.Log.With(zap.String("database", p.key.database), zap.String("user", p.key.user))
+	log := p.px.opts.Log.With(zap.String("database", p.key.database), zap.String("user", p.serverUser()))
 	switch {
 	case text == before:
 	case err != nil:

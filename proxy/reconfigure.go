@@ -1,16 +1,27 @@
 package proxy
 
-import "pgpoold/backend"
+import (
+	"time"
+
+	"pgpoold/wire"
+)
 
 // liveOptions are the part of the options that Reconfigure replaces. They never
 // change themselves.
 type liveOptions struct {
 	auth                   *authenticator
+	tls                    *ClientTLS
 	databases              map[string]*Database
 	users                  map[string]UserOptions
 	adminUsers, statsUsers []string
 	maxClientConn          int
+	limits                 Limits
+	pinDrain, dnsMaxTTL    time.Duration
 }
+
+// errRemoved ends the clients of a database that is not configured any more.
+var errRemoved = &wire.Error{Severity: wire.SeverityFatal, Code: "57P01", Message: "database removed",
+	Detail: "It is not in pgpoold's configuration any more."}
 
 func (px *Server) live() *liveOptions { return px.current.Load() }
 
@@ -19,49 +30,90 @@ func newLive(opts *Options) (*liveOptions, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &liveOptions{auth: auth, databases: opts.Databases, users: opts.Users,
-		adminUsers: opts.AdminUsers, statsUsers: opts.StatsUsers, maxClientConn: opts.MaxClientConn}, nil
+	return &liveOptions{auth: auth, tls: opts.TLS, databases: opts.Databases, users: opts.Users,
+		adminUsers: opts.AdminUsers, statsUsers: opts.StatsUsers, maxClientConn: opts.MaxClientConn, limits: opts.Limits, pinDrain: opts.PinDrainTimeout, dnsMaxTTL: opts.DNSMaxTTL}, nil
 }
 
 // Reconfigure takes from the options what may change while the server runs:
-// who may log in and with what, max_client_conn, and of each database its
-// users and the limits of its pools. Databases that came or went, and where
-// a database is, need another Server. When it fails nothing was changed.
+// who may log in and with what, TLS for clients, limits and timeouts, and the
+// databases. Clients notice nothing, but for those of a database that is gone:
+// they end when they are next idle. Servers that were dialled differently are
+// replaced when they are next free. When it fails nothing was changed.
 func (px *Server) Reconfigure(opts Options) error {
 	next, err := newLive(&opts)
 	if err != nil {
 		return err
 	}
-	old := px.live()
-	next.databases = make(map[string]*Database, len(old.databases))
-	for name, was := range old.databases {
-		db := *was
-		if want := opts.Databases[name]; want != nil {
-			db.Users = want.Users
-			takeLimits(&db.Pool, &want.Pool)
-		}
-		next.databases[name] = &db
-	}
 	px.current.Store(next)
+	for _, s := range px.allSessions() {
+		px.renewTimeouts(s)
+	}
 	for _, p := range px.allPools() {
-		db := px.database(p.key.database)
-		if db == nil || p.key.session != 0 {
+		if db := px.database(p.key.database); db != nil {
+			p.reconfigure(next, db)
+		}
+	}
+	return px.openKnown()
+}
+
+// openKnown makes the pools that are known in advance and lets them connect.
+func (px *Server) openKnown() error {
+	for _, db := range px.live().databases {
+		if db.Name == "*" || db.Pool.Credentials.User == "" {
 			continue
 		}
-		limits := db.Pool.Limits()
-		if own := next.users[p.key.client].Size; own != nil {
-			limits.Size = *own
+		p, err := px.poolFor(db, identity{}, nil, "", 0)
+		if err != nil {
+			return err
 		}
-		if limits != p.servers.Limits() {
-			p.servers.SetLimits(limits)
-		}
+		p.servers.Tick(time.Now())
+		px.letGo(p)
 	}
 	return nil
 }
 
-// takeLimits copies what a running pool may change.
-func takeLimits(to, from *backend.PoolOptions) {
-	to.Size, to.MinSize, to.RoundRobin = from.Size, from.MinSize, from.RoundRobin
-	to.ConnectTimeout, to.IdleTimeout, to.Lifetime = from.ConnectTimeout, from.IdleTimeout, from.Lifetime
-	to.LoginRetry, to.CheckDelay, to.QueryWaitTimeout = from.LoginRetry, from.CheckDelay, from.QueryWaitTimeout
+// reconfigure brings a pool in line with its database.
+func (p *pool) reconfigure(live *liveOptions, db *Database) {
+	if p.key.session != 0 || (db.Pool.Credentials.User == "") != (p.key.user != "") {
+		return // its servers are its client's own
+	}
+	target := db.Pool
+	if target.Credentials.User == "" {
+		target.Credentials = p.servers.Target().Credentials
+	}
+	if target.DBName == "" {
+		target.DBName = p.key.database
+	}
+	target.Caps = p.px.capsOf(live, db, target.Credentials.User)
+	p.servers.Retarget(target)
+	p.maxPinned.Store(int64(db.State.MaxPinned))
+	limits := db.Pool.Limits()
+	if own := live.users[p.key.client].Size; own != nil {
+		limits.Size = *own
+	}
+	if limits != p.servers.Limits() {
+		p.servers.SetLimits(limits)
+	}
+}
+
+// endRemoved ends the idle clients of databases that are gone, and their
+// pools when nobody uses them any more.
+func (px *Server) endRemoved() {
+	for _, s := range px.allSessions() {
+		if px.database(s.db.Name) == nil && s.idle() {
+			s.end(errRemoved)
+		}
+	}
+	var drop []*pool
+	px.mu.Lock()
+	for key, p := range px.pools {
+		if p.holds == 0 && px.database(key.database) == nil {
+			delete(px.pools, key)
+			drop = append(drop, p)
+		}
+	}
+	px.mu.Unlock()
+	for _, p := range drop {
+		px.closePool(p)
+	}
 }

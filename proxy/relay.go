@@ -401,6 +401,9 @@ func (l *link) readyForQuery(status byte) (withhold bool) {
 	s := l.sess
 	l.muted = nil
 	now := time.Now()
+	if !l.overdueAt.IsZero() && l.cancels == 0 {
+		l.overdueAt = time.Time{}
+	}
 	l.stats.lately = now
 	l.stats.queries++
 	if !l.stats.queryBegan.IsZero() {
@@ -479,6 +482,10 @@ func (l *link) serverError(body []byte, c *chunk) (keep bool) {
 		}
 	}
 	l.countError(body)
+	if e := l.overdueError(body); e != nil {
+		c.put(e.Append)
+		return false
+	}
 	if bytes.Equal(wire.ErrorField(body, 'C'), []byte("0A000")) {
 		l.pool.epoch.Add(1) // perhaps a plan whose tables have changed
 	}

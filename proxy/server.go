@@ -26,6 +26,7 @@ type Server struct {
 	statements  statementTable
 	keys        cancelKeys
 	logins      loginQueue
+	shares      backend.Shares
 	consoles    connSet
 	counts      counters
 	control     control
@@ -34,18 +35,21 @@ type Server struct {
 	lastSession atomic.Uint64
 	admitted    atomic.Int64
 	draining    atomic.Bool
+	following   atomic.Bool                // names are being looked up
+	namesAt     time.Time                  // the clock's: when they were last
 	refusing    atomic.Bool                // nobody waits for a server any more
 	trace       atomic.Pointer[wire.Trace] // of the servers' ledgers, for tests
 
 	sessions sync.WaitGroup // logins and sessions
 	helpers  sync.WaitGroup // cancel requests and the ticker
 
-	mu        sync.Mutex
-	pools     map[poolKey]*pool         // guarded by mu
-	clients   map[uint64]*session       // guarded by mu
-	listeners map[net.Listener]struct{} // guarded by mu
-	closed    bool                      // guarded by mu
-	picker    backend.Picker            // guarded by mu
+	mu           sync.Mutex
+	pools        map[poolKey]*pool         // guarded by mu
+	clients      map[uint64]*session       // guarded by mu
+	listeners    map[net.Listener]struct{} // guarded by mu
+	clientCounts clientCounts              // guarded by mu
+	closed       bool                      // guarded by mu
+	picker       backend.Picker            // guarded by mu
 }
 
 // New checks the options and makes a Server that serves nobody yet.
@@ -75,41 +79,48 @@ func New(opts Options) (*Server, error) {
 // Start begins what time brings, and connects the first servers of those
 // pools that are known in advance. It does not wait for them.
 func (px *Server) Start(context.Context) error {
-	for _, db := range px.live().databases {
-		if db.Name == "*" || db.Pool.Credentials.User == "" {
-			continue
-		}
-		p, err := px.poolFor(db, identity{}, nil, "", 0)
-		if err != nil {
-			return err
-		}
-		p.servers.Tick(time.Now())
+	if err := px.openKnown(); err != nil {
+		return err
 	}
 	px.helpers.Add(1)
 	go px.tick()
 	return nil
 }
 
-// tick is the coarse clock: waits that are too long, idle and old servers,
+// ticksPerSecond is how often the clock looks at the sessions' timeouts.
+const ticksPerSecond = 4
+
+// tick is the coarse clock: timeouts, waits that are too long, idle and old servers,
 // hidden ends of file. Joined by Close.
 func (px *Server) tick() {
 	defer px.helpers.Done()
-	t := time.NewTicker(time.Second)
+	t := time.NewTicker(time.Second / ticksPerSecond)
 	defer t.Stop()
-	for {
+	for n := 1; ; n++ {
 		select {
 		case <-px.ctx.Done():
 			return
 		case now := <-t.C:
+			for _, s := range px.allSessions() {
+				s.watch(now)
+			}
+			if n%ticksPerSecond != 0 {
+				continue
+			}
 			for _, p := range px.allPools() {
 				p.tick(now)
 			}
+			px.shares.Tick()
+			px.dropUnused(now)
+			px.endRemoved()
+			px.followNames(now)
 			for _, s := range px.allSessions() {
 				if s.conn.Unconfirmed() {
 					s.conn.Peek()
 				}
 				s.hurry(now)
 				s.endIdle(now)
+				s.drainPin(now)
 			}
 		}
 	}
@@ -212,6 +223,7 @@ func (px *Server) begin(s *session) {
 	closed := px.closed
 	px.sessions.Add(1)
 	px.mu.Unlock()
+	px.renewTimeouts(s) // Reconfigure may have missed it
 	if closed || px.draining.Load() {
 		s.end(errShutdown)
 	}
@@ -226,18 +238,21 @@ func (px *Server) forget(s *session) {
 	px.mu.Unlock()
 	s.pool.clients.Add(-1)
 	px.forgetPool(s)
+	px.uncountClient(s.db.Name, s.user)
 	px.unadmit()
 }
 
-// forgetPool closes the pool of a session that has one for itself.
+// forgetPool parts a session and its pool, and closes the pool of one that
+// has it for itself.
 func (px *Server) forgetPool(s *session) {
-	if s.pool == nil || s.pool.key.session == 0 {
+	px.letGo(s.pool)
+	if s.pool.key.session == 0 {
 		return
 	}
 	px.mu.Lock()
 	delete(px.pools, s.pool.key)
 	px.mu.Unlock()
-	s.pool.servers.Close(errShutdown)
+	px.closePool(s.pool)
 }
 
 func (px *Server) allPools() []*pool {

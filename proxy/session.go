@@ -54,6 +54,11 @@ type session struct {
 	endBy      atomic.Int64                   // when it must have ended by itself, unix nanoseconds; 0: it need not
 	state      atomic.Uint32                  // sessionState, for the console
 	received   atomic.Uint64                  // bytes from the client
+	timeouts   atomic.Pointer[Timeouts]       // never nil
+
+	drainTold atomic.Bool // the log has been told that a drain waits for it
+
+	watched watched // the clock's
 
 	// in guards the client's side: what it has sent and how far that is
 	// handled. It is held for no longer than a non-blocking write takes.

@@ -16,13 +16,14 @@ const drainInterval = 20 * time.Millisecond
 func (px *Server) Shutdown(ctx context.Context) error {
 	defer px.Close()
 	px.stopAccepting()
+	began := time.Now()
 	t := time.NewTicker(drainInterval)
 	defer t.Stop()
 	for {
 		left := 0
 		for _, s := range px.allSessions() {
 			left++
-			if s.idle() {
+			if s.drainable(began, time.Now()) {
 				s.end(errShutdown)
 			}
 		}
@@ -113,6 +114,7 @@ func (px *Server) Close() {
 		p.servers.Wait()
 	}
 	px.helpers.Wait()
+	px.shares.Stop()
 }
 
 // join waits for the sessions; owned by Close, which waits for it.

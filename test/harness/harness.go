@@ -57,6 +57,7 @@ type Pgpoold struct {
 	admin  net.Addr
 	dsn    *url.URL
 	log    *syncBuffer
+	file   string
 	once   sync.Once
 }
 
@@ -130,6 +131,7 @@ func start(dir string, o Options) (*Pgpoold, error) {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
+	p.file = file
 	environ := map[string]string{"PGPOOLD_LISTEN_ADDR": "127.0.0.1:0", "PGPOOLD_ADMIN_ADDR": "127.0.0.1:0"}
 	if os.Getenv(EnvAudit) != "" {
 		environ["PGPOOLD_POOL_SESSION_STATE_AUDIT"] = "1"
@@ -142,7 +144,8 @@ func start(dir string, o Options) (*Pgpoold, error) {
 	if o.Log != nil {
 		log = io.MultiWriter(p.log, o.Log)
 	}
-	p.daemon, err = daemon.New(daemon.Options{Config: cfg, Version: "test", Log: log})
+	p.daemon, err = daemon.New(daemon.Options{Config: cfg, Version: "test", Log: log,
+		Environ: func(name string) (string, bool) { v, ok := environ[name]; return v, ok }})
 	if err != nil {
 		return nil, err
 	}
@@ -206,6 +209,20 @@ func (p *Pgpoold) DSN(user, db string) string {
 
 // Server is the proxy.
 func (p *Pgpoold) Server() *proxy.Server { return p.daemon.Server() }
+
+// File is its configuration file.
+func (p *Pgpoold) File() string { return p.file }
+
+// Reload writes another configuration and has it read.
+func (p *Pgpoold) Reload(yaml string) (notes []string, err error) {
+	if err := os.WriteFile(p.file, []byte(yaml), 0o600); err != nil {
+		return nil, err
+	}
+	return p.daemon.Reload()
+}
+
+// ReloadFile has the configuration read as it is.
+func (p *Pgpoold) ReloadFile() (notes []string, err error) { return p.daemon.Reload() }
 
 // Log is what has been logged.
 func (p *Pgpoold) Log() string { return p.log.String() }

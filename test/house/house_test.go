@@ -42,6 +42,7 @@ var modules = map[string][]string{
 	"golang.org/x/sync":                     nil,
 	"golang.org/x/sys":                      nil,
 	"golang.org/x/term":                     {"cmd"},
+	"github.com/coreos/go-systemd/v22":      {"cmd"},
 	"golang.org/x/text":                     nil,
 	"github.com/xdg-go/stringprep":          {"wire"}, // SASLprep, as PostgreSQL and pgconn apply it
 	"github.com/prometheus/client_model/go": {"admin"},

@@ -74,6 +74,12 @@ func run(t *testing.T, env map[string]string, args ...string) *pgpoold {
 // launch starts pgpoold by a command line of which it is a part.
 func launch(t *testing.T, env map[string]string, argv ...string) *pgpoold {
 	t.Helper()
+	return launchWith(t, env, nil, argv...)
+}
+
+// launchWith passes files on, as descriptors from 3.
+func launchWith(t *testing.T, env map[string]string, files []*os.File, argv ...string) *pgpoold {
+	t.Helper()
 	p := &pgpoold{logFile: filepath.Join(t.TempDir(), "log")}
 	log, err := os.Create(p.logFile)
 	if err != nil {
@@ -92,6 +98,7 @@ func launch(t *testing.T, env map[string]string, argv ...string) *pgpoold {
 		p.cmd.Env = append(p.cmd.Env, k+"="+v)
 	}
 	p.cmd.Stdout, p.cmd.Stderr = log, log
+	p.cmd.ExtraFiles = files
 	g, err := guard.New()
 	if err != nil {
 		t.Fatal(err)

@@ -47,7 +47,8 @@ type Conn struct {
 	werr     error       // guarded by wmu: first write error
 	wbuf     []byte      // owned by who owns the write side: what writeFn sends
 	wblock   bool        // as wbuf: writeFn may park
-	wcall    error       // as wbuf: writeFn's error
+	taken    atomic.Uint64
+	wcall    error // as wbuf: writeFn's error
 }
 
 // New starts the second life of a connection: sock, or the TLS connection
@@ -235,6 +236,10 @@ func (c *Conn) Unsent() bool {
 	return c.busy
 }
 
+// Taken counts the bytes that went into a socket that had been full: as long
+// as Unsent and Taken stay as they are the peer reads nothing.
+func (c *Conn) Taken() uint64 { return c.taken.Load() }
+
 // await waits, without wmu, for what release signals.
 func (c *Conn) await() {
 	if c.released == nil {
@@ -295,6 +300,9 @@ func (c *Conn) onWritable(fd uintptr) bool {
 			return true
 		default:
 			c.wbuf = c.wbuf[n:]
+			if c.wblock {
+				c.taken.Add(uint64(n))
+			}
 		}
 	}
 	return true

@@ -55,6 +55,8 @@ type Daemon struct {
 
 	listeners     []net.Listener
 	adminListener net.Listener // nil: there is no admin port
+	isSelf        func(network, addr string) bool
+	tls           atomic.Pointer[proxy.ClientTLS]
 	server        *proxy.Server
 	console       *admin.Console
 	http          *admin.HTTP
@@ -101,11 +103,13 @@ func (d *Daemon) start(ctx context.Context) error {
 		return err
 	}
 	cfg := d.config()
-	opts := proxyOptions(cfg, own.has, d.log.Logger)
+	d.isSelf = own.has
+	opts := proxyOptions(cfg, d.isSelf, d.log.Logger)
 	opts.MaxClientConn = clientLimit(cfg, d.log.Logger)
 	if opts.TLS, err = clientTLS(cfg.Listen.TLS, d.log.Logger); err != nil {
 		return err
 	}
+	d.tls.Store(opts.TLS)
 	// The console shows the server, so it is made behind it; nothing serves yet.
 	opts.Console = func(c *proxy.ConsoleClient) { d.console.Serve(c) }
 	if d.opts.Adjust != nil {
@@ -137,20 +141,33 @@ func (d *Daemon) start(ctx context.Context) error {
 	}
 	d.serving.Add(1)
 	go d.watch()
+	if every := d.watchdogInterval(); every > 0 {
+		d.serving.Add(1)
+		go d.watchdog(every)
+	}
+	d.notifyReady()
 	return nil
 }
 
 func (d *Daemon) listen() error {
 	cfg := d.config()
 	mode := os.FileMode(cfg.Listen.UnixSocketMode).Perm()
-	for _, addr := range cfg.Listen.Addrs {
+	var err error
+	if d.listeners, d.adminListener, err = passed(); err != nil {
+		return err
+	}
+	addrs := cfg.Listen.Addrs
+	if len(d.listeners) > 0 {
+		addrs = nil // the sockets are systemd's choice
+	}
+	for _, addr := range addrs {
 		l, err := listen(addr, mode)
 		if err != nil {
 			return err
 		}
 		d.listeners = append(d.listeners, l)
 	}
-	if cfg.Admin.Addr == "" {
+	if cfg.Admin.Addr == "" || d.adminListener != nil {
 		return nil
 	}
 	l, err := net.Listen("tcp", cfg.Admin.Addr)
@@ -303,6 +320,11 @@ func (d *Daemon) Shutdown(ctx context.Context) {
 		return
 	}
 	d.stopped = true
+	most := time.Duration(0)
+	if deadline, ok := ctx.Deadline(); ok {
+		most = time.Until(deadline)
+	}
+	d.notifyStopping(most)
 	close(d.stop)
 	d.console.Close()
 	if err := d.server.Shutdown(ctx); err != nil {

@@ -30,6 +30,8 @@ func proxyOptions(cfg *config.Config, isSelf func(network, addr string) bool, lo
 		ClientLoginTimeout: cfg.Listen.ClientLoginTimeout,
 		CancelWaitTimeout:  cfg.CancelWaitTimeout,
 		RecoverTimeout:     recoverTimeout,
+		PinDrainTimeout:    cfg.PinDrainTimeout,
+		DNSMaxTTL:          cfg.DNSMaxTTL,
 		Keepalive:          keepalive(cfg.Listen.Keepalive),
 		UnixSocketMode:     uint32(cfg.Listen.UnixSocketMode),
 		Auth:               proxy.AuthOptions{Type: cfg.Auth.Type, Users: secrets(cfg.Auth.Users)},
@@ -45,6 +47,13 @@ func proxyOptions(cfg *config.Config, isSelf func(network, addr string) bool, lo
 		ClientBytes: int64(cfg.Pool.MaxClientPreparedBytes),
 		TotalBytes:  int64(cfg.PreparedStatementMemory),
 	}
+	opts.Limits = proxy.Limits{
+		UserConnections:       cfg.Pool.MaxUserConnections,
+		HostConnections:       cfg.Pool.MaxHostConnections,
+		UserClientConnections: cfg.Pool.MaxUserClientConnections,
+		Pools:                 cfg.Pool.MaxPools,
+		AutoDBIdle:            cfg.Pool.AutoDBIdleTimeout,
+	}
 	if cfg.Pool.ClientGone == "finish" {
 		opts.ClientGone = proxy.GoneFinish
 	}
@@ -58,7 +67,17 @@ func proxyOptions(cfg *config.Config, isSelf func(network, addr string) bool, lo
 				Level: stateLevel(pool.SessionState), Audit: pool.SessionStateAudit, MaxPinned: maxPinned(pool),
 				PinIdleTimeout: pool.PinIdleTimeout, SlotTimeout: pool.QueryWaitTimeout, PinFunctions: pool.PinFunctions,
 			},
-			Pool: poolOptions(d, pool, isSelf, log),
+			Pool:              poolOptions(d, pool, isSelf, log),
+			ServerConnections: pool.MaxDBConnections,
+			ClientConnections: pool.MaxDBClientConnections,
+			Timeouts: proxy.Timeouts{
+				QueryWaitNotify: pool.QueryWaitNotify,
+				Query:           pool.QueryTimeout,
+				IdleTransaction: pool.IdleTransactionTimeout,
+				Transaction:     pool.TransactionTimeout,
+				ClientIdle:      pool.ClientIdleTimeout,
+				ClientWrite:     pool.ClientWriteTimeout,
+			},
 		}
 	}
 	for name, u := range cfg.Users {
@@ -74,6 +93,27 @@ func proxyOptions(cfg *config.Config, isSelf func(network, addr string) bool, lo
 		if u.Overrides.Has("session_state") {
 			level := stateLevel(own.SessionState)
 			user.Level = &level
+		}
+		for _, t := range []struct {
+			name string
+			to   **time.Duration
+			from *time.Duration
+		}{
+			{"query_timeout", &user.Timeouts.Query, &own.QueryTimeout},
+			{"idle_transaction_timeout", &user.Timeouts.IdleTransaction, &own.IdleTransactionTimeout},
+			{"transaction_timeout", &user.Timeouts.Transaction, &own.TransactionTimeout},
+			{"client_idle_timeout", &user.Timeouts.ClientIdle, &own.ClientIdleTimeout},
+			{"client_write_timeout", &user.Timeouts.ClientWrite, &own.ClientWriteTimeout},
+		} {
+			if u.Overrides.Has(t.name) {
+				*t.to = t.from
+			}
+		}
+		if u.Overrides.Has("max_user_connections") {
+			user.ServerConnections = &own.MaxUserConnections
+		}
+		if u.Overrides.Has("max_user_client_connections") {
+			user.ClientConnections = &own.MaxUserClientConnections
 		}
 		opts.Users[name] = user
 	}
@@ -97,6 +137,8 @@ func poolOptions(d *config.Database, pool config.Pool, isSelf func(network, addr
 		Size:               pool.Size,
 		MinSize:            pool.MinSize,
 		RoundRobin:         pool.RoundRobin,
+		ReserveSize:        pool.ReserveSize,
+		ReserveTimeout:     pool.ReserveTimeout,
 		ConnectTimeout:     pool.ServerConnectTimeout,
 		IdleTimeout:        pool.ServerIdleTimeout,
 		Lifetime:           pool.ServerLifetime,
@@ -174,7 +216,8 @@ func (d *Daemon) adminOptions(cfg *config.Config) admin.Options {
 		Process:  process{d},
 	}
 	for _, name := range slices.Sorted(maps.Keys(cfg.Auth.Users)) {
-		u := admin.User{Name: name}
+		effective := cfg.Effective("", name)
+		u := admin.User{Name: name, MaxConnections: effective.MaxUserConnections, MaxClientConnections: effective.MaxUserClientConnections}
 		if own := cfg.Users[name]; own != nil {
 			if size := own.Overrides.Values().Size; own.Overrides.Has("default_pool_size") {
 				u.PoolSize = &size
@@ -191,6 +234,7 @@ func (d *Daemon) adminOptions(cfg *config.Config) admin.Options {
 		row := admin.Database{
 			Name: name, DBName: db.DBName, ForceUser: db.User,
 			PoolSize: pool.Size, MinPoolSize: pool.MinSize, ServerLifetime: pool.ServerLifetime,
+			ReservePoolSize: pool.ReserveSize, MaxConnections: pool.MaxDBConnections, MaxClientConnections: pool.MaxDBClientConnections,
 		}
 		if db.Overrides.Has("pool_mode") {
 			row.Mode = pool.Mode

@@ -19,6 +19,8 @@ func (d *Daemon) config() *config.Config { return d.cfg.Load() }
 func (d *Daemon) Reload() (notes []string, err error) {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
+	d.notifyReloading()
+	defer d.notifyReady()
 	next, err := config.Load(d.config().File, d.opts.Environ)
 	if err != nil {
 		d.log.Error("reload: the configuration has mistakes and nothing was changed", zap.Error(err))
@@ -53,8 +55,12 @@ func (d *Daemon) Set(name, value string) error {
 
 // apply brings a configuration in force. reloading is held.
 func (d *Daemon) apply(cfg *config.Config) error {
-	opts := proxyOptions(cfg, nil, d.log.Logger)
+	opts := proxyOptions(cfg, d.isSelf, d.log.Logger)
 	opts.MaxClientConn = clientLimit(cfg, d.log.Logger)
+	var err error
+	if opts.TLS, err = d.renewTLS(cfg.Listen.TLS); err != nil {
+		return err
+	}
 	if d.opts.Adjust != nil {
 		d.opts.Adjust(&opts)
 	}
@@ -64,6 +70,7 @@ func (d *Daemon) apply(cfg *config.Config) error {
 	if err := d.log.SetLevel(cfg.Log.Level); err != nil {
 		return err
 	}
+	d.tls.Store(opts.TLS)
 	d.cfg.Store(cfg)
 	d.console.Configure(d.adminOptions(cfg))
 	return nil

@@ -28,6 +28,15 @@ func adminTLS(a config.Admin) (*tls.Config, error) {
 	}, nil
 }
 
+// renewTLS is clientTLS for a running pgpoold: files are read again, and a
+// certificate that was made stays.
+func (d *Daemon) renewTLS(t config.ClientTLS) (*proxy.ClientTLS, error) {
+	if was := d.tls.Load(); was != nil && was.SelfSigned && t == d.config().Listen.TLS {
+		return was, nil
+	}
+	return clientTLS(t, d.log.Logger)
+}
+
 // clientTLS makes the clients' side of TLS, nil where it is disabled, and
 // logs which certificate was made where none is configured.
 func clientTLS(t config.ClientTLS, log *zap.Logger) (*proxy.ClientTLS, error) {

@@ -1,0 +1,216 @@
+package proxy
+
+import (
+	"time"
+
+	"go.uber.org/zap"
+
+	"pgpoold/wire"
+)
+
+// Timeouts of a session; 0 is off. They are looked at by the proxy's clock,
+// so they strike up to a tick late and never early.
+type Timeouts struct {
+	QueryWaitNotify time.Duration // query_wait_notify
+	Query           time.Duration // query_timeout
+	IdleTransaction time.Duration // idle_transaction_timeout
+	Transaction     time.Duration // transaction_timeout
+	ClientIdle      time.Duration // client_idle_timeout
+	ClientWrite     time.Duration // client_write_timeout
+}
+
+// UserTimeouts are a user's own; nil is none.
+type UserTimeouts struct {
+	Query, IdleTransaction, Transaction, ClientIdle, ClientWrite *time.Duration
+}
+
+func (u *UserTimeouts) over(t Timeouts) *Timeouts {
+	for _, f := range []struct{ to, from *time.Duration }{
+		{&t.Query, u.Query}, {&t.IdleTransaction, u.IdleTransaction}, {&t.Transaction, u.Transaction},
+		{&t.ClientIdle, u.ClientIdle}, {&t.ClientWrite, u.ClientWrite},
+	} {
+		if f.from != nil {
+			*f.to = *f.from
+		}
+	}
+	return &t
+}
+
+// timeoutsOf are those of a user's sessions in a database.
+func (px *Server) timeoutsOf(db *Database, user string) *Timeouts {
+	own := px.live().users[user].Timeouts
+	return own.over(db.Timeouts)
+}
+
+// renewTimeouts gives a session the timeouts that are configured now.
+func (px *Server) renewTimeouts(s *session) {
+	if db := px.database(s.db.Name); db != nil {
+		s.timeouts.Store(px.timeoutsOf(db, s.user))
+	}
+}
+
+// cancelPause is how long a query whose timeout has passed may go on until it
+// is cancelled again.
+const cancelPause = time.Second
+
+// watched is what the clock remembers of a session between two looks. Only
+// the clock's goroutine uses it.
+type watched struct {
+	received uint64    // bytes from the client
+	sent     uint64    // bytes that its server has sent
+	quiet    time.Time // since when both are as they are
+	rested   time.Time // when it was last seen with a server that owed nothing
+	taken    uint64    // bytes that the client has taken while others waited for it
+	stuck    time.Time // since when it takes none; zero: nothing waits for it
+	pinTold  bool      // the log has been told that its server is waited for
+	notified time.Time // the begin of the wait that it was told of
+}
+
+// timeoutError is what a client hears when a timeout has passed.
+func timeoutError(severity, code, what, setting string, limit time.Duration) *wire.Error {
+	return &wire.Error{Severity: severity, Code: code, Message: what + " due to " + setting,
+		Detail: "The limit is " + limit.String() + " (pool." + setting + ", also under databases.X and users.X)."}
+}
+
+// watch looks whether one of the session's timeouts has passed.
+func (s *session) watch(now time.Time) {
+	t := s.timeouts.Load()
+	if *t == (Timeouts{}) {
+		return
+	}
+	w := &s.watched
+	if s.state.Load() == uint32(stateWaiting) {
+		s.notifyWait(t, w)
+		w.quiet = now
+		return
+	}
+	received := s.received.Load()
+	l := s.link.Load()
+	if l == nil {
+		w.rested, w.stuck = now, time.Time{}
+		if received != w.received || w.quiet.IsZero() {
+			w.received, w.quiet = received, now
+		}
+		if passed(t.ClientIdle, w.quiet, now) && s.idle() {
+			s.end(timeoutError(wire.SeverityFatal, "57P05", "terminating connection", "client_idle_timeout", t.ClientIdle))
+		}
+		return
+	}
+	l.mu.Lock()
+	if l.sess != s || l.dead {
+		l.mu.Unlock()
+		return
+	}
+	sent := l.stats.sent
+	if received != w.received || sent != w.sent {
+		w.received, w.sent, w.quiet = received, sent, now
+	}
+	running := l.ledger.Len() > 0
+	idle := !running && l.ledger.Status() == wire.TxIdle && !l.ledger.BatchOpen() && !l.half
+	began := l.stats.queryBegan
+	if w.rested.After(began) {
+		began = w.rested // a batch may lie open for long before something is asked in it again
+	}
+	if !running {
+		w.rested = now
+	}
+	copying, _ := l.ledger.CopyIn()
+	xactBegan := l.stats.xactBegan
+	var end *wire.Error
+	switch {
+	case !idle && !xactBegan.IsZero() && passed(t.Transaction, xactBegan, now):
+		end = timeoutError(wire.SeverityFatal, "25P04", "terminating connection", "transaction_timeout", t.Transaction)
+	case running && passed(t.Query, began, now) && copying:
+		// PostgreSQL reads the client's data and does not look for a cancel.
+		end = timeoutError(wire.SeverityFatal, "57014", "terminating connection", "query_timeout", t.Query)
+	case running && passed(t.Query, began, now):
+		l.overdue(now, t.Query)
+	case !running && !idle && passed(t.IdleTransaction, w.quiet, now):
+		end = timeoutError(wire.SeverityFatal, "25P03", "terminating connection", "idle_transaction_timeout", t.IdleTransaction)
+	case idle && passed(t.ClientIdle, w.quiet, now):
+		end = timeoutError(wire.SeverityFatal, "57P05", "terminating connection", "client_idle_timeout", t.ClientIdle)
+	}
+	l.mu.Unlock()
+	if end != nil {
+		s.end(end)
+		return
+	}
+	s.watchReading(t, w, now)
+}
+
+// passed reports whether a timeout that began then has passed.
+func passed(limit time.Duration, since, now time.Time) bool {
+	return limit > 0 && !since.IsZero() && now.Sub(since) >= limit
+}
+
+// watchReading ends a client that holds a server by not reading. Nothing can
+// be said to it.
+func (s *session) watchReading(t *Timeouts, w *watched, now time.Time) {
+	if t.ClientWrite <= 0 {
+		return
+	}
+	taken := s.conn.Taken()
+	switch {
+	case !s.conn.Unsent():
+		w.stuck = time.Time{}
+	case w.stuck.IsZero() || taken != w.taken:
+		w.stuck, w.taken = now, taken
+	case now.Sub(w.stuck) >= t.ClientWrite && s.ending.Load() == nil:
+		s.px.countError("57P05")
+		s.px.opts.Log.Info("a client that does not read is closed (client_write_timeout)", zap.Uint64("session", s.id),
+			zap.String("user", s.user), zap.String("database", s.db.Name), zap.Duration("client_write_timeout", t.ClientWrite))
+		s.end(&wire.Error{})
+		s.conn.Interrupt()
+	}
+}
+
+// notifyWait tells a client once that it waits for a server.
+func (s *session) notifyWait(t *Timeouts, w *watched) {
+	if t.QueryWaitNotify <= 0 {
+		return
+	}
+	s.in.Lock()
+	defer s.in.Unlock()
+	if !s.waiting || w.notified.Equal(s.waitSince) || time.Since(s.waitSince) < t.QueryWaitNotify {
+		return
+	}
+	w.notified = s.waitSince
+	notice := (&wire.Error{Severity: "NOTICE", Code: "00000",
+		Message: "No server connection available in postgres backend, client being queued",
+		Detail:  "The query has waited for " + t.QueryWaitNotify.String() + " (query_wait_notify, pool.query_wait_notify)."}).Append(nil)
+	notice[0] = wire.MsgNotice
+	if err := s.conn.Write(notice, false); err != nil {
+		s.writeFailed(err)
+	}
+}
+
+// overdue cancels a query that has run for too long, and again if that was in
+// vain. mu is held.
+func (l *link) overdue(now time.Time, limit time.Duration) {
+	if l.occupied() || l.cancels > 0 || !l.overdueAt.IsZero() && now.Sub(l.overdueAt) < cancelPause {
+		return
+	}
+	l.overdueAt, l.overdueLimit = now, limit
+	l.px.sendCancel(l, nil)
+}
+
+// overdueError is the error for a query that overdue has cancelled, if body is
+// PostgreSQL's word on that; else nil. mu is held.
+func (l *link) overdueError(body []byte) *wire.Error {
+	if l.overdueAt.IsZero() || string(wire.ErrorField(body, 'C')) != "57014" {
+		return nil
+	}
+	return timeoutError(wire.SeverityError, "57014", "canceling statement", "query_timeout", l.overdueLimit)
+}
+
+// overdueCancelled follows the end of a cancel: it cannot hit anything more.
+// mu is held.
+func (l *link) overdueCancelled() {
+	if l.overdueAt.IsZero() || l.ledger.Len() > 0 {
+		return
+	}
+	l.overdueAt = time.Time{}
+	if l.sess != nil && l.sess.blocked.Load() {
+		l.sess.conn.Wake()
+	}
+}
