@@ -32,15 +32,15 @@ func (s *session) keepLink(link settings) {
 func (s *session) endIdle(now time.Time) {
 	limit := time.Duration(s.idleLimit.Load()) * time.Millisecond
 	if limit <= 0 {
-		s.idleSince = time.Time{}
+		s.idleSince = 0
 		return
 	}
 	seen := s.received.Load()
-	if s.idleSince.IsZero() || seen != s.idleSeen || s.working() {
-		s.idleSeen, s.idleSince = seen, now
+	if s.idleSince == 0 || seen != s.idleSeen || s.working() {
+		s.idleSeen, s.idleSince = seen, now.UnixNano()
 		return
 	}
-	if now.Sub(s.idleSince) >= limit {
+	if time.Duration(now.UnixNano()-s.idleSince) >= limit {
 		s.end(errIdleSession)
 	}
 }

@@ -87,7 +87,9 @@ func (s *session) snapshot(now time.Time) ClientSnapshot {
 			c.RequestTime = l.stats.xactBegan
 		}
 	}
-	c.Pin, c.PinnedSince = s.pin, s.pinSince
+	if c.Pin = s.pin; s.pin != "" {
+		c.PinnedSince = time.Unix(0, s.pinSince)
+	}
 	c.BytesOut, c.Unread = s.outBytes, s.conn.Unsent()
 	c.PreparedStatements = len(s.names.m)
 	c.ApplicationName, _ = s.told.get("application_name")

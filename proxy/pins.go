@@ -78,7 +78,7 @@ func (s *session) setHeld(held sqlscan.Finding) {
 	}
 	switch {
 	case s.pin == "":
-		s.pinSince = time.Now()
+		s.pinSince = time.Now().UnixNano()
 		s.pool.pins.Add(1)
 	case reason == "":
 		s.pool.pins.Add(-1)

@@ -31,8 +31,11 @@ type session struct {
 	pool      *pool
 	user      string
 	pid       uint32
-	secret    []byte
+	carries   bool // what it has SET goes with it, and other state keeps its server
+	level     StateLevel
+	upstream  bool // the server is itself a transaction pooler
 	mode      Mode
+	secret    []byte
 	start     settings  // startup parameters, which RESET returns to
 	startLink settings  // those about the connection
 	startTo   *reported // what the client was told at login
@@ -40,23 +43,19 @@ type session struct {
 	began     time.Time
 	tlsName   string
 	addr      sessionAddr
-	upstream  bool // the server is itself a transaction pooler
-	level     StateLevel
-	carries   bool // what it has SET goes with it, and other state keeps its server
 
 	// Any goroutine.
 	link       atomic.Pointer[link]           // stored under link.mu
 	lastServer atomic.Pointer[backend.Server] // the last one it had
 	blocked    atomic.Bool                    // advance waits for replies; the server's pump wakes the client's
-	ending     atomic.Pointer[wire.Error]     // why the session must end; Severity "" for without a word
+	drainTold  atomic.Bool                    // the log has been told that a drain waits for it
+	state      atomic.Uint32                  // sessionState, for the console
 	torn       atomic.Bool                    // the last message it got was cut off: nothing is said behind it
+	ending     atomic.Pointer[wire.Error]     // why the session must end; Severity "" for without a word
 	idleLimit  atomic.Int64                   // idle_session_timeout in milliseconds; 0: none
 	endBy      atomic.Int64                   // when it must have ended by itself, unix nanoseconds; 0: it need not
-	state      atomic.Uint32                  // sessionState, for the console
 	received   atomic.Uint64                  // bytes from the client
 	timeouts   atomic.Pointer[Timeouts]       // never nil
-
-	drainTold atomic.Bool // the log has been told that a drain waits for it
 
 	watched watched // the clock's
 
@@ -69,19 +68,19 @@ type session struct {
 	bigSize   int            // guarded by in: and its size; 0: none
 	pass      int            // guarded by in: bytes of a message on its way that have not come
 	passOn    bool           // guarded by in: they go to the server; else they are dropped
+	orderly   bool           // guarded by in: no more can come, and a Terminate stands behind what is not handled
+	terminate bool           // guarded by in: Terminate came
+	gone      bool           // guarded by in: the pump has ended
+	canceled  bool           // guarded by in: a cancel came when it had just left the queue
+	waiting   bool           // guarded by in: in the pool's queue
 	skip      bool           // guarded by in: an error of ours: everything up to Sync is dropped
 	reply     []byte         // guarded by in: answers of ours, sent when advance ends
-	waiting   bool           // guarded by in: in the pool's queue
-	canceled  bool           // guarded by in: a cancel came when it had just left the queue
 	ticket    backend.Ticket // guarded by in while not waiting
-	gone      bool           // guarded by in: the pump has ended
-	terminate bool           // guarded by in: Terminate came
-	orderly   bool           // guarded by in: no more can come, and a Terminate stands behind what is not handled
 	waitSince time.Time      // guarded by in
 
 	// Owned by the ticker.
-	idleSince time.Time // for as long as nothing was received
-	idleSeen  uint64    // what had been received by then
+	idleSince int64  // unix nanoseconds since when nothing was received; 0: not looked at yet
+	idleSeen  uint64 // what had been received by then
 
 	// Guarded by the attached link's mu; by in while there is none.
 	names        names
@@ -92,20 +91,20 @@ type session struct {
 	settings     settings        // what the client wishes to be in force
 	told         *reported       // what the client was told last
 	found        sqlscan.Finding // what the texts since the last inspection may have done
-	print        uint64          // fingerprint of the text scanned last, where the audit is on
-	own          sqlscan.Finding // what the text scanned last says itself
-	held         sqlscan.Finding // what state it has on its server
-	customs      []string        // custom settings that its texts have named
+	forgets      bool            // a DEALLOCATE or DISCARD was sent, and may not have been answered
 	usesLast     bool            // its texts have asked for currval or lastval
+	held         sqlscan.Finding // what state it has on its server
+	own          sqlscan.Finding // what the text scanned last says itself
+	print        uint64          // fingerprint of the text scanned last, where the audit is on
+	customs      []string        // custom settings that its texts have named
 	settingsSize int64           // what its settings are counted with
 	pin          string          // why the session keeps its server
-	pinSince     time.Time
-	sent         *stream.Buffer // what the client has sent since the attach, as long as it could be sent again
+	pinSince     int64           // since when, unix nanoseconds
+	sent         *stream.Buffer  // what the client has sent since the attach, as long as it could be sent again
 	sentN        int
 	outBytes     uint64                // to the client, replies of servers'
 	again        int                   // servers in a row that ended before they had read what was sent
 	portals      map[string]portalText // portals whose text names statements
-	forgets      bool                  // a DEALLOCATE or DISCARD was sent, and may not have been answered
 	cancel       chan struct{}         // not nil: cancel requests wait until the client's own query is at the head; closed when they are done
 }
 

@@ -59,7 +59,7 @@ type program struct {
 
 // gcPercent keeps what idle clients cost near what they hold: the steady path
 // makes little garbage, so collecting earlier costs little. GOGC overrides it.
-const gcPercent = 20
+const gcPercent = 10
 
 func main() {
 	if _, set := os.LookupEnv("GOGC"); !set {

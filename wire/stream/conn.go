@@ -31,22 +31,22 @@ type Conn struct {
 
 	// Owned by the pump.
 	ready func() bool // set by Pump
+	turn  int         // bytes since the last yield
 	ended bool
-	turn  int // bytes since the last yield
 
 	// unconfirmed is set when the pump parked after a short read: bytes that
 	// were followed by FIN before the poller looked are one edge, so an end of
 	// file may be hiding. Peek finds it.
 	unconfirmed atomic.Bool
 
+	flushing atomic.Bool // written under wmu: there is a queue, or the flush goroutine sends what was one
+	busy     bool        // guarded by wmu: a blocking Write or the flush goroutine owns the socket's write side
+	wblock   bool        // as wbuf: writeFn may park
 	wmu      sync.Mutex  // never held while the peer is waited for
 	released *sync.Cond  // signalled when busy or flushing ends; made under wmu when first needed
-	busy     bool        // guarded by wmu: a blocking Write or the flush goroutine owns the socket's write side
 	queue    []byte      // guarded by wmu: unsent bytes, behind which later ones go
-	flushing atomic.Bool // written under wmu: there is a queue, or the flush goroutine sends what was one
 	werr     error       // guarded by wmu: first write error
 	wbuf     []byte      // owned by who owns the write side: what writeFn sends
-	wblock   bool        // as wbuf: writeFn may park
 	taken    atomic.Uint64
 	wcall    error // as wbuf: writeFn's error
 }
