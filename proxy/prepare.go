@@ -89,7 +89,9 @@ func (f *feeder) parse(b []byte, size int) progress {
 		return handled
 	}
 	st := l.px.statements.intern(body, s.settings.parsing(), found)
-	st.unsettled = st.unsettled || unsettled
+	if unsettled {
+		st.unsettled = true // and nobody else has it
+	}
 	epoch := l.pool.epoch.Load()
 	known := l.shelf.m[st] != nil
 	h := l.shelf.get(st, &l.px.statements)
