@@ -1,9 +1,6 @@
 package proxy
 
 import (
-	"container/list"
-	"fmt"
-
 	"pgpoold/proxy/sqlscan"
 	"pgpoold/wire"
 )
@@ -330,46 +327,6 @@ func (f *feeder) useUnnamed(v *version) (server string, ref *replacement, p prog
 	return "", nil, handled
 }
 
-// useFrozen brings an unnamed statement whose literals were read under other
-// settings. The Query that brings the session's own back would take an unnamed
-// one with it, so it gets a name.
-func (f *feeder) useFrozen(v *version) (server string, ref *replacement, p progress) {
-	st := f.l.px.statements.intern(v.body, v.env, v.found)
-	defer f.l.px.statements.drop(st) // the server's list holds it
-	if f.lacks(st) {
-		if !f.atBegin() {
-			return noSuchStatement, &replacement{whole: errOtherSettings}, handled
-		}
-		f.ensureUnder(st)
-	}
-	return st.name, nil, handled
-}
-
-// errOtherSettings refuses what only a server that has the statement could do
-// right: PostgreSQL turns literals into values when it parses them.
-var errOtherSettings = &wire.Error{Severity: wire.SeverityError, Code: "0A000",
-	Message: "prepared statement was parsed under other settings than those in force now, on another server",
-	Detail:  "Its literals mean what they meant then (DateStyle, TimeZone, search_path, ...); in the middle of a transaction they cannot be parsed like that again.",
-	Hint:    "Change settings before statements are prepared, or use parameters instead of literals."}
-
-// hasLiteral reports whether a Parse's text has something whose meaning the
-// settings at Parse decide: what stands in quotes, also those of dollars, and
-// characters that another encoding would read otherwise.
-func hasLiteral(body []byte) bool {
-	if text, _, ok := wire.CString(body); ok {
-		body = text
-	}
-	for i, c := range body {
-		switch {
-		case c == '\'', c >= 0x80:
-			return true
-		case c == '$' && i+1 < len(body) && (body[i+1] < '0' || body[i+1] > '9'):
-			return true
-		}
-	}
-	return false
-}
-
 // lacks reports whether a statement would have to be sent to the server.
 func (f *feeder) lacks(st *statement) bool {
 	h := f.l.shelf.m[st]
@@ -380,107 +337,6 @@ func (f *feeder) lacks(st *statement) bool {
 // attached.
 func (f *feeder) atBegin() bool {
 	return f.s.batch == f.l.firstBatch && !f.l.ledger.BatchOpen() && f.l.ledger.Status() == wire.TxIdle
-}
-
-// ensureUnder sends a statement to a server that lacks it under the settings
-// of its first Parse, and brings the session's back behind it. It is a batch of
-// its own: where the Parse fails the settings come back all the same.
-func (f *feeder) ensureUnder(st *statement) {
-	l := f.l
-	known := l.shelf.m[st] != nil
-	h := l.shelf.get(st, &l.px.statements)
-	f.evict(h)
-	f.toEnv(st.env)
-	if known {
-		f.closeHeld(h)
-	}
-	f.vacate(h)
-	f.parseAlone(h)
-	h.under = l.stats.assignments
-	f.fromEnv(st.env)
-}
-
-// under reports whether the server was brought a statement under the settings
-// of its Parse since the session has the server. What it holds from before may
-// have been invalidated: PostgreSQL would analyze it again under those of now.
-func (f *feeder) under(st *statement) bool {
-	h := f.l.shelf.m[st]
-	return h != nil && !f.lacks(st) && h.under == f.l.stats.assignments
-}
-
-// settleEnv fills in under which settings a statement was parsed whose
-// transaction had changed them, now that it has ended.
-func (s *session) settleEnv(st *statement) {
-	if st.unsettled && s.found&changing == 0 {
-		st.env, st.unsettled = s.settings.parsing(), false
-	}
-}
-
-// parseAlone sends the Parse of a statement as a batch of its own. If it fails,
-// what needs it tells why.
-func (f *feeder) parseAlone(h *held) {
-	h.sent(f.s.batch, f.l.pool.epoch.Load())
-	f.l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Action: wire.Mute, Ref: &heldChange{held: h}})
-	f.l.ledger.Append(wire.Entry{Msg: wire.MsgSync, Action: wire.Mute})
-	f.put(func(dst []byte) []byte {
-		return wire.AppendEmpty(wire.AppendParse(dst, h.st.name, []byte(h.st.body)), wire.MsgSync)
-	})
-}
-
-// maxFrozen bounds the statements that bringFrozen sends.
-const maxFrozen = 100
-
-// bringFrozen sends, where a transaction may begin, the session's statements
-// whose literals were read under other settings: within the transaction they
-// could not be parsed like that any more.
-func (f *feeder) bringFrozen() {
-	s := f.s
-	if s.frozenFor != s.settings {
-		s.frozenFor, s.frozen = s.settings, s.frozen[:0]
-		env := s.settings.parsing()
-		for _, e := range s.names.m {
-			if e.cur != nil {
-				s.settleEnv(e.cur)
-			}
-			if st := e.cur; st != nil && st.env != env && len(s.frozen) < maxFrozen && hasLiteral([]byte(st.body)) {
-				s.frozen = append(s.frozen, e)
-			}
-		}
-	}
-	if len(s.frozen) == 0 || s.upstream || f.l.awaiting || !f.atBegin() {
-		return
-	}
-	env := s.settings.parsing()
-	for _, e := range s.frozen {
-		st := e.cur
-		switch {
-		case st == nil || st.env == env: // it has been closed since
-		case f.under(st), st.own && !f.lacks(st):
-		case st.own:
-			b := bringer{f: f, begin: true}
-			b.name(st.name, st)
-		default:
-			f.ensureUnder(st)
-		}
-	}
-}
-
-// toEnv brings the server to the settings that parsing read, fromEnv back to
-// the session's own.
-func (f *feeder) toEnv(env settings) {
-	to := f.s.settings.under(env)
-	f.ownQuery(replay(f.s.settings, to, false, true), to)
-}
-
-func (f *feeder) fromEnv(env settings) {
-	f.ownQuery(replay(f.s.settings.under(env), f.s.settings, false, true), f.s.settings)
-}
-
-// ownQuery sends a Query of ours that brings the server's settings to a set.
-func (f *feeder) ownQuery(sql string, to settings) {
-	f.l.ledger.Append(wire.Entry{Msg: wire.MsgQuery, Action: wire.Swallow, Ref: &replayRef{to}})
-	f.put(func(dst []byte) []byte { return wire.AppendQuery(dst, sql) })
-	f.l.unnamedOf = 0
 }
 
 // namedGen marks, among the generations of unnamed statements, a named one
@@ -570,46 +426,4 @@ func (f *feeder) closeHeld(h *held) {
 	h.batch, h.closing = noBatch, f.s.batch // what was sent of it before is void
 	f.l.ledger.Append(wire.Entry{Msg: wire.MsgClose, Action: wire.Swallow, Ref: &heldChange{held: h, close: true}})
 	f.put(func(dst []byte) []byte { return wire.AppendCloseStatement(dst, h.st.name) })
-}
-
-// evict closes what the server holds too much of, but never in the middle of
-// a batch.
-func (f *feeder) evict(but *held) {
-	if f.l.ledger.BatchOpen() {
-		return
-	}
-	limit, shelf := &f.l.px.opts.Prepared, &f.l.shelf
-	number, bytes := len(shelf.m)-shelf.leaving, shelf.bytes-shelf.leavingBytes
-	var from *list.Element
-	for limit.PerServer > 0 && number > limit.PerServer || limit.ServerBytes > 0 && bytes > limit.ServerBytes {
-		h := shelf.oldest(from)
-		if h == nil || h == but {
-			return
-		}
-		from = h.place
-		number--
-		bytes -= h.st.size()
-		shelf.leave(h, 1)
-		f.l.stats.evictions++
-		f.closeHeld(h)
-	}
-}
-
-// overLimit refuses a statement of size bytes that would take more memory than
-// there may be.
-func (f *feeder) overLimit(size int) *wire.Error {
-	limit, more := &f.l.px.opts.Prepared, int64(size+statementCost)
-	e := &wire.Error{Severity: wire.SeverityError, Code: "53200",
-		Hint: "Close statements that are no longer used, or send parameters instead of literals."}
-	if limit.ClientBytes > 0 && int64(f.s.names.bytes)+more > limit.ClientBytes {
-		e.Message = "too many prepared statements in this session (max_client_prepared_bytes)"
-		e.Detail = fmt.Sprintf("Their texts would take more than %d bytes (pool.max_client_prepared_bytes).", limit.ClientBytes)
-		return e
-	}
-	if limit.TotalBytes > 0 && f.l.px.statements.inSessions()+more > limit.TotalBytes {
-		e.Message = "too many prepared statements (prepared_statement_memory)"
-		e.Detail = fmt.Sprintf("The texts of all sessions would take more than %d bytes (prepared_statement_memory).", limit.TotalBytes)
-		return e
-	}
-	return nil
 }
