@@ -75,7 +75,7 @@ func (px *Server) cancelRequest(pid uint32, secret []byte) {
 	look := time.NewTicker(time.Millisecond)
 	defer look.Stop()
 	for range cancelLooks {
-		if px.cancelSession(s) || !s.conn.Pending() {
+		if px.cancelSession(s) || !s.mayRead() {
 			return
 		}
 		// It is about what the client has sent and its pump has not read yet.
@@ -85,6 +85,15 @@ func (px *Server) cancelRequest(pid uint32, secret []byte) {
 			return
 		}
 	}
+}
+
+// mayRead reports whether the client may have sent what the pump has not read.
+// A client knows its key before its session has a stream.
+func (s *session) mayRead() bool {
+	s.in.Lock()
+	conn := s.conn
+	s.in.Unlock()
+	return conn == nil || conn.Pending()
 }
 
 // cancelLooks is how often a cancel that has found nothing is tried again

@@ -159,6 +159,13 @@ func (p *pool) askAny(sql func(base *reported) string, gone func() bool) *answer
 	return &ins.answer
 }
 
+// lookSoon makes the next lookAgain look.
+func (p *pool) lookSoon() {
+	p.mu.Lock()
+	p.hiddenAt = time.Time{}
+	p.mu.Unlock()
+}
+
 // lookAgain sees, from time to time, whether others have changed what names hide.
 func (p *pool) lookAgain(now time.Time) {
 	p.mu.Lock()

@@ -229,11 +229,15 @@ func (lg *login) begin(st *wire.Startup, db *Database, user string, id identity)
 	if lg.tls != nil {
 		s.tlsName = tlsName(lg.tls.ConnectionState())
 	}
-	if s.conn, err = stream.New(lg.sock, lg.tls); err != nil {
+	conn, err := stream.New(lg.sock, lg.tls)
+	if err != nil {
 		px.keys.forget(s)
 		px.forgetPool(s)
 		return err
 	}
+	s.in.Lock()
+	s.conn = conn // its key is known: a cancel may be looking
+	s.in.Unlock()
 	s.pool.loggedIn()
 	px.begin(s)
 	return nil

@@ -354,7 +354,7 @@ func (l *link) message(typ byte, body []byte, c *chunk) (keep, fits bool) {
 		return v.Action == wire.Forward, !v.Broken
 	case wire.MsgCommandComplete:
 		v := l.ledger.Settle(typ, 0)
-		if v.Action == wire.Forward && l.sess != nil {
+		if v.Action == wire.Forward {
 			l.tag(bytes.TrimRight(body, "\x00"), v.Head.Ref, c)
 		}
 		l.answered = l.answered || !v.Ours()

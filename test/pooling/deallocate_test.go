@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"pgpoold/test/postgres"
 )
 
 // TestDeallocateOfAnother: one client drops, by DEALLOCATE, the names that
@@ -113,6 +115,54 @@ func TestDeallocateAllThenNames(t *testing.T) {
 				if n := rvAssignments(p) - before; n != 1 {
 					t.Errorf("the batch took a server %d times", n)
 				}
+			}
+		})
+	}
+}
+
+// TestNamesOfTheGone: what a client that has left still has the server do to
+// the names of statements is known when the next client gets the server.
+func TestNamesOfTheGone(t *testing.T) {
+	for name, do := range map[string]func(c *peer, sql string){
+		"Query": func(c *peer, text string) { c.send(sql("select from t; "+text)) },
+		"batch": func(c *peer, text string) {
+			c.send(append(append(batch("select from t"), batch(text)...), &pgproto3.Sync{})...)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := postgres.ForTest(t)
+			db := newDB(t, c, "create table t (a int)")
+			p := startYAML(t, fmt.Sprintf("pool: {size: 1, client_gone: finish}\ndatabases: {%q: {dsn: %q}}\n", db, c.SuperDSN(db)))
+			run := func(text string) {
+				t.Helper()
+				block := connect(t, c.SuperDSN(db))
+				if _, err := block.Exec(within(t), "begin; lock t"); err != nil {
+					t.Fatal(err)
+				}
+				before := len(p.Server().Snapshot().Clients)
+				gone := login(t, p.Addr(), "app", db)
+				do(gone, text)
+				running(t, c, db, "select from t")
+				gone.vanish()
+				clients(t, p, before)
+				if _, err := block.Exec(within(t), "end"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			run("prepare secret as select 'of the one who has left'")
+			b := login(t, p.Addr(), "app", db)
+			if r := b.query("execute secret"); r.code() != "26000" {
+				t.Errorf("got %s", r)
+			}
+			if r := b.query("prepare secret as select 'mine'; execute secret"); r.code() != "" || r.cell() != "mine" {
+				t.Errorf("got %s", r)
+			}
+			b.send(parse("s", "select 42"), &pgproto3.Sync{})
+			b.read()
+			run("deallocate all")
+			b.send(bind("s"), &pgproto3.Execute{}, &pgproto3.Sync{})
+			if r := b.read(); rvGist(r) != "2DCZ [[42]] [SELECT 1] I" {
+				t.Errorf("got %s", r)
 			}
 		})
 	}
