@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -41,7 +42,7 @@ func main() {
 	var o options
 	flag.StringVar(&o.protocols, "protocols", "", "comma-separated subset of simple,extended,prepared; prepared/10 sends pipelines of 10 queries")
 	flag.StringVar(&o.clients, "clients", "", "comma-separated numbers of clients (default 1,8,32,200,1000)")
-	flag.StringVar(&o.targets, "targets", strings.Join([]string{nameDirect, namePgpoold, namePgbouncer, namePgbouncerB}, ","), "what to measure")
+	flag.StringVar(&o.targets, "targets", strings.Join([]string{nameDirect, namePgpoold, namePgbouncer, namePgbouncerB, nameFloor}, ","), "what to measure")
 	flag.IntVar(&o.rounds, "rounds", 0, "rounds per point (default 3)")
 	flag.DurationVar(&o.duration, "duration", 0, "length of one run of pgbench, whole seconds (default 6s, with QUICK=1 2s)")
 	flag.Float64Var(&o.sampling, "sampling", 1, "fraction of transactions whose latency pgbench logs; lower it for very long runs")
@@ -188,7 +189,7 @@ func prepare(ctx context.Context, o options, points []point) (_ *bench, err erro
 		return nil, err
 	}
 	// Every proxy's pool and a few to spare, beside the direct clients.
-	if b.pg, err = startDatabase(ctx, most+3*poolSize+20); err != nil {
+	if b.pg, err = startDatabase(ctx, most+4*poolSize+20); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -214,8 +215,13 @@ func prepare(ctx context.Context, o options, points []point) (_ *bench, err erro
 			b.programs.pgpoold, err = process.BuildPgpoold(ctx, b.programs.dir)
 		case namePgbouncer, namePgbouncerB:
 			b.programs.pgbouncer, b.programs.version, err = findPgbouncer(ctx)
+		case nameFloor:
+			if runtime.GOOS != "linux" {
+				continue
+			}
+			b.programs.floor, err = process.Build(ctx, b.programs.dir, "./test/bench/floor")
 		default:
-			err = fmt.Errorf("-targets: %q is none of %s, %s, %s, %s", name, nameDirect, namePgpoold, namePgbouncer, namePgbouncerB)
+			err = fmt.Errorf("-targets: %q is none of %s, %s, %s, %s, %s", name, nameDirect, namePgpoold, namePgbouncer, namePgbouncerB, nameFloor)
 		}
 		if err != nil {
 			return nil, err
@@ -244,6 +250,9 @@ func (b *bench) point(ctx context.Context, p point, rounds int, progress func(ro
 		if p.Protocol == "prepared" && strings.HasPrefix(name, namePgbouncer) && !b.programs.version.preparesStatements() {
 			m.Note = fmt.Sprintf("PgBouncer %s knows no prepared statements in transaction mode (1.21 does)", b.programs.version)
 			continue
+		}
+		if name == nameFloor && (b.programs.floor == "" || p.Protocol == "prepared" || p.Depth > 0) {
+			continue // it knows no statements and no full sockets
 		}
 		t, err := b.programs.start(ctx, name)
 		if err != nil {

@@ -22,6 +22,7 @@ const (
 	namePgpoold    = "pgpoold"
 	namePgbouncer  = "pgbouncer"
 	namePgbouncerB = "pgbouncer-b" // the second half of the A/A pair
+	nameFloor      = "floor"       // what no pooler in Go gets below
 )
 
 // poolSize is both proxies' number of servers.
@@ -50,6 +51,7 @@ type programs struct {
 	guard      *guard.Guard
 	pgpoold    string // "" where it is not measured
 	pgbouncer  string // "" where there is none
+	floor      string // "" where it is not measured
 	version    pgbouncerVersion
 	dir        string // readable by the proxies' user
 	upstream   process.Upstream
@@ -69,10 +71,14 @@ func (p *programs) start(ctx context.Context, name string) (*target, error) {
 	}
 	t := &target{name: name, addr: fmt.Sprintf("127.0.0.1:%d", port)}
 	opts := process.Options{Credential: p.credential, Log: p.log}
-	if name == namePgpoold {
+	switch name {
+	case namePgpoold:
 		opts.Path = p.pgpoold
 		opts.Args, t.admin, err = p.pgpooldArgs(port)
-	} else {
+	case nameFloor:
+		opts.Path = p.floor
+		opts.Args = p.floorArgs(port)
+	default:
 		opts.Path = p.pgbouncer
 		opts.Args, err = p.pgbouncerArgs(name, port)
 	}
@@ -116,6 +122,12 @@ func (p *programs) pgbouncerArgs(name string, port int) ([]string, error) {
 		return nil, err
 	}
 	return []string{"-q", file}, nil
+}
+
+func (p *programs) floorArgs(port int) []string {
+	u := p.upstream
+	return []string{"-listen", fmt.Sprintf("127.0.0.1:%d", port), "-upstream", fmt.Sprintf("%s:%d", u.Host, u.Port),
+		"-user", u.User, "-database", u.Database, "-size", strconv.Itoa(poolSize)}
 }
 
 func (p *programs) pgbouncerIni(port int, users string) string {

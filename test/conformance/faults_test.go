@@ -45,6 +45,7 @@ func (k *stack) clientFault(t *testing.T, s *wirescript.Script, want []wirescrip
 		t.Errorf("%s: %v\n%s", what, err, d)
 	}
 	k.settled(t, what)
+	k.changed(t)
 }
 
 // TestServerFaults cuts, resets and stalls the connection between pgpoold and
@@ -124,6 +125,7 @@ func (k *stack) serverFault(t *testing.T, s *wirescript.Script, want []wirescrip
 		}
 	}
 	k.settled(t, what)
+	k.changed(t)
 }
 
 // honest says what is wrong with a transcript that a lost server cut short:

@@ -211,6 +211,24 @@ func (k *stack) settled(tb testing.TB, after string) {
 	}
 }
 
+// changed lets pgpoold see a change of tables: a script that was cut short has
+// left statements of its tables on the servers, and the next one's are made
+// anew beside pgpoold.
+func (k *stack) changed(tb testing.TB) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), 20*time.Second)
+	defer cancel()
+	c, err := connect(ctx, tb, k.direct.Target, k.pooler.Addr(), nil)
+	if err != nil {
+		tb.Error(err)
+		return
+	}
+	defer c.Close(ctx)
+	if _, err := c.Exec(ctx, "drop table if exists conformance_changed").ReadAll(); err != nil {
+		tb.Error(err)
+	}
+}
+
 // books are pgpoold's clients and servers, for a failure's text.
 func (k *stack) books() string {
 	var s strings.Builder

@@ -124,7 +124,7 @@ func TestDeallocateAllThenNames(t *testing.T) {
 // the names of statements is known when the next client gets the server.
 func TestNamesOfTheGone(t *testing.T) {
 	for name, do := range map[string]func(c *peer, sql string){
-		"Query": func(c *peer, text string) { c.send(sql("select from t; "+text)) },
+		"Query": func(c *peer, text string) { c.send(sql("select from t; " + text)) },
 		"batch": func(c *peer, text string) {
 			c.send(append(append(batch("select from t"), batch(text)...), &pgproto3.Sync{})...)
 		},

@@ -29,17 +29,22 @@ func BuildPgpoold(ctx context.Context, dir string) (string, error) {
 	if path := os.Getenv("PGPOOLD"); path != "" {
 		return path, nil
 	}
+	return Build(ctx, dir, "./cmd/pgpoold")
+}
+
+// Build builds one of the project's commands into dir and returns its path.
+func Build(ctx context.Context, dir, pkg string) (string, error) {
 	root, err := ModuleRoot(ctx)
 	if err != nil {
 		return "", err
 	}
-	bin := filepath.Join(dir, "pgpoold")
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", bin, "./cmd/pgpoold")
+	bin := filepath.Join(dir, filepath.Base(pkg))
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", bin, pkg)
 	cmd.Dir = root
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Run(); err != nil {
-		return "", fmt.Errorf("building pgpoold: %w\n%s", err, out.String())
+		return "", fmt.Errorf("building %s: %w\n%s", pkg, err, out.String())
 	}
 	return bin, nil
 }
