@@ -2,9 +2,9 @@
 // listeners, the proxy, the console and the admin port, starts them in order
 // and stops them in reverse.
 //
-// Files, in reading order: daemon.go (the life), run.go (signals), listen.go,
-// tls.go and limits.go (what the start needs), options.go (from configuration
-// to options).
+// Files, in reading order: daemon.go (the life), run.go (signals), threads.go
+// (how many the load needs), listen.go, tls.go and limits.go (what the start
+// needs), options.go (from configuration to options).
 package daemon
 
 import (

@@ -18,6 +18,7 @@ func (d *Daemon) Run(ctx context.Context, signals <-chan os.Signal) error {
 	if err := d.Start(ctx); err != nil {
 		return err
 	}
+	defer balanceThreads()()
 	var left <-chan time.Time // ticks while clients are waited for
 	for {
 		select {
