@@ -99,9 +99,12 @@ func (p *Pool) wantedLocked(now time.Time) (want int, waits bool) {
 	if p.base == nil {
 		least = max(least, 1) // the first shows whether the server can be reached
 	}
+	room := min(p.roomLocked(now), maxParallelDials-p.dialling)
+	if room <= 0 || p.waiting.n <= p.dialling && len(p.all)+p.dialling >= least {
+		return 0, false // as after nearly every transaction
+	}
 	forWaiters := p.waiting.n - p.dialling - p.testedLocked(now)
-	want = max(forWaiters, least-len(p.all)-p.dialling)
-	want = min(want, p.roomLocked(now), maxParallelDials-p.dialling)
+	want = min(room, max(forWaiters, least-len(p.all)-p.dialling))
 	if want <= 0 || now.Before(p.retry.until) {
 		return 0, false
 	}

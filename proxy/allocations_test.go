@@ -166,7 +166,7 @@ func TestAllocations(t *testing.T) {
 			}
 		}
 	}
-	startup := []byte("\x00\x00\x00\x00\x00\x03\x00\x00user\x00app\x00database\x00db\x00\x00")
+	startup := []byte("\x00\x00\x00\x00\x00\x03\x00\x00user\x00app\x00database\x00db\x00application_name\x00bench\x00\x00")
 	binary.BigEndian.PutUint32(startup, uint32(len(startup)))
 	exchange(startup, 1)
 

@@ -10,7 +10,14 @@ import (
 // settings is a set of settings with their values, as one comparable word:
 // two are equal exactly if they hold the same names and values. The zero
 // value is the empty set: everything as the server started with it.
-type settings struct{ h unique.Handle[string] }
+type settings struct{ h unique.Handle[settingsText] }
+
+// settingsText is what stands behind a set: names and values, each ended by a
+// zero byte.
+type settingsText struct {
+	all     string
+	parsing string // of those that are read at Parse
+}
 
 // setting is one name and its value.
 type setting struct{ name, value string }
@@ -32,14 +39,19 @@ func newSettings(pairs []setting) settings {
 		keys = append(keys, k)
 	}
 	sort.Strings(keys)
-	var b strings.Builder
+	var b, read strings.Builder
 	for _, k := range keys {
-		b.WriteString(k)
-		b.WriteByte(0)
-		b.WriteString(last[k].value)
-		b.WriteByte(0)
+		pair := k + "\x00" + last[k].value + "\x00"
+		b.WriteString(pair)
+		if !unread(k) {
+			read.WriteString(pair)
+		}
 	}
-	return settings{unique.Make(b.String())}
+	text := settingsText{all: b.String()}
+	if text.parsing = text.all; read.Len() < b.Len() {
+		text.parsing = read.String()
+	}
+	return settings{unique.Make(text)}
 }
 
 // list returns the pairs, ordered by name.
@@ -47,7 +59,7 @@ func (s settings) list() []setting {
 	if s == noSettings {
 		return nil
 	}
-	fields := strings.Split(s.h.Value(), "\x00")
+	fields := strings.Split(s.h.Value().all, "\x00")
 	pairs := make([]setting, 0, len(fields)/2)
 	for i := 0; i+1 < len(fields); i += 2 {
 		pairs = append(pairs, setting{fields[i], fields[i+1]})
@@ -82,7 +94,7 @@ func (s settings) get(name string) (string, bool) {
 
 // limited reports whether a query may be cut short under these settings.
 func (s settings) limited() bool {
-	if s == noSettings || !strings.Contains(s.h.Value(), "timeout") {
+	if s == noSettings || !strings.Contains(s.h.Value().all, "timeout") {
 		return false
 	}
 	for _, name := range [...]string{"statement_timeout", "transaction_timeout"} {
@@ -97,17 +109,17 @@ func (s settings) limited() bool {
 // but what is known not to matter. Literals are coerced and names are looked
 // up at Parse, so statements are shared only where this is equal.
 func (s settings) parsing() settings {
-	pairs := s.list()
-	kept := pairs[:0]
-	for _, p := range pairs {
-		if !unread(p.name) {
-			kept = append(kept, p)
-		}
-	}
-	if len(kept) == len(pairs) {
+	if s == noSettings {
 		return s
 	}
-	return newSettings(kept)
+	text := s.h.Value()
+	switch len(text.parsing) {
+	case len(text.all):
+		return s
+	case 0:
+		return noSettings
+	}
+	return settings{unique.Make(settingsText{all: text.parsing, parsing: text.parsing})}
 }
 
 // unread tells the settings that are known not to matter at Parse: they are

@@ -214,7 +214,7 @@ func (s settings) size() int {
 	if s == noSettings {
 		return 0
 	}
-	return len(s.h.Value())
+	return len(s.h.Value().all)
 }
 
 // create notes a custom setting that exists on the server. mu is held.

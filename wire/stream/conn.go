@@ -28,6 +28,7 @@ type Conn struct {
 	tls     *tls.Conn // nil: plain
 	readFn  func(uintptr) bool
 	writeFn func(uintptr) bool
+	fd      int // valid until closed is set
 
 	// Owned by the pump.
 	ready func() bool // set by Pump
@@ -39,13 +40,15 @@ type Conn struct {
 	// file may be hiding. Peek finds it.
 	unconfirmed atomic.Bool
 
+	interrupted atomic.Bool // every write fails
+
 	flushing atomic.Bool // written under wmu: there is a queue, or the flush goroutine sends what was one
 	busy     bool        // guarded by wmu: a blocking Write or the flush goroutine owns the socket's write side
-	wblock   bool        // as wbuf: writeFn may park
 	wmu      sync.Mutex  // never held while the peer is waited for
 	released *sync.Cond  // signalled when busy or flushing ends; made under wmu when first needed
 	queue    []byte      // guarded by wmu: unsent bytes, behind which later ones go
 	werr     error       // guarded by wmu: first write error
+	closed   bool        // guarded by wmu: the descriptor is given up
 	wbuf     []byte      // owned by who owns the write side: what writeFn sends
 	taken    atomic.Uint64
 	wcall    error // as wbuf: writeFn's error
@@ -61,6 +64,9 @@ func New(sock *Socket, over *tls.Conn) (*Conn, error) {
 	c := &Conn{sock: sock, tls: over}
 	c.readFn = c.onReadable
 	c.writeFn = c.onWritable
+	if err := sock.rc.Control(func(fd uintptr) { c.fd = int(fd) }); err != nil {
+		return nil, err
+	}
 	return c, nil
 }
 
@@ -149,7 +155,10 @@ func (c *Conn) Wake() { _ = c.sock.Conn.SetReadDeadline(longAgo) }
 
 // Interrupt wakes the pump and fails every write, under way or to come. What
 // was being written is lost, so the connection can only be closed afterwards.
-func (c *Conn) Interrupt() { _ = c.sock.Conn.SetDeadline(longAgo) }
+func (c *Conn) Interrupt() {
+	c.interrupted.Store(true)
+	_ = c.sock.Conn.SetDeadline(longAgo)
+}
 
 // Write sends p. If block is false it never waits for the peer, also when
 // another Write does: what the socket does not take is queued and a goroutine
@@ -183,7 +192,7 @@ func (c *Conn) Write(p []byte, block bool) error {
 		c.flushing.Store(true)
 		return nil
 	}
-	rest, err := c.send(p, false)
+	rest, err := c.sendNow(p)
 	if err != nil {
 		c.werr = err
 		return err
@@ -193,7 +202,7 @@ func (c *Conn) Write(p []byte, block bool) error {
 	case block:
 		c.busy = true
 		c.wmu.Unlock()
-		_, err = c.send(rest, true)
+		err = c.send(rest)
 		c.wmu.Lock()
 		if err != nil {
 			c.werr = err
@@ -266,7 +275,7 @@ func (c *Conn) flush() {
 	for len(c.queue) > 0 && c.werr == nil {
 		chunk, c.queue = c.queue, chunk[:0]
 		c.wmu.Unlock()
-		_, err := c.send(chunk, true)
+		err := c.send(chunk)
 		c.wmu.Lock()
 		if err != nil {
 			c.werr = err
@@ -276,16 +285,41 @@ func (c *Conn) flush() {
 	c.wmu.Unlock()
 }
 
-// send writes p to the socket; without block it stops where the socket is
-// full and returns the rest. The caller owns the socket's write side.
-func (c *Conn) send(p []byte, block bool) (rest []byte, err error) {
-	c.wbuf, c.wblock, c.wcall = p, block, nil
-	err = c.sock.rc.Write(c.writeFn)
-	rest, c.wbuf = c.wbuf, nil
+// sendNow writes what the socket takes of p at once and returns the rest. wmu
+// is held, and nobody else owns the write side: that is what keeps the
+// descriptor from being closed, as Close does it under wmu, too.
+func (c *Conn) sendNow(p []byte) (rest []byte, err error) {
+	switch {
+	case c.closed:
+		return p, net.ErrClosed
+	case c.interrupted.Load():
+		return p, os.ErrDeadlineExceeded
+	}
+	for len(p) > 0 {
+		n, errno := sysWrite(c.fd, p)
+		switch {
+		case errno == syscall.EINTR:
+		case errno == syscall.EAGAIN:
+			return p, nil
+		case errno != 0:
+			return p, os.NewSyscallError("write", errno)
+		default:
+			p = p[n:]
+		}
+	}
+	return nil, nil
+}
+
+// send writes p to the socket, waiting where it is full. The caller owns the
+// socket's write side.
+func (c *Conn) send(p []byte) error {
+	c.wbuf, c.wcall = p, nil
+	err := c.sock.rc.Write(c.writeFn)
+	c.wbuf = nil
 	if c.wcall != nil {
 		err = c.wcall
 	}
-	return rest, err
+	return err
 }
 
 func (c *Conn) onWritable(fd uintptr) bool {
@@ -294,15 +328,13 @@ func (c *Conn) onWritable(fd uintptr) bool {
 		switch {
 		case errno == syscall.EINTR:
 		case errno == syscall.EAGAIN:
-			return !c.wblock
+			return false
 		case errno != 0:
 			c.wcall = os.NewSyscallError("write", errno)
 			return true
 		default:
 			c.wbuf = c.wbuf[n:]
-			if c.wblock {
-				c.taken.Add(uint64(n))
-			}
+			c.taken.Add(uint64(n))
 		}
 	}
 	return true
@@ -343,7 +375,12 @@ func (c *Conn) Close(linger time.Duration) {
 		}
 	}
 	_ = c.sock.Conn.SetWriteDeadline(longAgo)
-	_ = c.written()
+	c.wmu.Lock()
+	for c.busy {
+		c.await()
+	}
+	c.closed = true
+	c.wmu.Unlock()
 	_ = c.sock.Conn.Close()
 }
 
