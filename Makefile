@@ -8,7 +8,7 @@ FUZZTIME ?= 30s
 export INSTALL ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-fast test-faults test-drivers test-mutants test-regress bench dist build fuzz fuzz-diff lint need-go
+.PHONY: help run demo test test-fast test-faults test-drivers test-mutants test-regress bench bench-cores dist build fuzz fuzz-diff lint need-go
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ test-regress: need-go ## run PostgreSQL's own regression tests, directly and thr
 
 bench: need-go ## measure beside PgBouncer, into docs/benchmarks.md
 	@$(GO) build -o bin/bench ./test/bench && exec bin/bench
+
+bench-cores: need-go ## what more cores bring, on a machine that has them
+	@$(GO) run ./test/bench -targets pgpoold -protocols simple+cores=1,simple+cores=2,simple+cores=4,simple+cores=8 -clients 200
 
 dist: need-go ## build the tarballs of a release, into dist/
 	@$(GO) run ./test/dist

@@ -154,7 +154,7 @@ func TestParseVersion(t *testing.T) {
 
 func TestPlan(t *testing.T) {
 	all, err := plan("", "", false)
-	if err != nil || len(all) != 23 {
+	if err != nil || len(all) != 35 {
 		t.Errorf("the whole table has %d points, %v", len(all), err)
 	}
 	quick, err := plan("", "", true)
@@ -167,17 +167,23 @@ func TestPlan(t *testing.T) {
 		}
 	}
 	some, err := plan("prepared", "8,32", true)
-	if err != nil || !slices.Equal(some, []point{{"prepared", 8, 0}, {"prepared", 32, 0}}) {
+	if err != nil || !slices.Equal(some, []point{{Protocol: "prepared", Clients: 8}, {Protocol: "prepared", Clients: 32}}) {
 		t.Errorf("got %v, %v", some, err)
 	}
 	deep, err := plan("extended/100", "1", false)
-	if err != nil || !slices.Equal(deep, []point{{"extended", 1, 100}}) {
+	if err != nil || !slices.Equal(deep, []point{{Protocol: "extended", Clients: 1, Depth: 100}}) {
 		t.Errorf("got %v, %v", deep, err)
 	}
 	if text := deep[0].script(); strings.Count(text, "SELECT abalance") != 100 || !strings.Contains(text, "\\startpipeline\n") {
 		t.Errorf("the pipeline is\n%s", text)
 	}
-	for _, bad := range [][2]string{{"simple/10", ""}, {"prepared/0", ""}, {"prepared/x", ""}, {"binary", ""}, {"", "0"}, {"", "x"}} {
+	other, err := plan("connect+scram+tls=both,simple+idle=7+cores=2", "3", false)
+	if err != nil || !slices.Equal(other, []point{
+		{Protocol: "simple", What: whatConnect, SCRAM: true, TLS: tlsBoth, Clients: 3}, {Protocol: "simple", Idle: 7, Cores: 2, Clients: 3},
+	}) {
+		t.Errorf("got %v, %v", other, err)
+	}
+	for _, bad := range [][2]string{{"simple/10", ""}, {"simple+tls", ""}, {"simple+tls=all", ""}, {"rows/10", ""}, {"simple+idle=x", ""}, {"simple+cores=0", ""}, {"prepared/0", ""}, {"prepared/x", ""}, {"binary", ""}, {"", "0"}, {"", "x"}} {
 		if _, err := plan(bad[0], bad[1], false); err == nil {
 			t.Errorf("plan(%q) was accepted", bad)
 		}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 
 	"pgpoold/test/measure/process"
@@ -23,6 +25,14 @@ type database struct {
 	pgbench        string
 	version        string
 	maxConnections int
+	tls            *postgres.TLS
+}
+
+// writeCertificate puts a certificate for clients into files that a proxy's
+// user can read.
+func (d *database) writeCertificate(dir string) (cert, key string, err error) {
+	cert, key = filepath.Join(dir, "client.crt"), filepath.Join(dir, "client.key")
+	return cert, key, errors.Join(os.WriteFile(cert, d.tls.Cert, 0o644), os.WriteFile(key, d.tls.Key, 0o644))
 }
 
 func startDatabase(ctx context.Context, maxConnections int) (_ *database, err error) {
@@ -43,10 +53,14 @@ func startDatabase(ctx context.Context, maxConnections int) (_ *database, err er
 			err = errors.Join(err, d.server.Close())
 		}
 	}()
+	if d.tls, err = postgres.NewTLS("localhost", "127.0.0.1"); err != nil {
+		return nil, err
+	}
 	d.cluster, err = d.server.Start(ctx, postgres.Config{
 		MaxConnections: maxConnections,
 		Settings:       map[string]string{"shared_buffers": "512MB", "autovacuum": "off"},
 		Install:        install,
+		TLS:            d.tls,
 	})
 	if err != nil {
 		return nil, err

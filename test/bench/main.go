@@ -40,7 +40,7 @@ type options struct {
 
 func main() {
 	var o options
-	flag.StringVar(&o.protocols, "protocols", "", "comma-separated subset of simple,extended,prepared; prepared/10 sends pipelines of 10 queries")
+	flag.StringVar(&o.protocols, "protocols", "", "comma-separated workloads: simple, extended, prepared, rows, value, connect, copy-out, copy-in; prepared/10 sends pipelines of 10 queries; +tls=client, +tls=server, +tls=both, +scram, +idle=N and +cores=N stand behind any of them")
 	flag.StringVar(&o.clients, "clients", "", "comma-separated numbers of clients (default 1,8,32,200,1000)")
 	flag.StringVar(&o.targets, "targets", strings.Join([]string{nameDirect, namePgpoold, namePgbouncer, namePgbouncerB, nameFloor}, ","), "what to measure")
 	flag.IntVar(&o.rounds, "rounds", 0, "rounds per point (default 3)")
@@ -122,47 +122,54 @@ func run(ctx context.Context, o options) (err error) {
 
 // plan lists the points in the order in which they run.
 func plan(protocols, clients string, quick bool) ([]point, error) {
-	if protocols == "" && clients == "" && quick {
-		return []point{{"simple", 1, 0}, {"simple", 32, 0}, {"simple", 200, 0}, {"prepared", 32, 0}, {"prepared", 32, 10}}, nil
+	if protocols != "" || clients != "" {
+		return cross(orElse(protocols, "simple,extended,prepared"), orElse(clients, "1,8,32,200,1000"))
 	}
-	if protocols == "" {
-		protocols = "simple,extended,prepared"
-		if clients == "" { // the pipelines have fewer rows
-			points, err := plan(protocols, "1,8,32,200,1000", false)
-			if err != nil {
-				return nil, err
-			}
-			pipelines, err := plan("extended/10,prepared/10,extended/100,prepared/100", "1,32", false)
-			return append(points, pipelines...), err
-		}
+	all := [][2]string{
+		{"simple,extended,prepared", "1,8,32,200,1000"},
+		{"extended/10,prepared/10,extended/100,prepared/100", "1,32"},
+		{"simple+tls=client,simple+tls=server,simple+tls=both", "32"},
+		{"rows", "8"}, {"value", "2"}, {"copy-out,copy-in", "1"},
+		{"connect+scram,connect+scram+tls=client", "8"},
+		{"simple+idle=9900", "100"},
+		{"simple+cores=1,simple+cores=2", "200"},
 	}
-	if clients == "" {
-		clients = "1,8,32,200,1000"
+	if quick {
+		all = [][2]string{{"simple", "1,32,200"}, {"prepared,prepared/10", "32"}}
 	}
 	var points []point
-	for _, workload := range strings.Split(protocols, ",") {
-		proto, pipeline, _ := strings.Cut(workload, "/")
-		depth := 0
-		if pipeline != "" {
-			var err error
-			if depth, err = strconv.Atoi(pipeline); err != nil || depth < 1 || proto == "simple" {
-				return nil, fmt.Errorf("-protocols: %q: want extended/N or prepared/N, for pipelines of N queries", workload)
-			}
+	for _, some := range all {
+		more, err := cross(some[0], some[1])
+		if err != nil {
+			return nil, err
 		}
-		switch proto {
-		case "simple", "extended", "prepared":
-		default:
-			return nil, fmt.Errorf("-protocols: %q is none of simple, extended, prepared", proto)
+		points = append(points, more...)
+	}
+	return points, nil
+}
+
+// cross is every workload with every number of clients.
+func cross(workloads, clients string) (points []point, err error) {
+	for _, workload := range strings.Split(workloads, ",") {
+		p, err := parsePoint(workload)
+		if err != nil {
+			return nil, err
 		}
 		for _, c := range strings.Split(clients, ",") {
-			n, err := strconv.Atoi(c)
-			if err != nil || n < 1 {
+			if p.Clients, err = strconv.Atoi(c); err != nil || p.Clients < 1 {
 				return nil, fmt.Errorf("-clients: %q is no number of clients", c)
 			}
-			points = append(points, point{proto, n, depth})
+			points = append(points, p)
 		}
 	}
 	return points, nil
+}
+
+func orElse(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
 }
 
 // bench is a prepared benchmark: PostgreSQL runs and is filled, the binaries
@@ -181,15 +188,16 @@ func prepare(ctx context.Context, o options, points []point) (_ *bench, err erro
 	if o.profile {
 		b.targets = []string{namePgpoold}
 	}
-	most := 0
+	most, direct := 0, 0
 	for _, p := range points {
-		most = max(most, p.Clients)
+		most = max(most, p.Clients+p.Idle)
+		direct = max(direct, p.Clients)
 	}
 	if b.root, err = process.ModuleRoot(ctx); err != nil {
 		return nil, err
 	}
 	// Every proxy's pool and a few to spare, beside the direct clients.
-	if b.pg, err = startDatabase(ctx, most+4*poolSize+20); err != nil {
+	if b.pg, err = startDatabase(ctx, direct+4*poolSize+20); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -206,6 +214,9 @@ func prepare(ctx context.Context, o options, points []point) (_ *bench, err erro
 	}
 	b.programs.dir = filepath.Join(b.programs.guard.Dir(), "bench")
 	if err := os.Mkdir(b.programs.dir, 0o755); err != nil {
+		return nil, err
+	}
+	if b.programs.cert, b.programs.key, err = b.pg.writeCertificate(b.programs.dir); err != nil {
 		return nil, err
 	}
 	for _, name := range b.targets {
@@ -251,16 +262,24 @@ func (b *bench) point(ctx context.Context, p point, rounds int, progress func(ro
 			m.Note = fmt.Sprintf("PgBouncer %s knows no prepared statements in transaction mode (1.21 does)", b.programs.version)
 			continue
 		}
-		if name == nameFloor && (b.programs.floor == "" || p.Protocol == "prepared" || p.Depth > 0) {
-			continue // it knows no statements and no full sockets
+		if p.without(name) || name == nameFloor && b.programs.floor == "" {
+			continue
 		}
-		t, err := b.programs.start(ctx, name)
+		t, err := b.programs.start(ctx, name, p)
 		if err != nil {
 			return m, err
 		}
 		targets = append(targets, t)
 		if err := b.runner.warm(ctx, t, p); err != nil {
 			return m, err
+		}
+		if p.Idle > 0 {
+			more, note, err := b.runner.besideIdle(ctx, t, p)
+			if err != nil {
+				return m, err
+			}
+			defer more.leave(ctx)
+			m.Note = strings.TrimPrefix(m.Note+"; "+note, "; ")
 		}
 	}
 	for round := range rounds {
@@ -283,7 +302,7 @@ func (b *bench) describe(ctx context.Context, rep *report) {
 	rep.Versions = append(rep.Versions, "PostgreSQL: "+b.pg.version+fmt.Sprintf(", max_connections %d, pgbench scale %d, everything in shared buffers", b.pg.maxConnections, pgbenchScale))
 	if b.programs.pgpoold != "" {
 		rep.Versions = append(rep.Versions, "pgpoold: "+versionLine(ctx, b.programs.pgpoold, "version"))
-		up := b.programs.pgpooldConfig(6432, 6433)
+		up := b.programs.pgpooldConfig(6432, 6433, point{})
 		up.Upstream.Port, up.MaxClientConn = 5432, b.programs.clients+100
 		rep.Configs[namePgpoold] = up.YAML()
 	}
@@ -291,9 +310,12 @@ func (b *bench) describe(ctx context.Context, rep *report) {
 		rep.Versions = append(rep.Versions, "PgBouncer: "+b.programs.version.String())
 		doc := b.programs
 		doc.upstream.Port = 5432
-		rep.Configs[namePgbouncer] = doc.pgbouncerIni(6432, "userlist.txt")
+		rep.Configs[namePgbouncer] = doc.pgbouncerIni(6432, "userlist.txt", point{})
 	}
 	for _, m := range rep.Points {
+		if m.Point.copies() {
+			continue
+		}
 		args := append(b.runner.args(m.Point), "-T", strconv.Itoa(int(b.runner.duration/time.Second)), "-l")
 		rep.Commands = append(rep.Commands, "pgbench "+strings.Join(args, " ")+" -h 127.0.0.1 -p PORT -U "+b.runner.user+" "+b.runner.database)
 	}

@@ -19,39 +19,6 @@ import (
 	"pgpoold/test/measure/process"
 )
 
-// A point of the table: a protocol, a number of clients, and how many queries
-// each of them sends at once.
-type point struct {
-	Protocol string // pgbench's --protocol: simple, extended, prepared
-	Clients  int
-	Depth    int // queries in a pipeline, which is one transaction; 0: one query, no pipeline
-}
-
-func (p point) String() string { return fmt.Sprintf("%s, %d clients", p.workload(), p.Clients) }
-
-// workload is what the table calls the protocol with its pipelines.
-func (p point) workload() string {
-	if p.Depth == 0 {
-		return p.Protocol
-	}
-	return fmt.Sprintf("%s, pipelines of %d", p.Protocol, p.Depth)
-}
-
-// script is pgbench's for a pipeline: its own -S, so many times. The query in
-// front of each client's first one is where pgbench prepares all statements,
-// which it cannot do inside of a pipeline.
-func (p point) script() string {
-	var b strings.Builder
-	b.WriteString("\\if :first\nSELECT 1;\n\\set first 0\n\\endif\n\\startpipeline\n")
-	for range p.Depth {
-		fmt.Fprintf(&b, "\\set aid random(1, %d)\nSELECT abalance FROM pgbench_accounts WHERE aid = :aid;\n", 100000*pgbenchScale)
-	}
-	b.WriteString("\\endpipeline\n")
-	return b.String()
-}
-
-func (p point) scriptName() string { return fmt.Sprintf("pipeline-%d.sql", p.Depth) }
-
 // result is what one run of pgbench showed between the end of its warm-up and
 // its last transaction.
 type result struct {
@@ -81,8 +48,11 @@ func (r *runner) args(p point) []string {
 		jobs = "1"
 	}
 	what := []string{"-S"}
-	if p.Depth > 0 {
+	if p.script() != "" {
 		what = []string{"-f", p.scriptName(), "-D", "first=1"}
+	}
+	if p.What == whatConnect {
+		what = append(what, "-C")
 	}
 	return append(append([]string{"-n"}, what...), "-M", p.Protocol, "-c", strconv.Itoa(p.Clients), "-j", jobs)
 }
@@ -91,13 +61,16 @@ func (r *runner) args(p point) []string {
 // the time that connecting took is kept: pgbench's -T begins before it
 // connects, so the runs that count are made longer by that.
 func (r *runner) warm(ctx context.Context, t *target, p point) error {
-	if p.Depth > 0 {
-		if err := os.WriteFile(filepath.Join(r.dir, p.scriptName()), []byte(p.script()), 0o644); err != nil {
+	if p.copies() {
+		return nil
+	}
+	if text := p.script(); text != "" {
+		if err := os.WriteFile(filepath.Join(r.dir, p.scriptName()), []byte(text), 0o644); err != nil {
 			return err
 		}
 	}
-	out, err := r.exec(ctx, t, append(r.args(p), "-t", "20"))
-	if err != nil {
+	out, err := r.exec(ctx, t, p, append(r.args(p), "-t", strconv.Itoa(p.warming())))
+	if err != nil || p.What == whatConnect {
 		return err
 	}
 	t.connecting, err = connectionTime(out)
@@ -129,13 +102,13 @@ func (r *runner) measure(ctx context.Context, t *target, p point) (result, error
 	}
 }
 
-func (r *runner) exec(ctx context.Context, t *target, args []string) (string, error) {
+func (r *runner) exec(ctx context.Context, t *target, p point, args []string) (string, error) {
 	host, port, _ := strings.Cut(t.addr, ":")
 	args = append(args, "-h", host, "-p", port, "-U", r.user, r.database)
 	cmd := exec.CommandContext(ctx, r.pgbench, args...)
 	cmd.Dir = r.dir
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Env = append(os.Environ(), "PGSSLMODE=disable", "PGGSSENCMODE=disable")
+	cmd.Env = append(os.Environ(), "PGSSLMODE="+p.sslmode(t), "PGPASSWORD="+benchPassword, "PGGSSENCMODE=disable")
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Run(); err != nil {
@@ -168,7 +141,13 @@ func (r *runner) measureOnce(ctx context.Context, t *target, p point) (result, e
 		scrapes = newScraper(t.admin)
 		scrapes.start()
 	}
-	_, runErr := r.exec(ctx, t, args)
+	var txns []transaction
+	var runErr error
+	if p.copies() {
+		txns, runErr = r.copy(ctx, t, p)
+	} else {
+		_, runErr = r.exec(ctx, t, p, args)
+	}
 	if scrapes != nil {
 		runErr = errors.Join(runErr, scrapes.stop())
 	}
@@ -185,7 +164,6 @@ func (r *runner) measureOnce(ctx context.Context, t *target, p point) (result, e
 	if err := errors.Join(runErr, sampleErr); err != nil {
 		return result{}, err
 	}
-	var txns []transaction
 	for _, name := range logs {
 		if txns, err = readLog(name, txns); err != nil {
 			return result{}, err

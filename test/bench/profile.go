@@ -16,7 +16,7 @@ import (
 // daemon's processor time meanwhile: from the admin port's /debug/pprof where
 // it is served, else with perf.
 func (b *bench) profile(ctx context.Context, p point, out string) (err error) {
-	t, err := b.programs.start(ctx, namePgpoold)
+	t, err := b.programs.start(ctx, namePgpoold, p)
 	if err != nil {
 		return err
 	}

@@ -25,6 +25,9 @@ const (
 	nameFloor      = "floor"       // what no pooler in Go gets below
 )
 
+// benchPassword is every client's, where one is asked for.
+const benchPassword = "benchmark"
+
 // poolSize is both proxies' number of servers.
 const poolSize = 20
 
@@ -55,13 +58,14 @@ type programs struct {
 	version    pgbouncerVersion
 	dir        string // readable by the proxies' user
 	upstream   process.Upstream
-	clients    int // the most clients of any point
+	clients    int    // the most clients of any point
+	cert, key  string // files for client-side TLS: ECDSA P-256
 	credential *syscall.Credential
 	log        *os.File
 }
 
 // start runs the named target, fresh.
-func (p *programs) start(ctx context.Context, name string) (*target, error) {
+func (p *programs) start(ctx context.Context, name string, at point) (*target, error) {
 	if name == nameDirect {
 		return &target{name: name, addr: fmt.Sprintf("%s:%d", p.upstream.Host, p.upstream.Port)}, nil
 	}
@@ -74,13 +78,16 @@ func (p *programs) start(ctx context.Context, name string) (*target, error) {
 	switch name {
 	case namePgpoold:
 		opts.Path = p.pgpoold
-		opts.Args, t.admin, err = p.pgpooldArgs(port)
+		opts.Args, t.admin, err = p.pgpooldArgs(port, at)
+		if at.Cores > 0 {
+			opts.Env = append(opts.Env, fmt.Sprintf("GOMAXPROCS=%d", at.Cores))
+		}
 	case nameFloor:
 		opts.Path = p.floor
 		opts.Args = p.floorArgs(port)
 	default:
 		opts.Path = p.pgbouncer
-		opts.Args, err = p.pgbouncerArgs(name, port)
+		opts.Args, err = p.pgbouncerArgs(name, port, at)
 	}
 	if err != nil {
 		return nil, err
@@ -94,31 +101,38 @@ func (p *programs) start(ctx context.Context, name string) (*target, error) {
 	return t, nil
 }
 
-func (p *programs) pgpooldConfig(port, admin int) process.Pgpoold {
-	return process.Pgpoold{
+func (p *programs) pgpooldConfig(port, admin int, at point) process.Pgpoold {
+	c := process.Pgpoold{
 		Port: port, AdminPort: admin, Upstream: p.upstream,
-		PoolSize: poolSize, MaxClientConn: p.clients + 100,
+		PoolSize: poolSize, MaxClientConn: p.clients + 100, UpstreamTLS: at.serverTLS(),
 	}
+	if at.clientTLS() {
+		c.Cert, c.Key = p.cert, p.key
+	}
+	if at.SCRAM {
+		c.Password = benchPassword
+	}
+	return c
 }
 
 // pgpooldArgs writes the configuration; admin is the admin port's address.
-func (p *programs) pgpooldArgs(port int) (args []string, admin string, err error) {
+func (p *programs) pgpooldArgs(port int, at point) (args []string, admin string, err error) {
 	adminPort, err := process.FreePort()
 	if err != nil {
 		return nil, "", err
 	}
-	cfg := p.pgpooldConfig(port, adminPort)
+	cfg := p.pgpooldConfig(port, adminPort, at)
 	file := filepath.Join(p.dir, "pgpoold.yaml")
 	return []string{"--config", file}, cfg.AdminAddr(), cfg.WriteConfig(file)
 }
 
-func (p *programs) pgbouncerArgs(name string, port int) ([]string, error) {
+func (p *programs) pgbouncerArgs(name string, port int, at point) ([]string, error) {
 	users := filepath.Join(p.dir, "userlist.txt")
-	if err := os.WriteFile(users, fmt.Appendf(nil, "%q \"\"\n", p.upstream.User), 0o644); err != nil {
+	if err := os.WriteFile(users, fmt.Appendf(nil, "%q %q\n", p.upstream.User, benchPassword), 0o644); err != nil {
 		return nil, err
 	}
 	file := filepath.Join(p.dir, name+".ini")
-	if err := os.WriteFile(file, []byte(p.pgbouncerIni(port, users)), 0o644); err != nil {
+	if err := os.WriteFile(file, []byte(p.pgbouncerIni(port, users, at)), 0o644); err != nil {
 		return nil, err
 	}
 	return []string{"-q", file}, nil
@@ -130,8 +144,18 @@ func (p *programs) floorArgs(port int) []string {
 		"-user", u.User, "-database", u.Database, "-size", strconv.Itoa(poolSize)}
 }
 
-func (p *programs) pgbouncerIni(port int, users string) string {
+func (p *programs) pgbouncerIni(port int, users string, at point) string {
 	u := p.upstream
+	auth, clientTLS, serverTLS := "trust", "disable", "disable"
+	if at.SCRAM {
+		auth = "scram-sha-256"
+	}
+	if at.clientTLS() {
+		clientTLS = fmt.Sprintf("require\nclient_tls_cert_file = %s\nclient_tls_key_file = %s", p.cert, p.key)
+	}
+	if at.serverTLS() {
+		serverTLS = "require"
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, `[databases]
 %s = host=%s port=%d dbname=%s user=%s
@@ -139,18 +163,18 @@ func (p *programs) pgbouncerIni(port int, users string) string {
 listen_addr = 127.0.0.1
 listen_port = %d
 unix_socket_dir =
-auth_type = trust
+auth_type = %s
 auth_file = %s
 pool_mode = transaction
 default_pool_size = %d
 max_client_conn = %d
-client_tls_sslmode = disable
-server_tls_sslmode = disable
+client_tls_sslmode = %s
+server_tls_sslmode = %s
 log_connections = 0
 log_disconnections = 0
 log_pooler_errors = 0
 log_stats = 0
-`, u.Database, u.Host, u.Port, u.Database, u.User, port, users, poolSize, p.clients+100)
+`, u.Database, u.Host, u.Port, u.Database, u.User, port, auth, users, poolSize, p.clients+100, clientTLS, serverTLS)
 	if p.version.preparesStatements() {
 		b.WriteString("max_prepared_statements = 200\n")
 	}

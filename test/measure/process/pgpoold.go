@@ -58,12 +58,16 @@ type Upstream struct {
 }
 
 // Pgpoold is how the daemon is configured for a measurement: one database,
-// clients and PostgreSQL without passwords, plain TCP, no log below warn.
+// PostgreSQL without passwords, no log below warn; clients without passwords and
+// plain TCP where nothing else is said.
 type Pgpoold struct {
 	Port, AdminPort int
 	Upstream        Upstream
 	PoolSize        int
 	MaxClientConn   int
+	Cert, Key       string // files: clients must use TLS
+	UpstreamTLS     bool
+	Password        string // clients log in by SCRAM
 }
 
 // Addr is where clients connect.
@@ -75,24 +79,34 @@ func (p Pgpoold) AdminAddr() string { return fmt.Sprintf("127.0.0.1:%d", p.Admin
 // YAML is the configuration file. The upstream's user is also admin.
 func (p Pgpoold) YAML() string {
 	u := p.Upstream
+	tls, auth, sslmode := "{mode: disable}", "trust", "disable"
+	if p.Cert != "" {
+		tls = fmt.Sprintf("{mode: require, cert_file: %s, key_file: %s}", p.Cert, p.Key)
+	}
+	if p.Password != "" {
+		auth = "scram-sha-256"
+	}
+	if p.UpstreamTLS {
+		sslmode = "require"
+	}
 	return fmt.Sprintf(`listen:
   addr: 127.0.0.1:%d
   max_client_conn: %d
-  tls: {mode: disable}
+  tls: %s
 admin:
   addr: 127.0.0.1:%d
   users: [%s]
   pprof: true
 auth:
-  type: trust
-  users: {%s: ""}
+  type: %s
+  users: {%s: %q}
 pool:
   size: %d
 databases:
-  %s: {dsn: "postgres://%s@%s:%d/%s?sslmode=disable"}
+  %s: {dsn: "postgres://%s@%s:%d/%s?sslmode=%s"}
 log: {level: warn}
-`, p.Port, p.MaxClientConn, p.AdminPort, u.User, u.User, p.PoolSize,
-		u.Database, u.User, u.Host, u.Port, u.Database)
+`, p.Port, p.MaxClientConn, tls, p.AdminPort, u.User, auth, u.User, p.Password, p.PoolSize,
+		u.Database, u.User, u.Host, u.Port, u.Database, sslmode)
 }
 
 // WriteConfig puts the configuration into a file that any user can read.
