@@ -235,6 +235,7 @@ func (lg *login) begin(st *wire.Startup, db *Database, user string, id identity)
 		px.forgetPool(s)
 		return err
 	}
+	conn.ParkWith(px.parker, s)
 	s.in.Lock()
 	s.conn = conn // its key is known: a cancel may be looking
 	s.in.Unlock()

@@ -12,6 +12,7 @@ import (
 
 	"pgpoold/backend"
 	"pgpoold/wire"
+	"pgpoold/wire/stream"
 )
 
 // Server accepts clients and pairs them with servers.
@@ -21,6 +22,8 @@ type Server struct {
 	ctx     context.Context // done when Close begins
 	cancel  context.CancelFunc
 	started time.Time
+
+	parker *stream.Parker // set by Start, before anybody is served; nil: every session keeps its goroutine
 
 	// Any goroutine; each guards itself.
 	statements  statementTable
@@ -82,6 +85,10 @@ func (px *Server) Start(context.Context) error {
 	if err := px.openKnown(); err != nil {
 		return err
 	}
+	var err error
+	if px.parker, err = stream.NewParker(); err != nil {
+		return err
+	}
 	px.helpers.Add(1)
 	go px.tick()
 	return nil
@@ -114,15 +121,31 @@ func (px *Server) tick() {
 			px.dropUnused(now)
 			px.endRemoved()
 			px.followNames(now)
+			parked := 0
 			for _, s := range px.allSessions() {
 				if s.conn.Unconfirmed() {
 					s.conn.Peek()
+				}
+				if parked < parkAtOnce && s.parkQuiet() {
+					parked++
 				}
 				s.hurry(now)
 				s.endIdle(now)
 				s.drainPin(now)
 			}
 		}
+	}
+}
+
+// parkAtOnce is how many sessions are parked in a second: what that costs is to
+// be felt by nobody.
+const parkAtOnce = 2000
+
+// ParkIdle parks all sessions that have nothing to do, as the clock does with
+// those that are quiet for a second. Tests use it.
+func (px *Server) ParkIdle() {
+	for _, s := range px.allSessions() {
+		s.park()
 	}
 }
 

@@ -58,6 +58,7 @@ type session struct {
 	timeouts   atomic.Pointer[Timeouts]       // never nil
 
 	watched watched // the clock's
+	seen    uint64  // the clock's: what received was at its last look
 
 	// in guards the client's side: what it has sent and how far that is
 	// handled. It is held for no longer than a non-blocking write takes.
@@ -127,11 +128,45 @@ func (st sessionState) String() string {
 	return [...]string{"idle", "waiting", "active"}[st]
 }
 
-// run is the client pump's life. It owns the connection and closes it.
+// run is the client pump's life, or the part of it up to where the connection
+// is parked. It owns the connection and closes it.
 func (s *session) run() {
-	defer s.px.sessions.Done()
 	err := s.conn.Pump(s.readable, s.woken)
+	if err == stream.ErrParked {
+		return // it is not this goroutine's any more
+	}
+	defer s.px.sessions.Done()
 	s.leave(err)
+}
+
+// Resume implements stream.Parkable. px.sessions has counted the session all the
+// while.
+func (s *session) Resume() { go s.run() }
+
+// parkQuiet parks a session whose client has sent nothing since the clock's
+// last look. It is the clock's, and reports whether it asked for it.
+func (s *session) parkQuiet() bool {
+	received := s.received.Load()
+	quiet := received == s.seen
+	s.seen = received
+	return quiet && s.park()
+}
+
+// park asks for the session to be parked if it has nothing to do. Anybody may
+// call it.
+func (s *session) park() bool {
+	if s.link.Load() != nil || s.state.Load() == uint32(stateWaiting) || s.conn.Parked() {
+		return false
+	}
+	s.conn.Park()
+	return true
+}
+
+// Quiet implements stream.Parkable.
+func (s *session) Quiet() bool {
+	s.in.Lock()
+	defer s.in.Unlock()
+	return s.link.Load() == nil && !s.waiting && !s.terminate && s.buf == nil && s.bigSize == 0 && s.pass == 0 && len(s.reply) == 0 && !s.conn.Queued()
 }
 
 // readable reads what the client sent and handles it; false ends the session.

@@ -114,6 +114,9 @@ func (px *Server) Close() {
 		p.servers.Wait()
 	}
 	px.helpers.Wait()
+	if px.parker != nil {
+		px.parker.Close()
+	}
 	px.shares.Stop()
 }
 

@@ -34,7 +34,8 @@ type Options struct {
 	Size int
 	// Lucky leaves the choice of servers to the pool (last in, first out),
 	// instead of round_robin and an adversary that never gives an unpinned
-	// session its last server.
+	// session its last server. Without it sessions are also parked at every
+	// opportunity, and not after a second.
 	Lucky bool
 	// State is pool.session_state; "": the default.
 	State string
@@ -59,6 +60,9 @@ type Pgpoold struct {
 	log    *syncBuffer
 	file   string
 	once   sync.Once
+
+	stop     chan struct{}  // closed by Close: ends the goroutine below
+	restless sync.WaitGroup // parkOften
 }
 
 // syncBuffer is a buffer that several goroutines may write to.
@@ -116,7 +120,7 @@ func tail(s string, n int) string {
 }
 
 func start(dir string, o Options) (*Pgpoold, error) {
-	p := &Pgpoold{log: &syncBuffer{}}
+	p := &Pgpoold{log: &syncBuffer{}, stop: make(chan struct{})}
 	if o.DSN != "" {
 		var err error
 		if p.dsn, err = url.Parse(o.DSN); err != nil {
@@ -160,6 +164,8 @@ func start(dir string, o Options) (*Pgpoold, error) {
 	p.admin = p.daemon.AdminAddr()
 	if !o.Lucky && o.YAML == "" {
 		p.daemon.Server().SetPicker(p.adversary)
+		p.restless.Add(1)
+		go p.parkOften()
 	}
 	return p, nil
 }
@@ -271,5 +277,24 @@ func (p *Pgpoold) RequireSwitched(tb testing.TB) {
 
 // Close ends it at once and waits until it has ended.
 func (p *Pgpoold) Close() {
-	p.once.Do(p.daemon.Close)
+	p.once.Do(func() {
+		p.daemon.Close()
+		close(p.stop)
+		p.restless.Wait()
+	})
+}
+
+// parkOften parks what can be parked, again and again. Close joins it.
+func (p *Pgpoold) parkOften() {
+	defer p.restless.Done()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-p.stop:
+			return
+		case <-tick.C:
+			p.daemon.Server().ParkIdle()
+		}
+	}
 }

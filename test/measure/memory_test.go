@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"strings"
 	"sync"
 	"syscall"
@@ -219,6 +220,28 @@ func TestMemoryIdleClients(t *testing.T) {
 	}
 	exec(t, d.connect(t, database), "SELECT 1")
 	atMost(t, "9,000 idle clients", held, 64<<20)
+	// Those who stay quiet are parked, and what they needed before is given back.
+	eventually(t, func() bool { return d.goroutines(t) < 1000 }, func() string { return "clients that do nothing have goroutines" })
+	for range 3 {
+		d.get(t, "/debug/pprof/heap?gc=1")
+	}
+	held = d.rss(t) - before
+	t.Logf("parked and collected: %s, %d bytes each", mebibytes(held), held/9000)
+	atMost(t, "9,000 parked clients", held, 48<<20)
+}
+
+// get reads a page of the admin port.
+func (d *daemon) get(t *testing.T, path string) string {
+	t.Helper()
+	resp, err := d.http.Get("http://" + d.AdminAddr() + path)
+	check(t, err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	check(t, err)
+	if resp.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %s", path, resp.Status)
+	}
+	return string(body)
 }
 
 // TestMemoryLoginFlood: 5,000 connections that never finish their login.

@@ -28,7 +28,9 @@ type Conn struct {
 	tls     *tls.Conn // nil: plain
 	readFn  func(uintptr) bool
 	writeFn func(uintptr) bool
-	fd      int // valid until closed is set
+	fd      int     // valid until closed is set
+	parker  *Parker // nil: never parked
+	who     Parkable
 
 	// Owned by the pump.
 	ready func() bool // set by Pump
@@ -40,7 +42,9 @@ type Conn struct {
 	// file may be hiding. Peek finds it.
 	unconfirmed atomic.Bool
 
-	interrupted atomic.Bool // every write fails
+	interrupted atomic.Bool   // every write fails
+	parking     atomic.Uint32 // who runs it
+	wakes       atomic.Uint32 // how often somebody has asked for woken
 
 	flushing atomic.Bool // written under wmu: there is a queue, or the flush goroutine sends what was one
 	busy     bool        // guarded by wmu: a blocking Write or the flush goroutine owns the socket's write side
@@ -79,7 +83,9 @@ func (c *Conn) LocalAddr() net.Addr { return c.sock.Conn.LocalAddr() }
 // RemoteAddr is the peer's address.
 func (c *Conn) RemoteAddr() net.Addr { return c.sock.Conn.RemoteAddr() }
 
-// Pump runs until ready or woken returns false, or the connection is closed.
+// Pump runs until ready or woken returns false, or the connection is closed;
+// or until it is parked, which it is only where woken returns true and who pumps
+// it is quiet.
 // It calls ready whenever there may be something to read, which must then
 // TryRead until ErrWouldBlock or a short read; and woken after each Wake or
 // Interrupt. Both run on the caller's goroutine.
@@ -98,8 +104,12 @@ func (c *Conn) Pump(ready, woken func() bool) error {
 		if err := c.sock.Conn.SetReadDeadline(time.Time{}); err != nil {
 			return err
 		}
+		wakes := c.wakes.Load()
 		if !woken() {
 			return nil
+		}
+		if c.parking.CompareAndSwap(pumpAsked, pumpRuns) && c.who.Quiet() && c.park(wakes) {
+			return ErrParked
 		}
 	}
 }
@@ -151,13 +161,19 @@ func (c *Conn) TryRead(p []byte) (n int, drained bool, err error) {
 
 // Wake makes the pump call woken soon. It may be called by anybody, holding
 // any lock, also before the pump has parked or when it is no longer running.
-func (c *Conn) Wake() { _ = c.sock.Conn.SetReadDeadline(longAgo) }
+func (c *Conn) Wake() {
+	c.wakes.Add(1)
+	_ = c.sock.Conn.SetReadDeadline(longAgo)
+	c.unpark()
+}
 
 // Interrupt wakes the pump and fails every write, under way or to come. What
 // was being written is lost, so the connection can only be closed afterwards.
 func (c *Conn) Interrupt() {
 	c.interrupted.Store(true)
+	c.wakes.Add(1)
 	_ = c.sock.Conn.SetDeadline(longAgo)
+	c.unpark()
 }
 
 // Write sends p. If block is false it never waits for the peer, also when

@@ -1,0 +1,76 @@
+package stream
+
+import "errors"
+
+// A connection whose peer is quiet needs no goroutine. Its pump returns
+// ErrParked, and a Parker, which looks at all parked sockets at once, has it
+// started anew when there is something to read. What is kept of a quiet
+// connection then is the Conn.
+
+// ErrParked is Pump's answer when the connection has been parked: nothing has
+// ended, and resume is called when the pump is to run again. It may have been
+// called already.
+var ErrParked = errors.New("parked")
+
+// parking says who runs a connection.
+const (
+	pumpRuns   = iota // its pump, or nobody yet or any more
+	pumpAsked         // its pump, which shall see whether it can be parked
+	pumpParked        // nobody; changed under the parker's mu
+)
+
+// Parkable is who pumps a connection that may be parked.
+type Parkable interface {
+	// Quiet reports, on the pump's goroutine, whether nothing is under way.
+	Quiet() bool
+	// Resume starts a goroutine that calls Pump again. It must not block.
+	Resume()
+}
+
+// ParkWith lets the connection be parked with p, nil for never. It is called
+// before Pump.
+func (c *Conn) ParkWith(p *Parker, who Parkable) { c.parker, c.who = p, who }
+
+// Park asks the pump to make room, if it has nothing to do. Anybody may call
+// it, also while it is parked.
+func (c *Conn) Park() {
+	if c.parker != nil && c.parking.CompareAndSwap(pumpRuns, pumpAsked) {
+		_ = c.sock.Conn.SetReadDeadline(longAgo)
+	}
+}
+
+// Parked reports whether no goroutine runs the connection.
+func (c *Conn) Parked() bool { return c.parking.Load() == pumpParked }
+
+// park is the pump's: it reports whether the connection is parked, and the
+// pump must not touch it any more. wakes is what the counter was before woken
+// was asked: a Wake that came since wants it asked again.
+func (c *Conn) park(wakes uint32) bool {
+	c.parker.mu.Lock()
+	defer c.parker.mu.Unlock()
+	// The state first, the counter second; Wake does it the other way round. So
+	// one of the two sees the other.
+	c.parking.Store(pumpParked)
+	if c.wakes.Load() == wakes && c.parker.watch(c) == nil {
+		return true
+	}
+	c.parking.Store(pumpRuns)
+	return false
+}
+
+// unpark has the pump started, if there is none.
+func (c *Conn) unpark() {
+	if c.parking.Load() != pumpParked {
+		return
+	}
+	c.parker.mu.Lock()
+	gone := c.parking.Load() == pumpParked
+	if gone {
+		c.parker.forget(c)
+		c.parking.Store(pumpRuns)
+	}
+	c.parker.mu.Unlock()
+	if gone {
+		c.who.Resume()
+	}
+}
