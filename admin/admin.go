@@ -17,6 +17,7 @@ import (
 // Source is where everything shown comes from. *proxy.Server is one.
 type Source interface {
 	Snapshot() proxy.Snapshot
+	Summary() proxy.Snapshot // without clients
 	// Pools is the part of it that costs nothing for each client.
 	Pools() []proxy.PoolSnapshot
 	Fingerprints() []proxy.FingerprintSnapshot

@@ -20,6 +20,8 @@ type source struct {
 	why  string // "": ready
 }
 
+func (s *source) Summary() proxy.Snapshot { return s.Snapshot() }
+
 func (s *source) Snapshot() proxy.Snapshot {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -125,8 +125,8 @@ func tlsVersions(s *scrape, emit func(float64, ...string)) {
 		return v
 	}
 	n := map[[2]string]int{{"client", "none"}: 0, {"server", "none"}: 0}
-	for i := range s.snap.Clients {
-		n[[2]string{"client", version(s.snap.Clients[i].TLS)}]++
+	for name, clients := range s.snap.Totals.ClientsByTLS {
+		n[[2]string{"client", version(name)}] += clients
 	}
 	for i := range s.snap.Servers {
 		n[[2]string{"server", version(s.snap.Servers[i].TLS)}]++

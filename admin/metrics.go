@@ -72,7 +72,7 @@ func (c *collector) Describe(chan<- *prometheus.Desc) {}
 // Collect takes one Snapshot.
 func (c *collector) Collect(out chan<- prometheus.Metric) {
 	s := &scrape{opts: c.opts()}
-	s.snap = s.opts.Source.Snapshot()
+	s.snap = s.opts.Source.Summary()
 	s.ready, _ = s.opts.Source.Ready()
 	s.pools = c.pools(s.snap)
 	for i := range c.families {

@@ -103,6 +103,7 @@ type nothing struct{}
 
 // Snapshot is empty.
 func (nothing) Snapshot() proxy.Snapshot { return proxy.Snapshot{} }
+func (nothing) Summary() proxy.Snapshot  { return proxy.Snapshot{} }
 
 // Pools are none.
 func (nothing) Pools() []proxy.PoolSnapshot { return nil }

@@ -84,7 +84,7 @@ func (px *Server) totals() Totals {
 		ClientsAccepted: c.accepted.Load(), ClientsRefused: c.refused.Load(), LoginsFailed: c.loginsFailed.Load(),
 		CancelRequests: c.cancelRequests.Load(), CancelsForwarded: c.cancelsForwarded.Load(), AcceptPauses: c.acceptPauses.Load(), TLSFailed: c.tlsFailed.Load(),
 		LoginsUnderWay: px.logins.count(), ClientsConnected: int(px.admitted.Load()),
-		ServerCloses: map[string]uint64{}, PinsByReason: map[string]int{}, PinsTotal: map[string]uint64{}, StateMissed: map[string]uint64{}, ErrorsBySQLState: map[string]uint64{}, ServerErrorsBySQLState: map[string]uint64{},
+		ServerCloses: map[string]uint64{}, PinsByReason: map[string]int{}, ClientsByTLS: map[string]int{}, PinsTotal: map[string]uint64{}, StateMissed: map[string]uint64{}, ErrorsBySQLState: map[string]uint64{}, ServerErrorsBySQLState: map[string]uint64{},
 	}
 	for _, r := range backend.CloseReasons {
 		t.ServerCloses[string(r)] = 0

@@ -15,25 +15,43 @@ import (
 
 // Snapshot describes the proxy as it is now. It may be called by anybody.
 func (px *Server) Snapshot() Snapshot {
+	all := px.allSessions()
+	snap := Snapshot{Clients: make([]ClientSnapshot, 0, len(all))}
+	px.describe(&snap, all)
+	return snap
+}
+
+// Summary is a Snapshot without its Clients, which costs no memory for each of
+// them: it is for those who look often.
+func (px *Server) Summary() Snapshot {
+	var snap Snapshot
+	px.describe(&snap, px.allSessions())
+	return snap
+}
+
+// describe fills in a Snapshot; its Clients only where there are to be any.
+func (px *Server) describe(snap *Snapshot, all []*session) {
 	now := time.Now()
-	snap := Snapshot{Started: px.started, Draining: px.draining.Load(), Totals: px.totals(), Controls: px.Controls()}
+	snap.Started, snap.Draining, snap.Totals, snap.Controls = px.started, px.draining.Load(), px.totals(), px.Controls()
 	held := map[*pool]int{}
-	for _, s := range px.allSessions() {
-		c := s.snapshot(now)
-		if c.Pin != "" {
-			snap.Totals.PinsByReason[c.Pin]++
+	for _, s := range all {
+		if snap.Clients != nil {
+			snap.Clients = append(snap.Clients, s.snapshot(now))
 		}
-		if s.holdsCancel() {
+		pin, cancels := s.brief()
+		if pin != "" {
+			snap.Totals.PinsByReason[pin]++
+		}
+		if cancels {
 			held[s.pool]++
 		}
-		snap.Clients = append(snap.Clients, c)
+		snap.Totals.ClientsByTLS[s.tlsName]++
 	}
 	for _, p := range px.allPools() {
-		ps := p.snapshot(now, &snap)
+		ps := p.snapshot(now, snap)
 		ps.ClWaitingCancelReq = held[p]
 		snap.Pools = append(snap.Pools, ps)
 	}
-	return snap
 }
 
 // Pools describes the pools alone, which costs nothing for each client.
@@ -48,16 +66,16 @@ func (px *Server) Pools() []PoolSnapshot {
 	return all
 }
 
-// holdsCancel reports whether a cancel request waits for the session's own
-// query to be at the head of what its server owes.
-func (s *session) holdsCancel() bool {
+// brief tells why the session keeps its server, "" if it does not, and whether
+// a cancel request waits for its own query to be at the head of what that owes.
+func (s *session) brief() (pin string, cancels bool) {
 	s.in.Lock()
 	defer s.in.Unlock()
 	if l := s.link.Load(); l != nil {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 	}
-	return s.cancel != nil
+	return s.pin, s.cancel != nil
 }
 
 func (s *session) snapshot(now time.Time) ClientSnapshot {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -103,12 +104,14 @@ func (px *Server) tick() {
 	defer px.helpers.Done()
 	t := time.NewTicker(time.Second / ticksPerSecond)
 	defer t.Stop()
+	var sessions []*session
 	for n := 1; ; n++ {
 		select {
 		case <-px.ctx.Done():
 			return
 		case now := <-t.C:
-			for _, s := range px.allSessions() {
+			sessions = px.appendSessions(sessions[:0])
+			for _, s := range sessions {
 				s.watch(now)
 			}
 			if n%ticksPerSecond != 0 {
@@ -122,7 +125,7 @@ func (px *Server) tick() {
 			px.endRemoved()
 			px.followNames(now)
 			parked := 0
-			for _, s := range px.allSessions() {
+			for _, s := range sessions {
 				if s.conn.Unconfirmed() {
 					s.conn.Peek()
 				}
@@ -288,10 +291,13 @@ func (px *Server) allPools() []*pool {
 	return all
 }
 
-func (px *Server) allSessions() []*session {
+func (px *Server) allSessions() []*session { return px.appendSessions(nil) }
+
+// appendSessions is allSessions into a slice that there is already.
+func (px *Server) appendSessions(all []*session) []*session {
 	px.mu.Lock()
 	defer px.mu.Unlock()
-	all := make([]*session, 0, len(px.clients))
+	all = slices.Grow(all, len(px.clients))
 	for _, s := range px.clients {
 		all = append(all, s)
 	}

@@ -32,6 +32,7 @@ type Totals struct {
 	ServersConnected int
 	ServerCloses     map[string]uint64 // by reason, see backend.CloseReason
 	PinsByReason     map[string]int    // pinned sessions now
+	ClientsByTLS     map[string]int    // by ClientSnapshot.TLS
 	PinsTotal        map[string]uint64
 	StateMissed      map[string]uint64 // state that only session_state_audit has found, by kind
 	SettingsBytes    int64             // what sessions' settings take that an inspection has told

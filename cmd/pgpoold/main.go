@@ -63,7 +63,7 @@ type program struct {
 // the ballast nothing is ever touched, and no memory stands behind it. GOGC
 // overrides both.
 const (
-	gcPercent = 5
+	gcPercent = 10
 	ballast   = 32 << 20
 )
 

@@ -65,5 +65,9 @@ func (l *lines) Read(p []byte) (int, error) {
 
 // connect opens one connection of this program's own.
 func connect(ctx context.Context, t *target, p point, user, database string) (*pgconn.PgConn, error) {
-	return pgconn.Connect(ctx, fmt.Sprintf("postgres://%s:%s@%s/%s?sslmode=%s", user, benchPassword, t.addr, database, p.sslmode(t)))
+	return pgconn.Connect(ctx, dsnOf(t, p, user, database))
+}
+
+func dsnOf(t *target, p point, user, database string) string {
+	return fmt.Sprintf("postgres://%s:%s@%s/%s?sslmode=%s", user, benchPassword, t.addr, database, p.sslmode(t))
 }

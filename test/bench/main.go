@@ -50,9 +50,15 @@ func main() {
 	flag.BoolVar(&o.verbose, "v", false, "show what the proxies print")
 	flag.BoolVar(&o.profile, "profile", false, "profile pgpoold's processor time at one point instead of comparing")
 	flag.StringVar(&o.profileOut, "profile-out", "", "the profile's file (default cpu.prof or perf.prof in the current directory)")
+	holds := flag.Bool(holdFlag, false, "hold idle clients: for the program itself")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, o)
+	var err error
+	if *holds {
+		err = hold(ctx, flag.Args())
+	} else {
+		err = run(ctx, o)
+	}
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -278,7 +284,7 @@ func (b *bench) point(ctx context.Context, p point, rounds int, progress func(ro
 			if err != nil {
 				return m, err
 			}
-			defer more.leave(ctx)
+			defer more.leave()
 			m.Note = strings.TrimPrefix(m.Note+"; "+note, "; ")
 		}
 	}
