@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"pgpoold/backend"
+	"pgpoold/proxy/sqlscan"
 	"pgpoold/wire"
 )
 
@@ -25,6 +26,11 @@ func (s *session) attach(l *link) {
 	s.sentN = 0
 	s.found = 0
 	l.firstBatch = s.batch
+	l.strict = s.without&backend.UsedCustoms != 0
+	if l.strict && s.held&sqlscan.Named == 0 && s.settings.hasCustoms() {
+		s.setHeld(s.held | sqlscan.Named)
+	}
+	l.drew = false
 	l.stats.assignments++
 	switch s.lastServer.Load() {
 	case nil: // the session's first

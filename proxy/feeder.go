@@ -365,6 +365,10 @@ func (f *feeder) query(b []byte, size int) progress {
 		f.refuseQuery(size, refused)
 		return handled
 	}
+	if refused := f.forgetForeign(found); refused != nil && n == size {
+		f.refuseQuery(size, refused)
+		return handled
+	}
 	if found&naming != 0 && n == size {
 		p, refused := f.bring(bytes.TrimRight(sql, "\x00"), found, true)
 		if p != handled {
@@ -389,7 +393,6 @@ func (f *feeder) query(b []byte, size int) progress {
 	}
 	l.noteText(sql)
 	f.noteForgetting(found)
-	f.forgetForeign(found)
 	s.found |= found
 	l.ledger.Append(e)
 	l.unnamedOf = 0

@@ -420,6 +420,7 @@ func (l *link) readyForQuery(status byte) (withhold bool) {
 		return false
 	}
 	l.stats.xacts++
+	l.tellWatch(s)
 	if !l.stats.xactBegan.IsZero() {
 		l.noteXactEnd(now.Sub(l.stats.xactBegan))
 		l.stats.xactBegan = time.Time{}

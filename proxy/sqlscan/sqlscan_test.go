@@ -227,6 +227,8 @@ func isASCII(b []byte) bool {
 
 func BenchmarkScan(b *testing.B) {
 	oltp := "SELECT * FROM parts WHERE yacht_id = $1 AND name ILIKE $2 ORDER BY id LIMIT 20 -- a comment to make it 100"
+	const suspicious = "'SET work_mem = 1; LISTEN x; CREATE TEMP TABLE pg_temp.t (); pg_advisory_lock(1) set_config LOAD', "
+	lit := "SELECT a FROM t WHERE note = 'SET ROLE x; LISTEN y; CREATE TEMP TABLE z; set_config; pg_advisory_lock lock lock lock lock'"
 	row := "(1, 'some text of a row, it''s long', now(), $$x$$), "
 	for _, r := range []struct {
 		name string
@@ -235,6 +237,9 @@ func BenchmarkScan(b *testing.B) {
 		{"100B", oltp[:100]},
 		{"10KiB", "INSERT INTO t VALUES " + strings.Repeat(row, 10<<10/len(row))},
 		{"1MiB", "INSERT INTO t VALUES " + strings.Repeat(row, 1<<20/len(row))},
+		{"100B, suspicious literals", lit[:99] + "'"},
+		{"10KiB, suspicious literals", "SELECT " + strings.Repeat(suspicious, 10<<10/len(suspicious)) + "''"},
+		{"1MiB, suspicious literals", "SELECT " + strings.Repeat(suspicious, 1<<20/len(suspicious)) + "''"},
 		{"1MiB of openings", strings.Repeat("$a$'/*\"", 1<<20/7)},
 		{"1MiB of set_config", strings.Repeat("set_config('", 1<<20/12)},
 		{"1MiB of DO", "DO $$" + strings.Repeat("x := 'a' ", 1<<20/9)},

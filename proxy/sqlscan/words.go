@@ -45,6 +45,8 @@ const (
 	tokExternal // a function whose state no catalog shows
 	tokRuns     // a function that runs a text
 	tokPgTemp   // the schema of temporary objects
+	tokSchemas  // asks for that, or for temp_buffers
+	tokCounts   // statistics
 	tokLastValue
 	tokNextValue
 	tokBlock // begins a statement in the body of a function
@@ -155,6 +157,8 @@ func classify(w []byte) token {
 		return tokCopy
 	case "begin", "then", "else", "loop":
 		return tokBlock
+	case "temp_buffers", "pg_my_temp_schema", "current_schemas":
+		return tokSchemas
 	case "close":
 		return tokClose
 	case "drop":
@@ -162,10 +166,21 @@ func classify(w []byte) token {
 	case "unlisten":
 		return tokUnlisten
 	}
-	if string(w) == "pg_temp" || bytes.HasPrefix(w, []byte("pg_temp_")) {
-		return tokPgTemp
+	if len(w) > 3 && w[0] == 'p' && w[1] == 'g' && w[2] == '_' {
+		return ofPostgres(w)
 	}
 	return tokOther
+}
+
+// ofPostgres is classify for what begins with pg_.
+func ofPostgres(w []byte) token {
+	switch {
+	case string(w) == "pg_temp", bytes.HasPrefix(w, []byte("pg_temp_")):
+		return tokPgTemp
+	case string(w) == "pg_stat_activity", !bytes.HasPrefix(w, []byte("pg_stat_")) && !bytes.HasPrefix(w, []byte("pg_statio_")):
+		return tokOther
+	}
+	return tokCounts
 }
 
 // statement is what is known of the statement so far.
@@ -211,7 +226,11 @@ func (s *Scanner) endStatement() {
 		s.found |= Untracked | Sets | Customs
 	}
 	if s.inner != nil {
-		s.found |= s.inner.End()
+		found := s.inner.End()
+		if found&Names != 0 {
+			found |= Runs
+		}
+		s.found |= found
 	}
 	s.statement = statement{}
 	if s.code {
@@ -226,7 +245,7 @@ func (s *Scanner) shift(t token) { s.prev2, s.prev = s.prev, t }
 func (s *Scanner) name() {
 	t := classify(s.text.bytes())
 	switch t {
-	case tokReported, tokLock, tokUnlock, tokSeed, tokExternal, tokRuns, tokPgTemp, tokLastValue, tokNextValue, tokSetConfig, tokListing:
+	case tokReported, tokLock, tokUnlock, tokSeed, tokExternal, tokRuns, tokPgTemp, tokSchemas, tokCounts, tokLastValue, tokNextValue, tokSetConfig, tokListing:
 	case tokPlpgsql:
 		if s.prev != tokLanguage {
 			t = tokOther
@@ -259,6 +278,10 @@ func (s *Scanner) take(t token) {
 		s.found |= Dynamic
 	case tokPgTemp:
 		s.found |= Untracked | Temp
+	case tokSchemas:
+		s.found |= Schemas
+	case tokCounts:
+		s.found |= Counts
 	case tokLastValue:
 		s.found |= LastValue
 	case tokNextValue, tokInsert:

@@ -224,7 +224,7 @@ func TestUntracked(t *testing.T) {
 				}
 				want := closed
 				switch test.pin {
-				case "temp", "load", "untracked":
+				case "load", "untracked":
 					want++
 				}
 				leave.do(s)
