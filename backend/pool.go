@@ -304,10 +304,12 @@ func (p *Pool) offerLocked(s *Server, now time.Time) *Ticket {
 		}
 		p.waiting.remove(t)
 		s.state = serverActive
+		s.used |= UsedBefore
 		p.grantedLocked(t, now)
 		return t
 	}
 	s.state = serverIdle
+	s.used |= UsedBefore
 	s.idleSince = now
 	p.idle = append(p.idle, s)
 	if p.opts.Shares != nil {

@@ -65,7 +65,7 @@ type Used uint8
 
 // The marks.
 const (
-	UsedBefore  Used = 1 << iota // a session has had it
+	UsedBefore  Used = 1 << iota // it was not dialled for the one who asks
 	UsedTemp                     // temporary objects were made
 	UsedCustoms                  // custom settings were named
 )

@@ -11,7 +11,7 @@ import (
 
 // Some of what is done on a server cannot be undone. Custom settings exist for
 // good. Where there have been temporary objects their schema stays, and
-// temp_buffers cannot be changed any more. So servers are marked, and a session
+// temp_buffers cannot be changed any more. What was loaded stays loaded. So servers are marked, and a session
 // that could notice asks for one without the mark (backend.Ticket.Without). In
 // the middle of a transaction it is too late for that.
 
@@ -26,9 +26,6 @@ func (l *link) noteTemp() {
 
 // marks are those that the server has earned. mu is held.
 func (l *link) marks() (m backend.Used) {
-	if l.lastSess != 0 {
-		m |= backend.UsedBefore
-	}
 	if l.hadTemp {
 		m |= backend.UsedTemp
 	}
@@ -51,11 +48,26 @@ func (l *link) spent() bool {
 	return fixed
 }
 
-// beStrict begins what a session of level strict asks of every server.
-func (s *session) beStrict() {
-	if s.carries && s.level == StateStrict {
-		s.without |= backend.UsedTemp | backend.UsedCustoms
+// demand sets what the session asks of every server.
+func (s *session) demand() {
+	s.without = 0
+	if s.settings.ofTemp() {
+		s.without = backend.UsedTemp
 	}
+	if s.carries && s.level == StateStrict {
+		s.without = backend.UsedTemp | backend.UsedCustoms
+	}
+}
+
+// ofTemp reports whether under these settings it could be noticed that there
+// have been temporary objects: the first of a session makes their schema.
+func (s settings) ofTemp() bool {
+	if s == noSettings || !strings.Contains(s.h.Value(), "temp") {
+		return false
+	}
+	_, buffers := s.get(tempBuffers)
+	path, _ := s.get("search_path")
+	return buffers || strings.Contains(strings.ToLower(path), "pg_temp")
 }
 
 // hasCustoms reports whether a custom setting is among them.

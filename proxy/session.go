@@ -35,7 +35,7 @@ type session struct {
 	level     StateLevel
 	upstream  bool // the server is itself a transaction pooler
 	mode      Mode
-	without   backend.Used // what no server of its may have had; later by settings
+	without   backend.Used // what no server of its may have had; later it follows settings
 	secret    []byte
 	start     settings  // startup parameters, which RESET returns to
 	startLink settings  // those about the connection

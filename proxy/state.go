@@ -209,11 +209,7 @@ func (s *session) noteLocal(l *link) {
 // wishes changes what the session wishes to be in force.
 func (s *session) wishes(set settings) {
 	s.settings = set
-	s.without &^= backend.UsedTemp
-	if _, ok := set.get(tempBuffers); ok {
-		s.without |= backend.UsedTemp
-	}
-	s.beStrict()
+	s.demand()
 	more := int64(set.size()) - s.settingsSize
 	s.settingsSize += more
 	if all := s.px.counts.settingsBytes.Add(more); s.settingsSize > maxSettings || all > maxAllSettings {

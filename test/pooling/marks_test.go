@@ -57,11 +57,11 @@ func TestTemporaryObjectsAreNotNoticed(t *testing.T) {
 		user := login(t, p.Addr(), "app", db)
 		use := func() {
 			t.Helper()
-			for range 2 * size {
+			for range size + 1 {
 				user.must("create temp table mine as select 42 as a; drop table mine")
 			}
 		}
-		for _, ask := range []string{"select pg_my_temp_schema()", "select current_schemas(true)", `select "current_schemas"(true)`, "set temp_buffers = '2MB'",
+		for _, ask := range []string{"set search_path = pg_temp", "select pg_my_temp_schema()", "select current_schemas(true)", "set temp_buffers = '2MB'",
 			"select set_config('temp_buffers', '3MB', false)"} {
 			use()
 			for _, how := range []string{"simple", "extended", "prepared"} {
@@ -90,9 +90,11 @@ func TestTemporaryObjectsAreNotNoticed(t *testing.T) {
 						t.Errorf("size %d: %s, %s, gives %s, directly %s", size, ask, how, got[1], got[0])
 					}
 				}
-				for range 3 { // it goes with the session, whatever others do
+				for range 2 { // it goes with the session, whatever others do
 					use()
 					b.do("show temp_buffers")
+					b.do("begin; select current_schema() is null; prepare transaction 'never'")
+					b.do("rollback")
 				}
 				b.direct.send(&pgproto3.Terminate{})
 				b.pooled.send(&pgproto3.Terminate{})
