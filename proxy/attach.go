@@ -204,6 +204,12 @@ func (s *session) serverLost(l *link, err error) {
 	s.blocked.Store(false)
 	switch {
 	case s.gone || again:
+	case l.asking != nil && l.asking.audited && s.pin == "" && s.mode != ModeSession:
+		// Nothing had announced that there was anything to be asked for: it is as
+		// if nothing had been asked, and the server had been lost when it was idle.
+		l.askNoMore()
+		s.found = 0
+		s.reply = wire.AppendReady(s.reply, wire.TxIdle)
 	case l.asking != nil:
 		l.askNoMore()
 		e := *lostState

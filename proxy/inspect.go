@@ -271,6 +271,9 @@ func (l *link) inspected(c *chunk) {
 	case p.failed != nil && p.tries < maxInspections && string(wire.ErrorField(p.failed, 'C')) == "57014":
 		l.askAgain()
 		return
+	case p.failed != nil && p.audited:
+		l.concluded(c)
+		return
 	case p.failed != nil:
 		e := *lostState
 		e.Detail = string(wire.ErrorField(p.failed, 'M'))
