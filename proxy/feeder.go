@@ -393,10 +393,20 @@ func (f *feeder) query(b []byte, size int) progress {
 	}
 	l.noteText(sql)
 	f.noteForgetting(found)
+	more := l.afterReset(sql, found)
+	if more != "" {
+		found = found&^sqlscan.Resets | sqlscan.Untracked | sqlscan.Sets // to what it means
+	}
 	s.found |= found
 	l.ledger.Append(e)
 	l.unnamedOf = 0
-	f.stream(b, size)
+	if more != "" {
+		l.hush = ofReset
+		text := string(bytes.TrimRight(sql, "\x00")) + more
+		f.swap(size, func(dst []byte) []byte { return wire.AppendQuery(dst, text) })
+	} else {
+		f.stream(b, size)
+	}
 	s.batch++
 	return handled
 }

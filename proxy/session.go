@@ -451,6 +451,7 @@ func (l *link) redefined() {
 // The mu of its link l is held.
 func (s *session) tag(l *link, tag []byte, c *chunk) {
 	switch {
+	case bytes.Equal(tag, []byte("RESET")) && l.hush != noHush:
 	case bytes.Equal(tag, []byte("RESET")):
 		l.known = l.known && s.carries
 		s.found |= sqlscan.Resets

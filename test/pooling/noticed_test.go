@@ -58,9 +58,7 @@ func TestStillNoticed(t *testing.T) {
 func TestStillNoticedOfSettings(t *testing.T) {
 	p, c, db := start(t, 2)
 	b := loginBoth(t, c, p.Addr(), db, "timezone", "Europe/Rome", "options", "-c app.a=start -c app.b=start")
-	for _, q := range []string{"begin", "set app.b = 'x'", "reset app.b", "set app.a = ''", "commit"} {
-		b.do(q)
-	}
+	b.do("set app.b = 'x'; reset app.b; set app.a = ''")
 	for range 2 {
 		direct, pooled := b.direct.must("show app.a").cell(), b.pooled.must("show app.a").cell()
 		if direct != "" || pooled != "start" {
@@ -78,6 +76,13 @@ func TestStillNoticedOfSettings(t *testing.T) {
 		t.Errorf("seven digits are carried: %v", carried)
 	}
 	b.do("reset cpu_tuple_cost")
+	b.do("begin")
+	direct, pooled := b.direct.must("set timezone = 'UTC'; reset timezone; show timezone"), b.pooled.must("set timezone = 'UTC'; reset timezone; show timezone")
+	if direct.cell() != "Europe/Rome" || pooled.cell() == "Europe/Rome" {
+		t.Errorf("RESET among others goes to %s, directly to %s", pooled, direct)
+	}
+	b.do("commit")
+	b.do("show timezone")
 	const source = "select source, reset_val from pg_settings where name = 'TimeZone'"
 	if got := b.direct.must(source).rows[0]; got[0] != "client" || got[1] != "Europe/Rome" {
 		t.Errorf("directly a startup parameter is %v", got)
