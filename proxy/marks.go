@@ -62,7 +62,7 @@ func (s *session) demand() {
 // ofTemp reports whether under these settings it could be noticed that there
 // have been temporary objects: the first of a session makes their schema.
 func (s settings) ofTemp() bool {
-	if s == noSettings || !strings.Contains(s.h.Value(), "temp") {
+	if s == noSettings || !strings.Contains(s.h.Value().all, "temp") {
 		return false
 	}
 	_, buffers := s.get(tempBuffers)
