@@ -253,3 +253,33 @@ func BenchmarkScan(b *testing.B) {
 		})
 	}
 }
+
+// What could notice what has been done on a server before.
+func TestNotices(t *testing.T) {
+	const all = Schemas | Counts | Runs
+	for sql, want := range map[string]Finding{
+		"select pg_my_temp_schema()": Schemas, `select "current_schemas"(true)`: Schemas, "set temp_buffers = 100": Schemas, "show /**/ TEMP_BUFFERS": Schemas,
+		"select current_schema()": 0, "select 'pg_my_temp_schema()'": 0, "select 1 -- temp_buffers": 0, "select pg_temp_schema()": 0,
+		"select * from pg_stat_user_tables": Counts, "select pg_stat_force_next_flush()": Counts, "select * from pg_catalog.pg_statio_user_tables": Counts,
+		"select * from pg_stat_activity": 0, "select * from pg_stats": 0, "select * from pg_statistic": 0, "select 'pg_stat_user_tables'": 0,
+		"do $$ begin execute 'execute q'; end $$": Runs, "do $$ begin perform 1; end $$": 0, "execute q": 0,
+	} {
+		if got := Scan([]byte(sql), true) & all; got != want {
+			t.Errorf("%s: %b, want %b", sql, got, want)
+		}
+	}
+}
+
+func TestHasWord(t *testing.T) {
+	for _, r := range []struct {
+		sql, name string
+		want      bool
+	}{
+		{"select run('execute q1(7)')", "q1", true}, {`select run('execute "Q two"')`, "Q two", true}, {"q1", "q1", true}, {"select q11, aq1, q1_", "q1", false},
+		{"select q11, q1", "q1", true}, {"", "q1", false}, {"select 1", "", false},
+	} {
+		if got := HasWord([]byte(r.sql), r.name); got != r.want {
+			t.Errorf("%q in %q: %v", r.name, r.sql, got)
+		}
+	}
+}
