@@ -171,7 +171,7 @@ func poolSettings() []Setting {
 			Doc:  "A session that keeps its server beyond the transaction and has been idle for so long is closed. 0 is off.",
 			pool: func(p *Pool) any { return &p.PinIdleTimeout }},
 		{Name: "pin_functions", Path: "pool.pin_functions", Kind: KindList, Scope: ScopePool, NotForUsers: true, Default: "",
-			Doc:  "Functions that make state which nobody can see: who calls one keeps the server to the session's end. Those of dblink, backups and replication are known, and those in C that belong to no extension.",
+			Doc:  "Functions that make state which nobody can see: who calls one keeps the server to the session's end. Those of dblink, backups and replication are known, and those in C that belong to no extension. A name with - in front is of one that makes none.",
 			pool: func(p *Pool) any { return &p.PinFunctions }},
 		{Name: "max_prepared_statements", Path: "pool.max_prepared_statements", Kind: KindInt, Scope: ScopePool, PoolOnly: true, Default: "200", Min: 1, Max: 100_000,
 			Doc:  "Prepared statements that one server holds; beyond it the least recently used are closed there, between batches. Sessions keep theirs.",

@@ -26,7 +26,8 @@ type Hidden struct {
 }
 
 // Hide judges functions by their bodies, and by those of the functions and
-// tables that they name.
+// tables that they name. pins are functions that keep state which nobody can
+// see, and, with - in front, those whose bodies are not to count.
 func Hide(bodies []Body, uses []Use, pins []string) *Hidden {
 	h := &Hidden{found: map[string]Finding{}}
 	known := map[string]bool{}
@@ -46,12 +47,20 @@ func Hide(bodies []Body, uses []Use, pins []string) *Hidden {
 		}
 		edges[uses][name] = true
 	}
+	harmless := map[string]bool{}
 	for _, name := range pins {
-		h.found[strings.ToLower(name)] |= Untracked | External
+		name, not := strings.CutPrefix(strings.ToLower(name), "-")
+		if not {
+			harmless[name] = true
+		} else {
+			h.found[name] |= Untracked | External
+		}
 	}
 	const kept = Untracked | Resets | ResetsAll | Sets | Provable | Lasting | Customs | Undoes | LastValue | Draws | Runs
 	for _, b := range bodies {
-		h.found[b.Name] |= h.body(b) & kept
+		if !harmless[b.Name] {
+			h.found[b.Name] |= h.body(b) & kept
+		}
 		eachWord(b.Source, func(w []byte) {
 			if known[string(w)] && string(w) != b.Name {
 				edge(b.Name, string(w))

@@ -212,6 +212,14 @@ func TestFunctionsInC(t *testing.T) {
 	if n := closes(p, "pin"); n != 2 {
 		t.Errorf("%d servers were closed", n)
 	}
+	p = startYAML(t, poolYAML(c, db, "size: 2, round_robin: true, pin_functions: [-validates]", ""))
+	s := login(t, p.Addr(), "app", db)
+	for _, do := range []string{"select validates('sound'::regproc) where false", "insert into watched values (1)"} {
+		s.must(do)
+		if cl, _ := clientOf(p, s.pid); cl.Pin != "" {
+			t.Errorf("%s: pin is %q, and pin_functions says that it makes nothing", do, cl.Pin)
+		}
+	}
 }
 
 // TestNamesInTexts: a prepared statement is there also for a function that runs
