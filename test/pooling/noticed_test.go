@@ -193,3 +193,39 @@ func TestStillNoticedAfterDDL(t *testing.T) {
 		}
 	}
 }
+
+// TestStillNoticedOfTheServer: what is the server's own, and the client's
+// connection's.
+func TestStillNoticedOfTheServer(t *testing.T) {
+	p, c, db := start(t, 2)
+	a, b := login(t, p.Addr(), "app", db), login(t, p.Addr(), "app", db)
+	starts := map[string]bool{}
+	for range 3 {
+		for _, s := range []*peer{a, b} {
+			starts[s.must("select backend_start from pg_stat_activity where pid = pg_backend_pid()").cell()] = true
+		}
+	}
+	if len(starts) != 2 {
+		t.Errorf("two sessions on two servers tell backend_start %v", starts)
+	}
+	direct := login(t, c.Addr(), postgres.Superuser, db).show("tcp_keepalives_idle")
+	a.must("set tcp_keepalives_idle = 77")
+	a.must("set client_connection_check_interval = 7000")
+	for range 3 {
+		for _, s := range []*peer{a, b} {
+			if got := s.show("tcp_keepalives_idle") + " " + s.show("client_connection_check_interval"); got != direct+" 0" {
+				t.Errorf("a server has %s, directly %s 0", got, direct)
+			}
+		}
+	}
+	before := inspections(p)
+	a.must("select * from ts_stat($$ select set_config('work_mem', '5MB', false)::tsvector $$)")
+	if inspections(p) == before {
+		t.Error("nothing was asked behind a query that runs a text")
+	}
+	for range 3 {
+		if got := a.show("work_mem") + " " + b.show("work_mem"); got != "5MB 4MB" {
+			t.Errorf("what such a text has set: %s", got)
+		}
+	}
+}
