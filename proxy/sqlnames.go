@@ -65,6 +65,7 @@ func (f *feeder) bring(sql []byte, found sqlscan.Finding, alone bool) (progress,
 	if found&(sqlscan.Names|sqlscan.Lists) != 0 {
 		cmds, readable = sqlscan.Commands(sql, s.told.standard)
 	}
+	said := len(cmds)
 	if found&sqlscan.Runs != 0 {
 		cmds = f.appendRun(cmds, sql)
 	}
@@ -102,7 +103,7 @@ func (f *feeder) bring(sql []byte, found sqlscan.Finding, alone bool) (progress,
 		refused = b.all()
 	}
 	seen := map[string]bool{}
-	for _, c := range cmds {
+	for i, c := range cmds {
 		text := string(nameOf(c))
 		if c.Kind == sqlscan.DeallocateAll || seen[text] {
 			continue // it is what the text itself has made of it
@@ -121,8 +122,8 @@ func (f *feeder) bring(sql []byte, found sqlscan.Finding, alone bool) (progress,
 				refused = e
 			}
 			l.px.statements.drop(own)
-		} else if e := b.name(text, st); e != nil {
-			refused = e
+		} else if e := b.name(text, st); e != nil && i < said {
+			refused = e // what it only may run is not there then
 		}
 		if c.Kind == sqlscan.Prepare && st == nil && refused == nil {
 			refused = f.overLimit(c.To - c.From)
