@@ -35,7 +35,6 @@ type session struct {
 	level     StateLevel
 	upstream  bool // the server is itself a transaction pooler
 	mode      Mode
-	without   backend.Used // what no server of its may have had; later it follows settings
 	secret    []byte
 	start     settings  // startup parameters, which RESET returns to
 	startLink settings  // those about the connection
@@ -95,6 +94,7 @@ type session struct {
 	found        sqlscan.Finding // what the texts since the last inspection may have done
 	forgets      bool            // a DEALLOCATE or DISCARD was sent, and may not have been answered
 	usesLast     bool            // its texts have asked for currval or lastval
+	without      backend.Used    // what no server of its may have had
 	held         sqlscan.Finding // what state it has on its server
 	own          sqlscan.Finding // what the text scanned last says itself
 	print        uint64          // fingerprint of the text scanned last, where the audit is on
