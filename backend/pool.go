@@ -114,7 +114,8 @@ func (p *Pool) Acquire(t *Ticket) (*Server, error) {
 		defer p.mu.Unlock()
 		return nil, p.closeErr
 	}
-	if p.waiting.first == nil && !p.paused {
+	if t0 := p.waiting.first; (t0 == nil || t0.Without != 0) && !p.paused {
+		// What is idle while somebody waits will not do for them.
 		if s := p.takeIdleLocked(t); s != nil {
 			p.granted++
 			p.mu.Unlock()
@@ -128,8 +129,12 @@ func (p *Pool) Acquire(t *Ticket) (*Server, error) {
 	t.since = time.Now()
 	p.waiting.push(t)
 	check := p.checkLocked(t.since)
+	unfit := p.unfitIdleLocked(t.since)
 	p.dialLocked()
 	p.mu.Unlock()
+	if unfit != nil {
+		unfit.Close(CloseEvicted)
+	}
 	if check != nil {
 		check.Handler.Check()
 	}
@@ -156,6 +161,8 @@ func (p *Pool) takeIdleLocked(t *Ticket) *Server {
 	}
 	i := -1
 	switch {
+	case t.Without != 0:
+		i = p.fitLocked(t)
 	case p.picker != nil:
 		i = p.picker(p.idle, t.Last)
 	case p.limits.RoundRobin:
@@ -177,6 +184,60 @@ func (p *Pool) takeIdleLocked(t *Ticket) *Server {
 	s := p.idle[i]
 	p.unidleLocked(i, serverActive)
 	return s
+}
+
+// fitLocked is the index of the idle server that suits best a ticket for which
+// not all will do, or -1.
+func (p *Pool) fitLocked(t *Ticket) int {
+	best := -1
+	for i := len(p.idle) - 1; i >= 0; i-- {
+		s := p.idle[i]
+		if !t.takes(s) || p.staleLocked(s) || p.picker != nil && p.picker([]*Server{s}, t.Last) < 0 {
+			continue
+		}
+		if s.label == t.Label && p.picker == nil && !p.limits.RoundRobin {
+			return i
+		}
+		if best < 0 || p.limits.RoundRobin {
+			best = i
+		}
+	}
+	return best
+}
+
+// Mark notes what has been done on a server. Its session calls it before it
+// gives the server back.
+func (p *Pool) Mark(s *Server, used Used) {
+	p.mu.Lock()
+	s.used |= used
+	p.mu.Unlock()
+}
+
+// crampedLocked reports whether the first who waits can only be helped by the
+// place of a server that will not do: no other is on its way to become free.
+func (p *Pool) crampedLocked(now time.Time) bool {
+	t := p.waiting.first
+	return t != nil && t.Without != 0 && !p.paused && p.dialling == 0 && p.leaving == 0 &&
+		(p.roomLocked(now) <= 0 || p.opts.Shares != nil && now.Sub(t.since) > unfitPatience)
+}
+
+// unfitPatience is how long a place under limits that pools have in common is
+// hoped for, before the pool gives up a server of its own.
+const unfitPatience = time.Second
+
+// unfitIdleLocked takes an idle server out of the pool whose place the first
+// who waits needs.
+func (p *Pool) unfitIdleLocked(now time.Time) *Server {
+	if !p.crampedLocked(now) {
+		return nil
+	}
+	for _, s := range p.idle {
+		if !p.waiting.first.takes(s) {
+			p.goneLocked(s)
+			return s
+		}
+	}
+	return nil
 }
 
 // staleLocked reports whether s was idle for so long that it must show that
@@ -221,7 +282,7 @@ func (p *Pool) Release(s *Server, label any) *Ticket {
 		return nil
 	}
 	reason := p.unwantedLocked(s, now)
-	if reason == "" && p.evictedLocked() {
+	if reason == "" && (p.evictedLocked() || p.crampedLocked(now) && !p.waiting.first.takes(s)) {
 		reason = CloseEvicted
 	}
 	if reason != "" {
@@ -238,15 +299,17 @@ func (p *Pool) Release(s *Server, label any) *Ticket {
 // offerLocked gives s to the first waiter, or makes it idle.
 func (p *Pool) offerLocked(s *Server, now time.Time) *Ticket {
 	for t := p.waiting.first; t != nil && !p.paused; t = t.next {
-		if p.picker != nil && p.picker([]*Server{s}, t.Last) < 0 {
+		if !t.takes(s) || p.picker != nil && p.picker([]*Server{s}, t.Last) < 0 {
 			continue
 		}
 		p.waiting.remove(t)
 		s.state = serverActive
+		s.used |= UsedBefore
 		p.grantedLocked(t, now)
 		return t
 	}
 	s.state = serverIdle
+	s.used |= UsedBefore
 	s.idleSince = now
 	p.idle = append(p.idle, s)
 	if p.opts.Shares != nil {

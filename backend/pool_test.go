@@ -601,3 +601,61 @@ func TestInterruptedLogin(t *testing.T) {
 		}
 	}
 }
+
+// Who asks for a server without a mark gets one, if need be in the place of
+// one that has it; others go on using those.
+func TestWithout(t *testing.T) {
+	f := newFakePG(t)
+	p := newTestPool(t, f.options(2))
+	a, b := p.get(0), p.get(0)
+	p.Mark(a, UsedTemp)
+	p.give(a, 0)
+	p.give(b, 0)
+	picky := func() *seat {
+		s := newSeat(0)
+		s.Without = UsedTemp
+		return s
+	}
+	for range 2 {
+		if got := p.ask(picky()); got != b {
+			t.Fatal("it is not the server without the mark")
+		}
+		if got := p.ask(newSeat(0)); got != a {
+			t.Fatal("another has not got the one with the mark")
+		}
+		p.give(a, 0)
+		p.give(b, 0)
+	}
+	p.Mark(b, UsedTemp)
+	// Both are idle, and neither will do.
+	first := picky()
+	if p.ask(first) != nil {
+		t.Fatal("a server that will not do was granted")
+	}
+	if got := p.ask(newSeat(0)); got == nil {
+		t.Error("another waits beside an idle server")
+	} else {
+		defer p.give(got, 0)
+	}
+	c, err := first.wait(t)
+	if err != nil || c == a || c == b {
+		t.Fatalf("%v, %v", c, err)
+	}
+	p.Mark(c, UsedTemp|UsedBefore)
+	// Both are in use, and the next that becomes free makes room.
+	second, third := picky(), newSeat(0)
+	if p.ask(second) != nil || p.ask(third) != nil {
+		t.Fatal("there are three servers")
+	}
+	p.give(c, 0)
+	d, err := second.wait(t)
+	if err != nil || d == c {
+		t.Fatalf("%v, %v", d, err)
+	}
+	third.silent(t)
+	p.give(d, 0)
+	if got, err := third.wait(t); got != d || err != nil {
+		t.Errorf("%v, %v", got, err)
+	}
+	p.give(d, 0)
+}

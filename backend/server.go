@@ -52,11 +52,23 @@ type Server struct {
 	// Guarded by Pool.mu.
 	state     serverState
 	idleSince time.Time
-	label     any  // what is in force on it; compared when a session looks for a server
+	label     any // what is in force on it; compared when a session looks for a server
+	used      Used
 	close     bool // it is to end when it is next free
 	why       CloseReason
 	marked    time.Time // and since when
 }
+
+// Used marks what has been done on a server that cannot be undone. Few sessions
+// could ever notice; these ask for a server without it.
+type Used uint8
+
+// The marks.
+const (
+	UsedBefore  Used = 1 << iota // it was not dialled for the one who asks
+	UsedTemp                     // temporary objects were made
+	UsedCustoms                  // custom settings were named
+)
 
 // serverState is where a server is in its pool.
 type serverState uint8

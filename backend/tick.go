@@ -48,11 +48,14 @@ func (p *Pool) Tick(now time.Time) {
 	// A Picker that turned every idle server down must not starve anybody.
 	var forced *Ticket
 	var spareServer *Server
-	if p.picker != nil && !p.paused && p.waiting.first != nil && len(p.idle) > 0 {
+	if p.picker != nil && !p.paused && p.waiting.first != nil && len(p.idle) > 0 && p.waiting.first.takes(p.idle[0]) {
 		forced, spareServer = p.waiting.first, p.idle[0]
 		p.waiting.remove(forced)
 		p.grantedLocked(forced, now)
 		p.unidleLocked(0, serverActive)
+	}
+	if s := p.unfitIdleLocked(now); s != nil {
+		closing[s] = CloseEvicted
 	}
 	var bound string
 	if len(late) > 0 {

@@ -15,15 +15,19 @@ type Waiter interface {
 // Ticket is a place in a pool's queue. Its owner fills W, Label and Last
 // before Acquire and leaves it alone while it is queued.
 type Ticket struct {
-	W     Waiter
-	Label any     // a server with this label is preferred
-	Last  *Server // the session's last server, for a Picker
+	W       Waiter
+	Label   any     // a server with this label is preferred
+	Last    *Server // the session's last server, for a Picker
+	Without Used    // a server with one of these marks will not do
 
 	// Guarded by the pool's lock.
-	next, prev *Ticket
 	queued     bool
+	next, prev *Ticket
 	since      time.Time
 }
+
+// takes reports whether s will do.
+func (t *Ticket) takes(s *Server) bool { return s.used&t.Without == 0 }
 
 // waiters is a queue of tickets, first in, first out.
 type waiters struct {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"pgpoold/backend"
+	"pgpoold/proxy/sqlscan"
 	"pgpoold/wire"
 )
 
@@ -25,6 +26,11 @@ func (s *session) attach(l *link) {
 	s.sentN = 0
 	s.found = 0
 	l.firstBatch = s.batch
+	l.strict = s.without&backend.UsedCustoms != 0
+	if l.strict && s.held&sqlscan.Named == 0 && s.settings.hasCustoms() {
+		s.setHeld(s.held | sqlscan.Named)
+	}
+	l.drew, l.hush = false, noHush
 	l.stats.assignments++
 	switch s.lastServer.Load() {
 	case nil: // the session's first
@@ -198,6 +204,12 @@ func (s *session) serverLost(l *link, err error) {
 	s.blocked.Store(false)
 	switch {
 	case s.gone || again:
+	case l.asking != nil && l.asking.audited && s.pin == "" && s.mode != ModeSession:
+		// Nothing had announced that there was anything to be asked for: it is as
+		// if nothing had been asked, and the server had been lost when it was idle.
+		l.askNoMore()
+		s.found = 0
+		s.reply = wire.AppendReady(s.reply, wire.TxIdle)
 	case l.asking != nil:
 		l.askNoMore()
 		e := *lostState

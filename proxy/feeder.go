@@ -365,6 +365,10 @@ func (f *feeder) query(b []byte, size int) progress {
 		f.refuseQuery(size, refused)
 		return handled
 	}
+	if refused := f.forgetForeign(found); refused != nil && n == size {
+		f.refuseQuery(size, refused)
+		return handled
+	}
 	if found&naming != 0 && n == size {
 		p, refused := f.bring(bytes.TrimRight(sql, "\x00"), found, true)
 		if p != handled {
@@ -389,11 +393,20 @@ func (f *feeder) query(b []byte, size int) progress {
 	}
 	l.noteText(sql)
 	f.noteForgetting(found)
-	f.forgetForeign(found)
+	more := l.afterReset(sql, found)
+	if more != "" {
+		found = found&^sqlscan.Resets | sqlscan.Untracked | sqlscan.Sets // to what it means
+	}
 	s.found |= found
 	l.ledger.Append(e)
 	l.unnamedOf = 0
-	f.stream(b, size)
+	if more != "" {
+		l.hush = ofReset
+		text := string(bytes.TrimRight(sql, "\x00")) + more
+		f.swap(size, func(dst []byte) []byte { return wire.AppendQuery(dst, text) })
+	} else {
+		f.stream(b, size)
+	}
 	s.batch++
 	return handled
 }

@@ -42,6 +42,7 @@ type shelf struct {
 
 	// How many have a client's name that looks like one of ours.
 	imitating int
+	owned     int // and how many a client's name at all
 
 	// Those among them whose Close, for being too many, is on its way.
 	leaving      int
@@ -66,6 +67,9 @@ func (s *shelf) get(st *statement, table *statementTable) *held {
 		if st.imitates() {
 			s.imitating++
 		}
+		if st.own {
+			s.owned++
+		}
 		table.hold(st)
 		s.m[st] = h
 		s.bytes += st.size()
@@ -84,6 +88,9 @@ func (s *shelf) drop(h *held, table *statementTable) {
 	delete(s.m, h.st)
 	if h.st.imitates() {
 		s.imitating--
+	}
+	if h.st.own {
+		s.owned--
 	}
 	s.bytes -= h.st.size()
 	s.order.Remove(h.place)
@@ -109,7 +116,7 @@ func (s *shelf) clear(table *statementTable) {
 	for _, h := range s.m {
 		table.release(h.st)
 	}
-	s.m, s.bytes, s.leaving, s.leavingBytes, s.imitating = nil, 0, 0, 0, 0
+	s.m, s.bytes, s.leaving, s.leavingBytes, s.imitating, s.owned = nil, 0, 0, 0, 0, 0
 	s.order.Init()
 }
 

@@ -55,6 +55,9 @@ func hiddenSQL(base *reported) string {
 	row("b", "p.proname::pg_catalog.text", source, "l.lanname::pg_catalog.text",
 		"pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON "+on("l.oid", "p.prolang")+
 			" WHERE p"+user+" AND l.lanname OPERATOR(pg_catalog.<>) 'c' AND l.lanname OPERATOR(pg_catalog.<>) 'internal'")
+	row("b", "p.proname::pg_catalog.text", "''", "'c'", "pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON "+on("l.oid", "p.prolang")+
+		" WHERE p"+user+" AND l.lanname OPERATOR(pg_catalog.=) 'c' AND NOT EXISTS(SELECT 1 FROM pg_catalog.pg_depend e WHERE "+class("e.classid", "pg_proc")+
+		" AND "+on("e.objid", "p.oid")+" AND e.deptype OPERATOR(pg_catalog.=) 'e')")
 	row("b", "c.relname::pg_catalog.text", "coalesce("+calls("r.ev_action")+",'')", "'sql'",
 		"pg_catalog.pg_rewrite r JOIN pg_catalog.pg_class c ON "+on("c.oid", "r.ev_class")+" WHERE r"+user)
 	row("u", "c.relname::pg_catalog.text", "p.proname::pg_catalog.text", "''",
@@ -205,6 +208,9 @@ func (s *session) hidden(sql []byte) sqlscan.Finding {
 }
 
 func (s *session) noteHidden(h *sqlscan.Hidden, found sqlscan.Finding) sqlscan.Finding {
+	if found&(sqlscan.Untracked|sqlscan.Undoes|sqlscan.LastValue|sqlscan.Resets) == 0 && s.level != StateStrict {
+		return 0 // a custom setting for the transaction alone
+	}
 	if found&sqlscan.Customs != 0 {
 		for _, name := range h.Customs() {
 			if !s.custom(name) {

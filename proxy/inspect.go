@@ -43,6 +43,7 @@ type answer struct {
 	pairs   []setting
 	custom  []setting
 	pins    sqlscan.Finding
+	hadTemp bool // there have been temporary objects on the server
 
 	bodies  []sqlscan.Body
 	uses    []sqlscan.Use
@@ -113,6 +114,9 @@ func inspectionSQL(kinds sqlscan.Finding, names []string) string {
 			b.WriteString(" UNION ALL SELECT 'p','" + p.reason + "',NULL,NULL WHERE EXISTS(" + p.sql + ")")
 		}
 	}
+	if kinds&sqlscan.Temp != 0 {
+		b.WriteString(" UNION ALL SELECT 'T',NULL,NULL,NULL WHERE pg_catalog.pg_my_temp_schema() OPERATOR(pg_catalog.<>) '0'::pg_catalog.oid")
+	}
 	return b.String()
 }
 
@@ -157,6 +161,9 @@ func (a *answer) row(body []byte) {
 	switch v[0] {
 	case "t":
 		a.timeout = v[1]
+		return
+	case "T":
+		a.hadTemp = true
 		return
 	case "p":
 		for _, p := range proofs {
@@ -264,6 +271,9 @@ func (l *link) inspected(c *chunk) {
 	case p.failed != nil && p.tries < maxInspections && string(wire.ErrorField(p.failed, 'C')) == "57014":
 		l.askAgain()
 		return
+	case p.failed != nil && p.audited:
+		l.concluded(c)
+		return
 	case p.failed != nil:
 		e := *lostState
 		e.Detail = string(wire.ErrorField(p.failed, 'M'))
@@ -360,6 +370,9 @@ func (l *link) learn(p *inspection) {
 	s.wishes(newSettings(want))
 	if p.audited {
 		s.audit(before, held, p)
+	}
+	if p.hadTemp {
+		l.noteTemp()
 	}
 	s.hold(l, p.pins|manual, p.kinds|sqlscan.Manual)
 }

@@ -53,7 +53,11 @@ type link struct {
 	asking  *inspection         // what PostgreSQL is asked about the attached session's state
 	created map[string]struct{} // custom settings that exist on it
 	foreign bool                // its sequences' last values may be another session's
-	hadTemp bool                // temporary objects were made on it: not all settings can be set any more
+	drew    bool                // the attached session has drawn numbers in a transaction that has ended
+	hadTemp bool                // temporary objects were made on it
+	strict  bool                // its last session is of level strict
+	hush    hush                // how far the reply to a Query is that something of ours was added to
+	told    backend.Used        // the marks that the pool knows of
 
 	prefix     []byte // ours, to be written in front of what the session sends first
 	half       bool   // a message has been sent in part
@@ -183,7 +187,7 @@ func (l *link) giveBack() {
 		l.pool.servers.Canceled(l.srv)
 		return
 	}
-	if l.tainted || l.hadTemp {
+	if l.tainted || l.spent() {
 		reason := backend.CloseTainted
 		if !l.tainted {
 			reason = backend.ClosePin
@@ -194,7 +198,12 @@ func (l *link) giveBack() {
 	}
 	l.state = linkPooled
 	label := l.poolLabel()
+	news := l.marks() &^ l.told
+	l.told |= news
 	l.mu.Unlock()
+	if news != 0 {
+		l.pool.servers.Mark(l.srv, news)
+	}
 	if t := l.pool.servers.Release(l.srv, label); t != nil {
 		t.W.Granted(l.srv)
 	}

@@ -215,6 +215,7 @@ func (lg *login) begin(st *wire.Startup, db *Database, user string, id identity)
 	if s.carries {
 		s.pool.seeHidden(lg.sock.HungUp)
 	}
+	s.demand()
 	keySize := 4
 	if st.Version >= wire.Protocol32 {
 		keySize = 32

@@ -17,7 +17,9 @@ const (
 	pinSetseed   = "setseed"
 	pinFunction  = "function"
 	pinManual    = "manual"
-	pinSequence  = "sequence" // currval and lastval are to mean its own numbers
+	pinSequence  = "sequence"   // currval and lastval are to mean its own numbers
+	pinCustom    = "custom"     // custom settings exist on its server; of level strict alone
+	pinCounts    = "statistics" // it has asked what its server counts; of level strict alone
 )
 
 // lastingPins are the reasons that hold to the session's end, the strongest
@@ -30,7 +32,9 @@ var lastingPins = [...]struct {
 	{sqlscan.Loads, pinLoad},
 	{sqlscan.External, pinFunction},
 	{sqlscan.Seeds, pinSetseed},
+	{sqlscan.Named, pinCustom},
 	{sqlscan.Draws, pinSequence},
+	{sqlscan.Counts, pinCounts},
 	{sqlscan.Manual, pinManual},
 }
 
@@ -53,7 +57,7 @@ func (s *session) lasting() bool { return s.held&sqlscan.Lasting != 0 }
 // PostgreSQL's own word. The link's mu is held.
 func (s *session) hold(l *link, has, asked sqlscan.Finding) {
 	if has&sqlscan.Temp != 0 {
-		l.hadTemp = true
+		l.noteTemp()
 	}
 	s.setHeld(s.held&^asked | has)
 }

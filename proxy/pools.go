@@ -31,6 +31,7 @@ type pool struct {
 	pins       atomic.Int64                   // sessions that keep a server
 	pinWaiters atomic.Int64                   // of them, those that wait for a place under max_pinned
 	usesLast   atomic.Bool                    // a session has asked for currval or lastval
+	usedTemp   atomic.Bool                    // there have been temporary objects on some server
 
 	holds       int       // guarded by px.mu: clients that use it, or are about to
 	unusedSince time.Time // guarded by px.mu: since when none does

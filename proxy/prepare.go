@@ -41,7 +41,10 @@ func (f *feeder) parse(b []byte, size int) progress {
 	}
 	f.beginXact()
 	l.stats.clientParses++
-	f.forgetForeign(found)
+	if e := f.forgetForeign(found); e != nil {
+		f.refuse(size, e)
+		return handled
+	}
 	if e := s.refusal(s.own, sql); e != nil {
 		f.refuse(size, e)
 		return handled
@@ -275,7 +278,7 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 }
 
 // naming are the findings about a text that names prepared statements.
-const naming = sqlscan.Names | sqlscan.Lists
+const naming = sqlscan.Names | sqlscan.Lists | sqlscan.Runs
 
 // using notes the text that is being used, and brings what it names.
 func (f *feeder) using(body []byte) (refused *replacement, p progress) {

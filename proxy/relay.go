@@ -318,6 +318,9 @@ func appendMadeUp(dst []byte, msg byte) []byte {
 // types that are not read whole. keep says whether it goes to the client
 // unchanged; fits is false if nothing like it is owed.
 func (l *link) message(typ byte, body []byte, c *chunk) (keep, fits bool) {
+	if l.hush != noHush && l.hushed(typ) {
+		return false, !l.ledger.Settle(typ, 0).Broken
+	}
 	switch typ {
 	case wire.MsgParameterStatus:
 		l.parameterStatus(body, c)
@@ -420,6 +423,7 @@ func (l *link) readyForQuery(status byte) (withhold bool) {
 		return false
 	}
 	l.stats.xacts++
+	l.tellWatch(s)
 	if !l.stats.xactBegan.IsZero() {
 		l.noteXactEnd(now.Sub(l.stats.xactBegan))
 		l.stats.xactBegan = time.Time{}

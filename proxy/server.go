@@ -39,10 +39,11 @@ type Server struct {
 	lastSession atomic.Uint64
 	admitted    atomic.Int64
 	draining    atomic.Bool
-	following   atomic.Bool                // names are being looked up
-	namesAt     time.Time                  // the clock's: when they were last
-	refusing    atomic.Bool                // nobody waits for a server any more
-	trace       atomic.Pointer[wire.Trace] // of the servers' ledgers, for tests
+	following   atomic.Bool                       // names are being looked up
+	namesAt     time.Time                         // the clock's: when they were last
+	refusing    atomic.Bool                       // nobody waits for a server any more
+	trace       atomic.Pointer[wire.Trace]        // of the servers' ledgers, for tests
+	watch       atomic.Pointer[func(Transaction)] // for tests
 
 	sessions sync.WaitGroup // logins and sessions
 	helpers  sync.WaitGroup // cancel requests and the ticker
@@ -334,6 +335,24 @@ func (px *Server) SetPicker(f backend.Picker) {
 	px.mu.Unlock()
 	for _, p := range px.allPools() {
 		p.servers.SetPicker(f)
+	}
+}
+
+// Transaction is one of a client's that has ended.
+type Transaction struct {
+	Session, Server uint64
+	Application     string // application_name
+	Pin             string // why the session had kept its server already; "" if it had not
+}
+
+// SetWatch has f told of every transaction, for tests. It must not wait.
+func (px *Server) SetWatch(f func(Transaction)) { px.watch.Store(&f) }
+
+// tellWatch tells of a transaction that has ended. mu is held.
+func (l *link) tellWatch(s *session) {
+	if f := l.px.watch.Load(); f != nil {
+		name, _ := s.told.get("application_name")
+		(*f)(Transaction{Session: s.id, Server: l.srv.ID, Application: name, Pin: s.pin})
 	}
 }
 

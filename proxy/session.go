@@ -94,6 +94,7 @@ type session struct {
 	found        sqlscan.Finding // what the texts since the last inspection may have done
 	forgets      bool            // a DEALLOCATE or DISCARD was sent, and may not have been answered
 	usesLast     bool            // its texts have asked for currval or lastval
+	without      backend.Used    // what no server of its may have had
 	held         sqlscan.Finding // what state it has on its server
 	own          sqlscan.Finding // what the text scanned last says itself
 	print        uint64          // fingerprint of the text scanned last, where the audit is on
@@ -450,6 +451,7 @@ func (l *link) redefined() {
 // The mu of its link l is held.
 func (s *session) tag(l *link, tag []byte, c *chunk) {
 	switch {
+	case bytes.Equal(tag, []byte("RESET")) && l.hush != noHush:
 	case bytes.Equal(tag, []byte("RESET")):
 		l.known = l.known && s.carries
 		s.found |= sqlscan.Resets

@@ -57,10 +57,18 @@ func reserved(name string) bool { return name == noSuchStatement || name == carr
 // change one of the names, and an error if the text cannot be run as it is meant.
 func (f *feeder) bring(sql []byte, found sqlscan.Finding, alone bool) (progress, *wire.Error) {
 	s, l := f.s, f.l
-	if found&naming == 0 || s.upstream {
+	if found&naming == 0 || s.upstream || found&naming == sqlscan.Runs && len(s.names.m) == 0 && l.shelf.owned == 0 {
 		return handled, nil
 	}
-	cmds, readable := sqlscan.Commands(sql, s.told.standard)
+	var cmds []sqlscan.Command
+	readable := true
+	if found&(sqlscan.Names|sqlscan.Lists) != 0 {
+		cmds, readable = sqlscan.Commands(sql, s.told.standard)
+	}
+	said := len(cmds)
+	if found&sqlscan.Runs != 0 {
+		cmds = f.appendRun(cmds, sql)
+	}
 	if !readable {
 		// What it names is not known: then nothing of another session's may stand
 		// there, and the session keeps the server.
@@ -95,7 +103,7 @@ func (f *feeder) bring(sql []byte, found sqlscan.Finding, alone bool) (progress,
 		refused = b.all()
 	}
 	seen := map[string]bool{}
-	for _, c := range cmds {
+	for i, c := range cmds {
 		text := string(nameOf(c))
 		if c.Kind == sqlscan.DeallocateAll || seen[text] {
 			continue // it is what the text itself has made of it
@@ -114,14 +122,35 @@ func (f *feeder) bring(sql []byte, found sqlscan.Finding, alone bool) (progress,
 				refused = e
 			}
 			l.px.statements.drop(own)
-		} else if e := b.name(text, st); e != nil {
-			refused = e
+		} else if e := b.name(text, st); e != nil && i < said {
+			refused = e // what it only may run is not there then
 		}
 		if c.Kind == sqlscan.Prepare && st == nil && refused == nil {
 			refused = f.overLimit(c.To - c.From)
 		}
 	}
 	return handled, refused
+}
+
+// appendRun adds the names that a text may run which calls what runs texts: what
+// SQL has prepared, whatever else stands in the text, and those of others that
+// the server holds, which are not to be found there.
+func (f *feeder) appendRun(cmds []sqlscan.Command, sql []byte) []sqlscan.Command {
+	n := &f.s.names
+	add := func(text string) { cmds = append(cmds, sqlscan.Command{Kind: sqlscan.Execute, Name: text}) }
+	for text, e := range n.m {
+		if e.cur != nil && e.cur.own || sqlscan.HasWord(sql, text) {
+			add(text)
+		}
+	}
+	if f.l.shelf.owned > 0 {
+		for st := range f.l.shelf.m {
+			if st.own && n.m[st.name] == nil {
+				add(st.name)
+			}
+		}
+	}
+	return cmds
 }
 
 // ready reports whether no earlier batch may change what commands name.

@@ -126,11 +126,18 @@ func (s *session) transactionEnded(l *link) (withhold bool) {
 	if s.found == 0 && !audited {
 		return false
 	}
+	l.drew = l.drew || s.found&sqlscan.Draws != 0
 	if !s.carries {
 		s.endedUncarried(l)
 		return false
 	}
 	lasting := sqlscan.Lasting
+	if s.level == StateStrict {
+		lasting |= sqlscan.Counts | sqlscan.Named
+		if len(s.customs) > 0 {
+			s.found |= sqlscan.Named
+		}
+	}
 	if s.level == StateStrict || s.usesLast && (s.pin != "" || !l.pool.fullOfPins()) {
 		lasting |= sqlscan.Draws
 	}
@@ -202,6 +209,7 @@ func (s *session) noteLocal(l *link) {
 // wishes changes what the session wishes to be in force.
 func (s *session) wishes(set settings) {
 	s.settings = set
+	s.demand()
 	more := int64(set.size()) - s.settingsSize
 	s.settingsSize += more
 	if all := s.px.counts.settingsBytes.Add(more); s.settingsSize > maxSettings || all > maxAllSettings {
@@ -263,7 +271,7 @@ func (s *session) leaves(l *link) {
 		return
 	}
 	found := s.found | s.held
-	l.pinned = found&(sqlscan.Lasting|sqlscan.Manual) != 0 || l.hadTemp
+	l.pinned = found&(sqlscan.Lasting|sqlscan.Manual) != 0
 	l.suspect = found&sqlscan.Provable != 0 || s.held&sqlscan.Draws != 0
 	l.known = l.known && s.found&settings == 0 && l.asking == nil
 	l.askNoMore()
@@ -272,10 +280,10 @@ func (s *session) leaves(l *link) {
 	}
 }
 
-// cleaning undoes what a session may have left on its server, but for
-// temporary objects, and what was loaded.
+// cleaning undoes what a session may have left on its server, but for what was
+// loaded.
 const cleaning = "SET statement_timeout=0;SET lock_timeout=0;CLOSE ALL;UNLISTEN *;SELECT pg_catalog.pg_advisory_unlock_all();" +
-	"RESET SESSION AUTHORIZATION;RESET ROLE;RESET ALL;DISCARD SEQUENCES"
+	"RESET SESSION AUTHORIZATION;RESET ROLE;RESET ALL;DISCARD SEQUENCES;DISCARD TEMP"
 
 // clean undoes what a session has left and lets PostgreSQL prove it. No locks
 // are held.
@@ -296,6 +304,11 @@ func (l *link) clean() {
 			case p.pins != 0:
 				l.discard(backend.ClosePin)
 			default:
+				if p.hadTemp {
+					l.mu.Lock()
+					l.noteTemp()
+					l.mu.Unlock()
+				}
 				l.giveBack()
 			}
 		})

@@ -26,7 +26,8 @@ type Hidden struct {
 }
 
 // Hide judges functions by their bodies, and by those of the functions and
-// tables that they name.
+// tables that they name. pins are functions that keep state which nobody can
+// see, and, with - in front, those whose bodies are not to count.
 func Hide(bodies []Body, uses []Use, pins []string) *Hidden {
 	h := &Hidden{found: map[string]Finding{}}
 	known := map[string]bool{}
@@ -46,12 +47,20 @@ func Hide(bodies []Body, uses []Use, pins []string) *Hidden {
 		}
 		edges[uses][name] = true
 	}
+	harmless := map[string]bool{}
 	for _, name := range pins {
-		h.found[strings.ToLower(name)] |= Untracked | External
+		name, not := strings.CutPrefix(strings.ToLower(name), "-")
+		if not {
+			harmless[name] = true
+		} else {
+			h.found[name] |= Untracked | External
+		}
 	}
-	const kept = Untracked | Resets | ResetsAll | Sets | Provable | Lasting | Customs | Undoes | LastValue | Draws
+	const kept = Untracked | Resets | ResetsAll | Sets | Provable | Lasting | Customs | Undoes | LastValue | Draws | Runs
 	for _, b := range bodies {
-		h.found[b.Name] |= h.body(b) & kept
+		if !harmless[b.Name] {
+			h.found[b.Name] |= h.body(b) & kept
+		}
 		eachWord(b.Source, func(w []byte) {
 			if known[string(w)] && string(w) != b.Name {
 				edge(b.Name, string(w))
@@ -76,7 +85,7 @@ func Hide(bodies []Body, uses []Use, pins []string) *Hidden {
 		}
 	}
 	for name, f := range h.found {
-		if f&(Untracked|Undoes|LastValue|Resets) == 0 || name == "" {
+		if f&(Untracked|Undoes|LastValue|Resets|Customs) == 0 || name == "" {
 			delete(h.found, name)
 			continue
 		}
@@ -89,6 +98,8 @@ func Hide(bodies []Body, uses []Use, pins []string) *Hidden {
 func (h *Hidden) body(b Body) Finding {
 	switch b.Language {
 	case "sql", "plpgsql":
+	case "c":
+		return Untracked | External // what it keeps in memory nobody can see
 	default:
 		// What a procedural language keeps for its session, and what it runs.
 		f := Dynamic &^ Resets
@@ -100,6 +111,9 @@ func (h *Hidden) body(b Body) Finding {
 		return f
 	}
 	f := ScanCode(b.Source)
+	if f&Names != 0 {
+		f |= Runs
+	}
 	if f&Customs != 0 {
 		n := CodeCustomNames(b.Source, true)
 		h.customs = append(h.customs, n.Settings...)
@@ -153,6 +167,23 @@ func (h *Hidden) In(sql []byte) (f Finding) {
 		f |= h.found[string(buf[:n])]
 	}
 	return f
+}
+
+// HasWord reports whether a name stands in a text, quoted or not.
+func HasWord(sql []byte, name string) bool {
+	for from := 0; name != ""; {
+		i := bytes.Index(sql[from:], []byte(name))
+		if i < 0 {
+			break
+		}
+		i += from
+		end := i + len(name)
+		if (i == 0 || classes[sql[i-1]]&wordPart == 0) && (end == len(sql) || classes[sql[end]]&wordPart == 0) {
+			return true
+		}
+		from = i + 1
+	}
+	return false
 }
 
 // eachWord calls f with each word of a text, lower case.

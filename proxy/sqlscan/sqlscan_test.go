@@ -227,6 +227,8 @@ func isASCII(b []byte) bool {
 
 func BenchmarkScan(b *testing.B) {
 	oltp := "SELECT * FROM parts WHERE yacht_id = $1 AND name ILIKE $2 ORDER BY id LIMIT 20 -- a comment to make it 100"
+	const suspicious = "'SET work_mem = 1; LISTEN x; CREATE TEMP TABLE pg_temp.t (); pg_advisory_lock(1) set_config LOAD', "
+	lit := "SELECT a FROM t WHERE note = 'SET ROLE x; LISTEN y; CREATE TEMP TABLE z; set_config; pg_advisory_lock lock lock lock lock'"
 	row := "(1, 'some text of a row, it''s long', now(), $$x$$), "
 	for _, r := range []struct {
 		name string
@@ -235,6 +237,9 @@ func BenchmarkScan(b *testing.B) {
 		{"100B", oltp[:100]},
 		{"10KiB", "INSERT INTO t VALUES " + strings.Repeat(row, 10<<10/len(row))},
 		{"1MiB", "INSERT INTO t VALUES " + strings.Repeat(row, 1<<20/len(row))},
+		{"100B, suspicious literals", lit[:99] + "'"},
+		{"10KiB, suspicious literals", "SELECT " + strings.Repeat(suspicious, 10<<10/len(suspicious)) + "''"},
+		{"1MiB, suspicious literals", "SELECT " + strings.Repeat(suspicious, 1<<20/len(suspicious)) + "''"},
 		{"1MiB of openings", strings.Repeat("$a$'/*\"", 1<<20/7)},
 		{"1MiB of set_config", strings.Repeat("set_config('", 1<<20/12)},
 		{"1MiB of DO", "DO $$" + strings.Repeat("x := 'a' ", 1<<20/9)},
@@ -246,5 +251,35 @@ func BenchmarkScan(b *testing.B) {
 				Scan(sql, true)
 			}
 		})
+	}
+}
+
+// What could notice what has been done on a server before.
+func TestNotices(t *testing.T) {
+	const all = Schemas | Counts | Runs
+	for sql, want := range map[string]Finding{
+		"select pg_my_temp_schema()": Schemas, `select "current_schemas"(true)`: Schemas, "set temp_buffers = 100": Schemas, "show /**/ TEMP_BUFFERS": Schemas,
+		"select current_schema()": 0, "select 'pg_my_temp_schema()'": 0, "select 1 -- temp_buffers": 0, "select pg_temp_schema()": 0,
+		"select * from pg_stat_user_tables": Counts, "select pg_stat_force_next_flush()": Counts, "select * from pg_catalog.pg_statio_user_tables": Counts,
+		"select * from pg_stat_activity": 0, "select * from pg_stats": 0, "select * from pg_statistic": 0, "select 'pg_stat_user_tables'": 0,
+		"do $$ begin execute 'execute q'; end $$": Runs, "do $$ begin perform 1; end $$": 0, "execute q": 0,
+	} {
+		if got := Scan([]byte(sql), true) & all; got != want {
+			t.Errorf("%s: %b, want %b", sql, got, want)
+		}
+	}
+}
+
+func TestHasWord(t *testing.T) {
+	for _, r := range []struct {
+		sql, name string
+		want      bool
+	}{
+		{"select run('execute q1(7)')", "q1", true}, {`select run('execute "Q two"')`, "Q two", true}, {"q1", "q1", true}, {"select q11, aq1, q1_", "q1", false},
+		{"select q11, q1", "q1", true}, {"", "q1", false}, {"select 1", "", false},
+	} {
+		if got := HasWord([]byte(r.sql), r.name); got != r.want {
+			t.Errorf("%q in %q: %v", r.name, r.sql, got)
+		}
 	}
 }

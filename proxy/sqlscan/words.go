@@ -1,6 +1,9 @@
 package sqlscan
 
-import "bytes"
+import (
+	"bytes"
+	"strings"
+)
 
 // token is a word that means something, or a kind of other things.
 type token uint8
@@ -45,6 +48,8 @@ const (
 	tokExternal // a function whose state no catalog shows
 	tokRuns     // a function that runs a text
 	tokPgTemp   // the schema of temporary objects
+	tokSchemas  // asks for that, or for temp_buffers
+	tokCounts   // statistics
 	tokLastValue
 	tokNextValue
 	tokBlock // begins a statement in the body of a function
@@ -60,112 +65,102 @@ const (
 	tokZone
 )
 
+// known are the words that mean something, lower case.
+var known = func() map[string]token {
+	m := map[string]token{}
+	for t, words := range map[token]string{
+		tokAll:         "all",
+		tokConstraints: "constraints",
+		tokCreate:      "create",
+		tokDeallocate:  "deallocate",
+		tokDeclare:     "declare",
+		tokDefault:     "default",
+		tokDiscard:     "discard",
+		tokDo:          "do",
+		tokExecute:     "execute",
+		tokGlobal:      "global",
+		tokHold:        "hold",
+		tokInsert:      "insert",
+		tokInto:        "into",
+		tokLanguage:    "language",
+		tokListen:      "listen",
+		tokListing:     "pg_prepared_statements pg_prepared_statement",
+		tokLoad:        "load",
+		tokLocal:       "local",
+		tokMerge:       "merge",
+		tokNames:       "names",
+		tokPlpgsql:     "plpgsql",
+		tokPrepare:     "prepare",
+		tokReplace:     "replace",
+		tokReset:       "reset",
+		tokRole:        "role",
+		tokSession:     "session",
+		tokSet:         "set",
+		tokSetConfig:   "set_config",
+		tokTemp:        "temp temporary",
+		tokTime:        "time",
+		tokTransaction: "transaction",
+		tokTrue:        "true",
+		tokWith:        "with",
+		tokZone:        "zone",
+		tokReported:    "application_name client_encoding datestyle intervalstyle standard_conforming_strings timezone default_transaction_read_only",
+		tokLock:        "pg_advisory_lock pg_advisory_lock_shared pg_try_advisory_lock pg_try_advisory_lock_shared",
+		tokUnlock:      "pg_advisory_unlock pg_advisory_unlock_shared pg_advisory_unlock_all",
+		tokSeed:        "setseed",
+		tokExternal: "set_limit dblink_connect dblink_connect_u pg_backup_start pg_start_backup pg_replication_origin_session_setup " +
+			"pg_create_physical_replication_slot pg_create_logical_replication_slot pg_copy_physical_replication_slot pg_copy_logical_replication_slot",
+		tokRuns:      "query_to_xml query_to_xmlschema query_to_xml_and_xmlschema ts_stat ts_rewrite crosstab crosstab2 crosstab3 crosstab4 crosstabn connectby xpath_table",
+		tokLastValue: "currval lastval",
+		tokNextValue: "nextval setval",
+		tokCopy:      "copy",
+		tokBlock:     "begin then else loop",
+		tokSchemas:   "temp_buffers pg_my_temp_schema current_schemas",
+		tokClose:     "close",
+		tokDrop:      "drop",
+		tokUnlisten:  "unlisten",
+	} {
+		for _, w := range strings.Fields(words) {
+			m[w] = t
+		}
+	}
+	return m
+}()
+
+// quick tells most other words apart: by the first letter, the lengths of those
+// that mean something, as bits.
+var quick = func() (all [256]uint64) {
+	for w := range known {
+		all[w[0]] |= 1 << min(len(w), 63)
+	}
+	for n := len("pg_temp"); n < 64; n++ {
+		all['p'] |= 1 << n // and all that ofPostgres knows
+	}
+	return all
+}()
+
 // classify looks a word up, lower case.
 func classify(w []byte) token {
-	switch string(w) {
-	case "all":
-		return tokAll
-	case "constraints":
-		return tokConstraints
-	case "create":
-		return tokCreate
-	case "deallocate":
-		return tokDeallocate
-	case "declare":
-		return tokDeclare
-	case "default":
-		return tokDefault
-	case "discard":
-		return tokDiscard
-	case "do":
-		return tokDo
-	case "execute":
-		return tokExecute
-	case "global":
-		return tokGlobal
-	case "hold":
-		return tokHold
-	case "insert":
-		return tokInsert
-	case "into":
-		return tokInto
-	case "language":
-		return tokLanguage
-	case "listen":
-		return tokListen
-	case "pg_prepared_statements", "pg_prepared_statement":
-		return tokListing
-	case "load":
-		return tokLoad
-	case "local":
-		return tokLocal
-	case "merge":
-		return tokMerge
-	case "names":
-		return tokNames
-	case "plpgsql":
-		return tokPlpgsql
-	case "prepare":
-		return tokPrepare
-	case "replace":
-		return tokReplace
-	case "reset":
-		return tokReset
-	case "role":
-		return tokRole
-	case "session":
-		return tokSession
-	case "set":
-		return tokSet
-	case "set_config":
-		return tokSetConfig
-	case "temp", "temporary":
-		return tokTemp
-	case "time":
-		return tokTime
-	case "transaction":
-		return tokTransaction
-	case "true":
-		return tokTrue
-	case "with":
-		return tokWith
-	case "zone":
-		return tokZone
-	case "application_name", "client_encoding", "datestyle", "intervalstyle",
-		"standard_conforming_strings", "timezone", "default_transaction_read_only":
-		return tokReported
-	case "pg_advisory_lock", "pg_advisory_lock_shared", "pg_try_advisory_lock", "pg_try_advisory_lock_shared":
-		return tokLock
-	case "pg_advisory_unlock", "pg_advisory_unlock_shared", "pg_advisory_unlock_all":
-		return tokUnlock
-	case "setseed":
-		return tokSeed
-	case "set_limit", "dblink_connect", "dblink_connect_u", "pg_backup_start", "pg_start_backup",
-		"pg_replication_origin_session_setup", "pg_create_physical_replication_slot", "pg_create_logical_replication_slot",
-		"pg_copy_physical_replication_slot", "pg_copy_logical_replication_slot":
-		return tokExternal
-	case "query_to_xml", "query_to_xmlschema", "query_to_xml_and_xmlschema", "ts_stat", "ts_rewrite", "crosstab", "crosstab2",
-		"crosstab3", "crosstab4", "crosstabn", "connectby", "xpath_table":
-		return tokRuns
-	case "currval", "lastval":
-		return tokLastValue
-	case "nextval", "setval":
-		return tokNextValue
-	case "copy":
-		return tokCopy
-	case "begin", "then", "else", "loop":
-		return tokBlock
-	case "close":
-		return tokClose
-	case "drop":
-		return tokDrop
-	case "unlisten":
-		return tokUnlisten
+	if len(w) == 0 || quick[w[0]]&(1<<min(len(w), 63)) == 0 {
+		return tokOther
 	}
-	if string(w) == "pg_temp" || bytes.HasPrefix(w, []byte("pg_temp_")) {
-		return tokPgTemp
+	if t, ok := known[string(w)]; ok {
+		return t
+	}
+	if len(w) > 3 && w[0] == 'p' && w[1] == 'g' && w[2] == '_' {
+		return ofPostgres(w)
 	}
 	return tokOther
+}
+
+// ofPostgres is classify for what begins with pg_.
+func ofPostgres(w []byte) token {
+	switch {
+	case string(w) == "pg_temp", bytes.HasPrefix(w, []byte("pg_temp_")):
+		return tokPgTemp
+	case string(w) == "pg_stat_activity", !bytes.HasPrefix(w, []byte("pg_stat_")) && !bytes.HasPrefix(w, []byte("pg_statio_")):
+		return tokOther
+	}
+	return tokCounts
 }
 
 // statement is what is known of the statement so far.
@@ -211,7 +206,11 @@ func (s *Scanner) endStatement() {
 		s.found |= Untracked | Sets | Customs
 	}
 	if s.inner != nil {
-		s.found |= s.inner.End()
+		found := s.inner.End()
+		if found&Names != 0 {
+			found |= Runs
+		}
+		s.found |= found
 	}
 	s.statement = statement{}
 	if s.code {
@@ -226,7 +225,7 @@ func (s *Scanner) shift(t token) { s.prev2, s.prev = s.prev, t }
 func (s *Scanner) name() {
 	t := classify(s.text.bytes())
 	switch t {
-	case tokReported, tokLock, tokUnlock, tokSeed, tokExternal, tokRuns, tokPgTemp, tokLastValue, tokNextValue, tokSetConfig, tokListing:
+	case tokReported, tokLock, tokUnlock, tokSeed, tokExternal, tokRuns, tokPgTemp, tokSchemas, tokCounts, tokLastValue, tokNextValue, tokSetConfig, tokListing:
 	case tokPlpgsql:
 		if s.prev != tokLanguage {
 			t = tokOther
@@ -238,7 +237,15 @@ func (s *Scanner) name() {
 }
 
 // meaning judges a word.
-func (s *Scanner) meaning(w []byte) { s.take(classify(w)) }
+func (s *Scanner) meaning(w []byte) {
+	t := classify(w)
+	if t == tokOther && s.words > 0 && s.set == noSet && s.call == noCall && s.verb != tokDo {
+		s.words++
+		s.shift(t) // what take would do, and all it would
+		return
+	}
+	s.take(t)
+}
 
 // take judges a token in its place.
 func (s *Scanner) take(t token) {
@@ -259,6 +266,10 @@ func (s *Scanner) take(t token) {
 		s.found |= Dynamic
 	case tokPgTemp:
 		s.found |= Untracked | Temp
+	case tokSchemas:
+		s.found |= Schemas
+	case tokCounts:
+		s.found |= Counts
 	case tokLastValue:
 		s.found |= LastValue
 	case tokNextValue, tokInsert:

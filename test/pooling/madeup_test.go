@@ -105,7 +105,7 @@ func TestSplitNoticeBehindReady(t *testing.T) {
 	c := postgres.ForTest(t)
 	db := newDB(t, c)
 	m := rvBetween(t, c)
-	p := harness.Start(t, harness.Options{DSN: m.dsn(db), Size: 1, Lucky: true})
+	p := harness.Start(t, harness.Options{DSN: m.dsn(db), Size: 1, Lucky: true, Unaudited: true})
 	a, b := login(t, p.Addr(), postgres.Superuser, db), login(t, p.Addr(), postgres.Superuser, db)
 	a.must("select 1")
 	notice := rvError(t, 'N', "WARNING", "01000", "a warning that comes by itself")

@@ -89,6 +89,12 @@ func TestStateFollows(t *testing.T) {
 		{"startup parameter again", []string{"set timezone = 'UTC'", "reset timezone"}},
 		{"startup parameters again", []string{"set timezone = 'UTC'", "set work_mem = '9MB'", "reset all"}},
 		{"startup parameter, default", []string{"begin", "set timezone = 'Asia/Tokyo'", "set timezone to default", "commit"}},
+		{"reset in a transaction", []string{"begin", "set timezone = 'UTC'", "reset timezone", "show timezone", "commit"}},
+		{"reset all in a transaction", []string{"begin", "set work_mem = '9MB'", "set role pg_monitor", "reset all;", "show work_mem", "show timezone", "select current_user", "select 1", "rollback"}},
+		{"default in a transaction", []string{"begin", "set timezone = 'UTC'", "savepoint a", "set TimeZone=default", "show timezone", "rollback to a", "show timezone", "set local time zone default",
+			"show timezone", "set work_mem to default ;", "show work_mem", "commit"}},
+		{"custom reset in a transaction", []string{"begin", "set app.tenant = 'x'", `reset app."tenant"`, "select coalesce(current_setting('app.tenant', true), '')", "commit"}},
+		{"reset that fails in a transaction", []string{"begin", "reset no_such", "reset all", "rollback"}},
 		{"long", []string{"set app.tenant = '" + strings.Repeat("long ' value ", 3000)[:39000-1] + "'''"}},
 		{"many", []string{"do $$ begin for i in 1..50 loop perform set_config('work_mem', (100 + i) || 'kB', false); end loop; end $$"}},
 	} {

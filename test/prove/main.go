@@ -57,6 +57,7 @@ type proof struct {
 	install bool
 	out     io.Writer
 	tally   *tally
+	env     []string // of tests, besides the process's
 }
 
 // raced are the packages that also run under the race detector: all that is
@@ -111,6 +112,9 @@ func (p *proof) prove(ctx context.Context) {
 		p.tests(ctx, "go test", "full", "go", "test", "-json", "-count=1", "-timeout=30m", "./...")
 		// The ordinary system calls, which other systems use.
 		p.tests(ctx, "go test -tags plainio", "fast", "go", "test", "-json", "-tags=plainio", "-count=1", "-timeout=30m", "./wire/stream/...", "./proxy/...")
+		// Here every transaction is followed by the question what it has left, and
+		// what nothing had announced fails the test.
+		p.env = []string{"PGPOOLD_TEST_AUDIT=1"}
 		race := append([]string{"go", "test", "-json", "-race", "-count=1", "-timeout=30m"}, existing(raced)...)
 		p.tests(ctx, "go test -race", "fast", race...)
 	}

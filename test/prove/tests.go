@@ -35,7 +35,7 @@ func (p *proof) tests(ctx context.Context, name, scope string, args ...string) {
 	fmt.Fprintf(p.out, "      %s\n", name)
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	endGroup(cmd)
-	cmd.Env = append(os.Environ(), postgres.EnvScope+"="+scope)
+	cmd.Env = append(append(os.Environ(), postgres.EnvScope+"="+scope), p.env...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err == nil {

@@ -36,6 +36,7 @@ type result struct {
 	xacts, attaches, inspections uint64
 	switched                     float64
 	pins                         map[string]uint64
+	tests                        *tally
 }
 
 // open is the mode of folders that PostgreSQL's user writes to.
@@ -101,9 +102,14 @@ func TestRegress(t *testing.T) {
 			continue
 		}
 		for _, name := range r.failed {
-			if !slices.Contains(results["direct"].failed, name) && differences[name] == "" {
+			if !slices.Contains(results["direct"].failed, name) && (mode != "preserve" || differences[name] == "") {
 				t.Errorf("%s: %s passes directly and fails through pgpoold", mode, name)
 			}
+		}
+	}
+	for mode, r := range results {
+		if mode != "direct" {
+			r.tests.judge(t, src, mode)
 		}
 	}
 	if *update {
@@ -162,6 +168,7 @@ func run(t *testing.T, src, driver, out, mode string) *result {
 		}
 	}
 	var pooled *harness.Pgpoold
+	tests := &tally{tests: map[string]*counts{}}
 	host, port := cluster.Host(), cluster.Port()
 	if mode != "direct" {
 		p := harness.Start(t, harness.Options{DSN: cluster.SuperDSN(""), Size: parallel + 4, Quiet: true, State: mode})
@@ -169,6 +176,7 @@ func run(t *testing.T, src, driver, out, mode string) *result {
 		if err != nil {
 			t.Fatal(err)
 		}
+		p.Server().SetWatch(tests.take)
 		host = h
 		port, _ = strconv.Atoi(ps)
 		pooled = p
@@ -216,6 +224,7 @@ func run(t *testing.T, src, driver, out, mode string) *result {
 	}
 	if pooled != nil {
 		r.report(pooled)
+		r.tests = tests
 	}
 	if len(r.passed)+len(r.failed) == 0 {
 		t.Fatalf("%s: no test ran:\n%s", mode, text.String())
@@ -294,6 +303,7 @@ func writeCounts(t *testing.T, results map[string]*result) {
 		if r == nil || len(r.pins) == 0 {
 			continue
 		}
+		s.WriteString(r.tests.summary(mode))
 		var words []string
 		for _, reason := range slices.Sorted(maps.Keys(r.pins)) {
 			words = append(words, fmt.Sprintf("%s %d", reason, r.pins[reason]))
