@@ -30,7 +30,7 @@ func compatTables() []compatTable {
 	return []compatTable{
 		{"databases", []string{"name", "host", "port", "database", "force_user", "pool_mode"}, []compatColumn{
 			{"pool_size", "pool_size", gauge, 1, "Most server connections of one pool."},
-			{"reserve_pool_size", "reserve_pool", gauge, 1, "Additional connections; there are none."},
+			{"reserve_pool_size", "reserve_pool", gauge, 1, "Additional connections of one pool, while somebody waits for long."},
 			{"max_connections", "max_connections", gauge, 1, "Most server connections of the database; 0 is unlimited."},
 			{"current_connections", "current_connections", gauge, 1, "Server connections of the database."},
 			{"paused", "paused", gauge, 1, "Whether the database is paused."},

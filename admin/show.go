@@ -120,13 +120,8 @@ func (c *Console) showState(snap *proxy.Snapshot, extended bool) *table {
 	return t
 }
 
-// unlimited are limits of PgBouncer's that pgpoold does not have: programs
-// that read SHOW CONFIG find them switched off.
-var unlimited = []string{"max_db_connections", "max_db_client_connections", "max_user_connections", "max_user_client_connections", "reserve_pool_size"}
-
 func (c *Console) showConfig(*proxy.Snapshot, bool) *table {
 	opts := c.opts()
-	has := map[string]bool{}
 	t := &table{columns: columnsOf("ssss", "key", "value", "default", "changeable")}
 	for _, s := range opts.Settings {
 		changeable := "no"
@@ -138,12 +133,6 @@ func (c *Console) showConfig(*proxy.Snapshot, bool) *table {
 			value = opts.Level.Level()
 		}
 		t.add(text(s.Key), text(value), text(s.Default), text(changeable))
-		has[s.Key] = true
-	}
-	for _, name := range unlimited {
-		if !has[name] {
-			t.add(text(name), text("0"), text("0"), text("no"))
-		}
 	}
 	return t
 }

@@ -98,6 +98,8 @@ func addStats(a, b proxy.PoolStats) proxy.PoolStats {
 	a.Binds += b.Binds
 	a.ClientLogins += b.ClientLogins
 	a.Switches += b.Switches
+	a.Kept += b.Kept
+	a.Inspections += b.Inspections
 	a.Dials += b.Dials
 	a.DialErrors += b.DialErrors
 	a.Errors += b.Errors
