@@ -68,7 +68,7 @@ func (c *Console) show(what string, extended bool) *table {
 // sortSnapshot puts pools in the order of their names, and clients and
 // servers in that of their age.
 func sortSnapshot(snap *proxy.Snapshot) {
-	snap.Pools = sortedPools(*snap)
+	snap.Pools = merged(sortedPools(*snap), false)
 	slices.SortStableFunc(snap.Clients, func(a, b proxy.ClientSnapshot) int { return cmpUint(a.ID, b.ID) })
 	slices.SortStableFunc(snap.Servers, func(a, b proxy.ServerSnapshot) int { return cmpUint(a.ID, b.ID) })
 }
@@ -89,9 +89,33 @@ func sortedPools(snap proxy.Snapshot) []proxy.PoolSnapshot {
 		if n := strings.Compare(a.Database, b.Database); n != 0 {
 			return n
 		}
-		return strings.Compare(a.User, b.User)
+		if n := strings.Compare(a.User, b.User); n != 0 {
+			return n
+		}
+		return strings.Compare(a.Of, b.Of) // the one that all share stands first
 	})
 	return pools
+}
+
+// merged adds up pools that would have one name: with whose, those of one
+// database, server user and Of; else those of one database and server user,
+// which are one row of PgBouncer's, and whose programs take no second.
+func merged(pools []proxy.PoolSnapshot, whose bool) []proxy.PoolSnapshot {
+	at := map[[3]string]int{}
+	out := make([]proxy.PoolSnapshot, 0, len(pools))
+	for _, p := range pools {
+		key := [3]string{p.Database, p.User}
+		if whose {
+			key[2] = p.Of
+		}
+		if i, ok := at[key]; ok {
+			out[i] = addPools(out[i], p)
+			continue
+		}
+		at[key] = len(out)
+		out = append(out, p)
+	}
+	return out
 }
 
 func (c *Console) showVersion(_ *proxy.Snapshot, extended bool) *table {
