@@ -2,6 +2,7 @@ package console
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"net"
 	"net/http"
@@ -14,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
@@ -44,7 +46,7 @@ var exporterFamilies = strings.Fields(`
 	pgbouncer_pools_server_testing_connections pgbouncer_pools_server_login_connections pgbouncer_pools_client_maxwait_seconds`)
 
 // scrape reads the metrics at an address.
-func scrape(t *testing.T, url string) map[string]*dto.MetricFamily {
+func scrape(t testing.TB, url string) map[string]*dto.MetricFamily {
 	t.Helper()
 	resp, err := http.Get(url)
 	if err != nil {
@@ -81,11 +83,38 @@ func series(f *dto.MetricFamily) map[string]float64 {
 	return all
 }
 
+// ownPools gives a user a pool of its own beside the one that all share.
+const ownPools = "users: {report: {size: 1}}"
+
+// severalPools lets clients use several pools of one database and server
+// user, which PgBouncer has one of: programs take no second row.
+func severalPools(s *scene) {
+	s.t.Helper()
+	exec(s.t, s.as("report", "report"), "select 1")
+	repl, err := pgconn.Connect(within(s.t), s.p.DSN("app:app", "search")+"&replication=database")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { _ = repl.Close(context.Background()) })
+	if _, err := repl.Exec(within(s.t), "IDENTIFY_SYSTEM").ReadAll(); err != nil {
+		s.t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for _, row := range s.show("POOLS") {
+		name := row["database"] + "/" + row["user"]
+		if seen[name] {
+			s.t.Errorf("SHOW POOLS has %s twice", name)
+		}
+		seen[name] = true
+	}
+}
+
 // The endpoint has the exporter's families, each with the value that the
 // console's tables have.
 func TestLikeTheExporter(t *testing.T) {
-	s := set(t, "size: 2", "")
+	s := set(t, "size: 2", ownPools)
 	c := s.client("app")
+	severalPools(s)
 	for range 3 {
 		exec(t, c, "select 1")
 	}
@@ -145,8 +174,9 @@ func exporter(t *testing.T) string {
 // The exporter itself, asking the console, and the endpoint say the same.
 func TestBesideTheExporter(t *testing.T) {
 	path := exporter(t)
-	s := set(t, "size: 2", "  other: {dsn: 'postgres://x@127.0.0.1:1/x', mode: session}")
+	s := set(t, "size: 2", "  other: {dsn: 'postgres://x@127.0.0.1:1/x', mode: session}\n"+ownPools)
 	c := s.client("app")
+	severalPools(s)
 	exec(t, c, "begin")
 	exec(t, c, "select 1")
 	exec(t, s.console("ops"), "DISABLE other")
