@@ -131,8 +131,11 @@ func (d *diagnosis) busy() string {
 		return fmt.Sprintf("%s busy, %d being connected (size %d)", count(used, "server"), p.SvLogin, p.Size)
 	}
 	text := "all " + count(len(d.servers), "server") + " busy"
-	if len(d.servers) == 1 {
+	switch len(d.servers) {
+	case 1:
 		text = "the only server is busy"
+	case 2:
+		text = "both servers busy"
 	}
 	parts := d.odd()
 	if len(d.servers) == 1 && len(parts) == 1 {

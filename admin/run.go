@@ -72,7 +72,7 @@ func wrong(format string, args ...any) *answer {
 type verb struct {
 	name  string
 	usage string
-	does  string // for the documentation
+	does  string                                      // for the documentation
 	run   func(s *consoleSession, arg string) *answer // nil for an argument that it does not have
 }
 
