@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	osexec "os/exec"
 	"path/filepath"
@@ -318,6 +319,27 @@ func TestThePage(t *testing.T) {
 		}
 	}
 	b.dress(1280, 860, false)
+
+	// A page of another site, in the browser of somebody who is logged in.
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		fmt.Fprint(w, `<form id="f" method="post" target="frame"><input name="database" value="search"></form><iframe name="frame"></iframe>`)
+	}))
+	defer other.Close()
+	b.run(chromedp.Navigate(other.URL))
+	asks[bool](b, fmt.Sprintf(`(() => { window.out = []; const url = "http://%s/api/v1/kill", body = '{"database":"search"}';
+  for (const init of [{ mode: "no-cors" }, { mode: "no-cors", headers: { "X-Pgpoold": "1" } }, { headers: { "X-Pgpoold": "1", "Content-Type": "application/json" } }])
+    fetch(url, { method: "POST", credentials: "include", body, ...init }).then(r => out.push("answer " + r.status), e => out.push("none"));
+  const f = document.getElementById("f"); f.action = url; f.submit(); return true })()`, s.p.AdminAddr()))
+	until(t, "what became of it", func() bool { return asks[int](b, "out.length") == 3 })
+	if out := asks[string](b, `out.join()`); strings.Contains(out, "answer 2") {
+		t.Errorf("another site's page is answered: %s", out)
+	}
+	if s.pool()["paused"] != "0" {
+		t.Error("another site's page has killed the pool")
+	}
+	l.moved(t)
+	b.open(s, "ops")
 	if *update {
 		busy := later(t, one, "select pg_sleep(1.5)")
 		b.click("[data-tab=frequent]")
