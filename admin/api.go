@@ -45,6 +45,7 @@ type (
 	poolJSON struct {
 		Database          string  `json:"database"`
 		User              string  `json:"user"`
+		Of                string  `json:"of,omitempty"` // a client user with a pool of its own, or replication
 		Mode              string  `json:"mode"`
 		Size              int     `json:"size"`
 		MinSize           int     `json:"min_size"`
@@ -151,7 +152,7 @@ func snapshotToJSON(version string, source Source) snapshotJSON {
 
 func poolToJSON(p *proxy.PoolSnapshot) poolJSON {
 	return poolJSON{
-		Database: p.Database, User: p.User, Mode: p.Mode, Size: p.Size, MinSize: p.MinSize,
+		Database: p.Database, User: p.User, Of: p.Of, Mode: p.Mode, Size: p.Size, MinSize: p.MinSize,
 		Ready: p.Ready, LastError: p.LastError,
 		ClientsActive: p.ClActive, ClientsWaiting: p.ClWaiting,
 		ServersActive: p.SvActive, ServersIdle: p.SvIdle, ServersUsed: p.SvUsed, ServersTested: p.SvTested, ServersLogin: p.SvLogin,

@@ -61,6 +61,9 @@ func parse(query string) (cmd command, problem string) {
 		return command{}, invalidCommand(query)
 	}
 	cmd = command{name: strings.ToLower(unquote(m[1])), arg: unquote(m[2]), argParam: parameter(m[2])}
+	if cmd.name == "set" { // without a value
+		return command{}, invalidCommand(query)
+	}
 	if cmd.name == "select" {
 		cmd.name = "show"
 	}

@@ -30,7 +30,7 @@ func compatTables() []compatTable {
 	return []compatTable{
 		{"databases", []string{"name", "host", "port", "database", "force_user", "pool_mode"}, []compatColumn{
 			{"pool_size", "pool_size", gauge, 1, "Most server connections of one pool."},
-			{"reserve_pool_size", "reserve_pool", gauge, 1, "Additional connections; there are none."},
+			{"reserve_pool_size", "reserve_pool", gauge, 1, "Additional connections of one pool, while somebody waits for long."},
 			{"max_connections", "max_connections", gauge, 1, "Most server connections of the database; 0 is unlimited."},
 			{"current_connections", "current_connections", gauge, 1, "Server connections of the database."},
 			{"paused", "paused", gauge, 1, "Whether the database is paused."},
@@ -44,9 +44,9 @@ func compatTables() []compatTable {
 			{"wait_time", "client_wait_seconds_total", counter, 1e-6, "Time that clients waited for a server."},
 			{"xact_count", "sql_transactions_pooled_total", counter, 1, "Transactions."},
 			{"xact_time", "server_in_transaction_seconds_total", counter, 1e-6, "Time in transactions."},
-			{"client_parse_count", "client_parses_total", counter, 1, "Parse messages from clients."},
-			{"server_parse_count", "server_parses_total", counter, 1, "Parse messages to servers."},
-			{"bind_count", "binds_total", counter, 1, "Bind messages from clients."},
+			{"client_parse_count", "client_parses_total", counter, 1, "Named statements that clients parsed."},
+			{"server_parse_count", "server_parses_total", counter, 1, "Named statements that servers parsed."},
+			{"bind_count", "binds_total", counter, 1, "Uses of named statements by clients."},
 			{"server_assignment_count", "server_assignments_total", counter, 1, "Times that a client was given a server."},
 		}},
 		{"pools", []string{"database", "user"}, []compatColumn{

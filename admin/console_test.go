@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/jackc/pgx/v5/pgtype"
 
+	"pgpoold/backend"
 	"pgpoold/proxy"
 )
 
@@ -193,11 +195,11 @@ func TestRowsTellTheSnapshot(t *testing.T) {
 		{"show pools", []string{"search|owner|1|2|3|4|5|6|7|8|9|10|11|2|345|transaction|~"}},
 		{"SELECT clients", []string{
 			"C|app|search|none|active|10.0.0.9|50123|10.0.0.1|6432|" + stamp(0) + "|" + stamp(1) + "|0|0|0|c7|s3|4194400|TLSv1.3/TLS_AES_128_GCM_SHA256|exec|2|7",
-			"C|<b>app</b>|search|none|waiting|unix|0||0|" + stamp(0) + "|~|2|345|0|c8||0|||0|8",
+			"C|<b>app</b>|search|none|waiting|unix|0||0|" + stamp(0) + "|" + stamp(0) + "|2|345|0|c8||0|||0|8",
 		}},
 		{`SHOW "servers" ;`, []string{
 			"S|owner|search|none|active|10.0.0.2|5432||0|" + stamp(0) + "|" + stamp(0) + "|0|0|0|s3|c7|991||exec|0|3",
-			"S|owner|search|none|new|10.0.0.2|5432||0|" + stamp(0) + "|~|0|0|0|s4||0|||0|4",
+			"S|owner|search|none|new|10.0.0.2|5432||0|" + stamp(0) + "|" + stamp(0) + "|0|0|0|s4||0|||0|4",
 		}},
 		{"SHOW DATABASES", []string{
 			"search|10.0.0.2|5432|postgres|owner|20|5|0|3600|transaction|~|0|2|0|2|0|0",
@@ -205,8 +207,7 @@ func TestRowsTellTheSnapshot(t *testing.T) {
 		}},
 		{"SHOW STATS_TOTALS", []string{"search|12|4|8|100|200|4000000|2000000|6000000|5|6|7|3"}},
 		{"SHOW VERSION", []string{"PgBouncer 1.26.0 (answered by pgpoold 9.8.7)"}},
-		{"SHOW CONFIG", []string{"max_client_conn|10000|10000|no", "log_level|info|info|yes", "max_db_connections|0|0|no",
-			"max_db_client_connections|0|0|no", "max_user_connections|0|0|no", "max_user_client_connections|0|0|no", "reserve_pool_size|0|0|no"}},
+		{"SHOW CONFIG", []string{"max_client_conn|10000|10000|no", "log_level|info|info|yes"}},
 		{"SHOW TimeZone", []string{"GMT"}},
 	} {
 		var got []string
@@ -262,7 +263,18 @@ func TestErrorsArePgBouncers(t *testing.T) {
 		{"ops", "DISABLE", "a database is required"},
 		{"ops", "KILL_CLIENT x", "invalid client pointer supplied"},
 		{"ops", "KILL_CLIENT 12", "client not found"},
-		{"ops", "SHUTDOWN SOON", "bad arguments"},
+		{"ops", "SHUTDOWN SOON", "invalid command 'SHUTDOWN SOON', use SHOW HELP;"},
+		{"ops", "reload x", "invalid command 'reload x', use SHOW HELP;"},
+		{"ops", "set", "invalid command 'set', use SHOW HELP;"},
+		{"ops", "set log_level", "invalid command 'set log_level', use SHOW HELP;"},
+		{"ops", "set log_level = ", "invalid command 'set log_level = ', use SHOW HELP;"},
+		{"ops", "show stats;;", "invalid command 'show stats;;', use SHOW HELP;"},
+		{"ops", "; show stats", "invalid command '; show stats', use SHOW HELP;"},
+		{"ops", "show stats -- all", "invalid command 'show stats -- all', use SHOW HELP;"},
+		{"ops", "/* all */ show stats", "invalid command '/* all */ show stats', use SHOW HELP;"},
+		{"ops", "show 'stats'", "invalid command 'show 'stats'', use SHOW HELP;"},
+		{"ops", "show stats totals", "invalid command 'show stats totals', use SHOW HELP;"},
+		{"ops", `pause "fi""sh"`, `no such database: fi"sh`},
 		{"ops", "PAUSE $1", "bad arguments"},
 		{"ops", "abcdefghijklmnopq", "bad arguments"},
 		{"ops", "SHOW " + strings.Repeat("a", 64), "bad arguments"},
@@ -398,6 +410,11 @@ func TestParse(t *testing.T) {
 		{"\n SHOW\tPOOLS ;\n", command{name: "show", arg: "POOLS"}},
 		{`kill "a ""b"`, command{name: "kill", arg: `a "b`}},
 		{"pause", command{name: "pause"}},
+		{`"SHOW" "version";`, command{name: "show", arg: "version"}},
+		{"select STATS_TOTALS", command{name: "show", arg: "STATS_TOTALS"}},
+		{"SHOW  stats  ;  ", command{name: "show", arg: "stats"}},
+		{`SET "default_pool_size" TO "20"`, command{name: "set", arg: "default_pool_size", val: "20"}},
+		{"set default_pool_size=20;", command{name: "set", arg: "default_pool_size", val: "20"}},
 		{"set a=b", command{name: "set", arg: "a", val: "b"}},
 		{"SET a TO 'it''s';", command{name: "set", arg: "a", val: "it's"}},
 	} {
@@ -438,6 +455,40 @@ func TestAveragesAreOfTheLastPeriod(t *testing.T) {
 	h.take(start.Add(20 * time.Second))
 	if got := average(c); got != "search|0|0|0|0|0|0|0|0|0|0|0|0" {
 		t.Fatalf("after counters went back: %s", got)
+	}
+}
+
+// A counter that sums forget is missing where databases and pools beyond the
+// bound of labels are shown together.
+func TestSumsForgetNothing(t *testing.T) {
+	var one proxy.PoolStats
+	v := reflect.ValueOf(&one).Elem()
+	for i := range v.NumField() {
+		switch f := v.Field(i); f.Kind() {
+		case reflect.Uint64:
+			f.SetUint(3)
+		case reflect.Int64:
+			f.SetInt(3)
+		default:
+			f.Addr().Interface().(*backend.Histogram).Buckets[2] = 3
+		}
+	}
+	sum := one
+	sum.Add(&one)
+	two := reflect.ValueOf(sum)
+	for i := range v.NumField() {
+		var n uint64
+		switch f := two.Field(i); f.Kind() {
+		case reflect.Uint64:
+			n = f.Uint()
+		case reflect.Int64:
+			n = uint64(f.Int())
+		default:
+			n = f.Interface().(backend.Histogram).Buckets[2]
+		}
+		if n != 6 {
+			t.Errorf("%s: 3 and 3 are %d", v.Type().Field(i).Name, n)
+		}
 	}
 }
 

@@ -44,19 +44,23 @@ func diagnose(snap *proxy.Snapshot, slow map[uint64]time.Duration, ready bool, w
 	for i := range snap.Clients {
 		clients[snap.Clients[i].ID] = &snap.Clients[i]
 	}
-	servers := map[[2]string][]*proxy.ServerSnapshot{}
+	servers := map[[3]string][]*proxy.ServerSnapshot{}
 	for i := range snap.Servers {
 		s := &snap.Servers[i]
-		key := [2]string{s.Database, s.User}
+		key := [3]string{s.Database, s.User, s.Of}
 		servers[key] = append(servers[key], s)
 	}
 	var all []finding
 	for i := range snap.Pools {
 		p := &snap.Pools[i]
-		d := diagnosis{pool: p, servers: servers[[2]string{p.Database, p.User}], clients: clients, slow: slow}
+		d := diagnosis{pool: p, servers: servers[[3]string{p.Database, p.User, p.Of}], clients: clients, slow: slow}
 		if f := d.finding(); f.Text != "" {
 			f.Database, f.User = p.Database, p.User
-			f.Text = p.Database + "/" + p.User + ": " + f.Text
+			whose := ""
+			if p.Of != "" {
+				whose = " (" + p.Of + ")"
+			}
+			f.Text = p.Database + "/" + p.User + whose + ": " + f.Text
 			all = append(all, f)
 		}
 	}
@@ -127,8 +131,11 @@ func (d *diagnosis) busy() string {
 		return fmt.Sprintf("%s busy, %d being connected (size %d)", count(used, "server"), p.SvLogin, p.Size)
 	}
 	text := "all " + count(len(d.servers), "server") + " busy"
-	if len(d.servers) == 1 {
+	switch len(d.servers) {
+	case 1:
 		text = "the only server is busy"
+	case 2:
+		text = "both servers busy"
 	}
 	parts := d.odd()
 	if len(d.servers) == 1 && len(parts) == 1 {

@@ -51,7 +51,7 @@ func TestTheCauseInWords(t *testing.T) {
 		{"too small", levelBad, "search/app: 5 waiting, longest 2 s: all 4 servers busy with queries: the pool is too small for this load (size 4).",
 			wait(busyPool(4, nil), 5, 2*time.Second)},
 		{"a moment", levelOK, "search/app: 5 waiting, longest 4 ms: all 4 servers busy with queries.", wait(busyPool(4, nil), 5, 4*time.Millisecond)},
-		{"pinned", levelWarn, "search/app: 3 waiting, longest 500 ms: all 2 servers busy, 2 pinned (listen, temp), mostly application api.",
+		{"pinned", levelWarn, "search/app: 3 waiting, longest 500 ms: both servers busy, 2 pinned (listen, temp), mostly application api.",
 			wait(busyPool(2, func(i int, c *proxy.ClientSnapshot, _ *proxy.ServerSnapshot) {
 				c.Pin = []string{"listen", "temp"}[i]
 				if i == 1 {
@@ -70,7 +70,7 @@ func TestTheCauseInWords(t *testing.T) {
 		}
 	}
 	slow := diagnose(wait(busyPool(2, nil), 1, 4*time.Second), map[uint64]time.Duration{2: 3 * time.Second}, true, "")[0].Text
-	if want := "search/app: 1 waiting, longest 4 s: all 2 servers busy, 1 held by clients that do not read their results, application api."; slow != want {
+	if want := "search/app: 1 waiting, longest 4 s: both servers busy, 1 held by clients that do not read their results, application api."; slow != want {
 		t.Errorf("slow readers: %q", slow)
 	}
 	if got := diagnose(&proxy.Snapshot{}, nil, false, "search: not connected yet")[0]; got.Level != levelBad || got.Text != "not ready: search: not connected yet." {

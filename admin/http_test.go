@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -191,26 +192,82 @@ func TestTheTablesAsJSON(t *testing.T) {
 	}
 }
 
-// Every path that the description has is there, and every path has one.
+// The description has every route and no other, and every table has the
+// columns and types that it says.
 func TestOpenAPIIsTrue(t *testing.T) {
 	h := port(options(&source{snap: state()}))
 	_, body := call{path: "/api/v1/openapi.json"}.do(t, h)
+	type schema struct {
+		Items struct {
+			Properties map[string]struct{ Type []string }
+			Required   []string
+		}
+	}
 	var doc struct {
-		Paths map[string]map[string]any
+		Paths map[string]map[string]struct {
+			Responses map[string]struct {
+				Content map[string]struct{ Schema schema }
+			}
+		}
 	}
 	if err := json.Unmarshal([]byte(body), &doc); err != nil {
 		t.Fatal(err)
 	}
-	if len(doc.Paths) < len(shows)+len(httpVerbs) {
-		t.Errorf("%d paths", len(doc.Paths))
-	}
+	described := map[string]bool{}
 	for path, methods := range doc.Paths {
 		for method := range methods {
+			route := strings.ToUpper(method) + " " + path
+			described[route] = true
+			if h.apiRoutes()[route] == nil {
+				t.Errorf("there is no %s", route)
+			}
 			if code, _ := (call{method: strings.ToUpper(method), path: path}).do(t, h); code == 404 || code == 405 {
-				t.Errorf("%s %s: %d", method, path, code)
+				t.Errorf("%s: %d", route, code)
 			}
 		}
 	}
+	for route := range h.apiRoutes() {
+		if !described[route] {
+			t.Errorf("%s is not described", route)
+		}
+	}
+	rows := 0
+	for _, sh := range shows {
+		is := doc.Paths["/api/v1/"+sh.name]["get"].Responses["200"].Content["application/json"].Schema.Items
+		for _, more := range []string{"", "?extended"} {
+			_, body := call{path: "/api/v1/" + sh.name + more}.do(t, h)
+			var got []map[string]any
+			if err := json.Unmarshal([]byte(body), &got); err != nil {
+				t.Fatal(err)
+			}
+			want := is.Required
+			if more != "" {
+				want = slices.Collect(maps.Keys(is.Properties))
+			}
+			for _, row := range got {
+				rows++
+				if names := slices.Collect(maps.Keys(row)); !sameNames(names, want) {
+					t.Errorf("%s%s has %q, described are %q", sh.name, more, names, want)
+				}
+				for name, v := range row {
+					kind := map[bool]string{true: "string", false: "integer"}[fmt.Sprintf("%T", v) == "string"]
+					if v == nil {
+						kind = "null"
+					}
+					if !slices.Contains(is.Properties[name].Type, kind) {
+						t.Errorf("%s%s: %s is %v, described as %q", sh.name, more, name, v, is.Properties[name].Type)
+					}
+				}
+			}
+		}
+	}
+	if rows < 40 {
+		t.Errorf("%d rows were compared", rows)
+	}
+}
+
+func sameNames(a, b []string) bool {
+	return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
 }
 
 // What changes something is the operator's alone: a page of another site that

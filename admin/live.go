@@ -73,7 +73,7 @@ func (h *HTTP) live(w http.ResponseWriter, r *http.Request) {
 	opts := h.opts()
 	now := time.Now()
 	snap := opts.Source.Snapshot()
-	sortSnapshot(&snap)
+	snap.Pools = merged(sortedPools(snap), true)
 	out := liveJSON{Now: now, Version: opts.Version, Started: snap.Started, AllPaused: snap.Controls.AllPaused,
 		ClientsAll: len(snap.Clients), ServersAll: len(snap.Servers),
 		Errors: snap.Totals.ServerErrorsBySQLState, OwnErrors: snap.Totals.ErrorsBySQLState}
@@ -102,7 +102,7 @@ func (h *HTTP) live(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *HTTP) livePool(p *proxy.PoolSnapshot, snap *proxy.Snapshot) livePool {
-	points, s, span := h.console.watch.past([2]string{p.Database, p.User})
+	points, s, span := h.console.watch.past([3]string{p.Database, p.User, p.Of})
 	lp := livePool{poolJSON: poolToJSON(p), Paused: p.Paused, Disabled: snap.Controls.Disabled[p.Database], Points: points,
 		WaitP50: s.Waits.Quantile(0.5).Seconds(), WaitP95: s.Waits.Quantile(0.95).Seconds(), WaitP99: s.Waits.Quantile(0.99).Seconds(),
 		QueryP50: s.QueryTimes.Quantile(0.5).Seconds(), QueryP95: s.QueryTimes.Quantile(0.95).Seconds(), QueryP99: s.QueryTimes.Quantile(0.99).Seconds()}

@@ -130,7 +130,11 @@ func (c *collector) pools(snap proxy.Snapshot) map[[2]string]proxy.PoolSnapshot 
 
 // addPools sums what metrics show of two pools.
 func addPools(a, b proxy.PoolSnapshot) proxy.PoolSnapshot {
-	a.Size += b.Size
+	if a.Size == 0 || b.Size == 0 {
+		a.Size = 0 // unlimited
+	} else {
+		a.Size += b.Size
+	}
 	a.MinSize += b.MinSize
 	a.Ready = a.Ready && b.Ready
 	a.Paused = a.Paused && b.Paused
@@ -146,7 +150,10 @@ func addPools(a, b proxy.PoolSnapshot) proxy.PoolSnapshot {
 	a.SvUsed += b.SvUsed
 	a.SvTested += b.SvTested
 	a.SvLogin += b.SvLogin
-	a.Stats = addStats(a.Stats, b.Stats)
+	if a.LastError == "" {
+		a.LastError, a.Refused = b.LastError, b.Refused
+	}
+	a.Stats.Add(&b.Stats)
 	return a
 }
 

@@ -14,21 +14,16 @@ type constant struct{ table, column, shows, why string }
 // constants are all of them.
 func constants() []constant {
 	return []constant{
-		{"databases", "reserve_pool_size", "0", "there is no reserve"},
 		{"databases", "load_balance_hosts", "NULL", "hosts are tried in their order"},
-		{"databases", "max_connections", "0", "no limit over the pools of a database"},
-		{"databases", "max_client_connections", "0", "no limit over the clients of a database"},
 		{"pools", "load_balance_hosts", "NULL", "hosts are tried in their order"},
 		{"clients", "close_needed", "0", "1 only in the moment in which a client is closed"},
 		{"clients, servers", "ptr, link", "c7, s3", "the number of the client or server, not an address"},
 		{"clients", "remote_pid", "a number", "the PID that the client was told, which names no process"},
 		{"servers", "wait, wait_us", "0", "servers wait for nobody"},
-		{"users", "reserve_pool_size", "empty", "there is no reserve"},
-		{"users", "max_user_connections, max_user_client_connections", "0", "no limits by user"},
+		{"users", "reserve_pool_size", "empty", "a reserve is a database's, not a user's"},
 		{"lists", "peers, peer_pools, free_clients, free_servers, dns_*", "0", "one process, no free lists, no cache of names"},
 		{"mem", "size, free, memtotal", "NULL, 0, NULL", "Go does not tell; memtotal of server_prepared_statement_cache is what their texts take"},
 		{"sockets, active_sockets", "recv_pos to send_avail", "NULL", "buffers are no part of a connection here"},
-		{"config", "max_db_connections, max_db_client_connections, max_user_connections, max_user_client_connections, reserve_pool_size", "0", "settings that are not in this version: off"},
 		{"stats", "the row pgbouncer", "bytes, commands, logins", "what the console itself did"},
 		{"dns_hosts, dns_zones, peers, peer_pools", "all", "no rows", "see lists"},
 	}

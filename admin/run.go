@@ -72,8 +72,8 @@ func wrong(format string, args ...any) *answer {
 type verb struct {
 	name  string
 	usage string
-	does  string // for the documentation
-	run   func(s *consoleSession, arg string) *answer
+	does  string                                      // for the documentation
+	run   func(s *consoleSession, arg string) *answer // nil for an argument that it does not have
 }
 
 // verbs are the commands, in the order of SHOW HELP.
@@ -120,7 +120,10 @@ func (s *consoleSession) run(cmd command, query string) *answer {
 			return wrong(accessNeeded)
 		}
 		s.console.opts().Log.Info("console command", zap.String("user", s.user), zap.String("command", strings.ToUpper(v.name)), zap.String("argument", cmd.arg))
-		return v.run(s, cmd.arg)
+		if a := v.run(s, cmd.arg); a != nil {
+			return a
+		}
+		break
 	}
 	return &answer{problem: &problem{text: invalidCommand(query)}}
 }
@@ -255,7 +258,7 @@ func (s *consoleSession) waitClose(db string) *answer {
 
 func (s *consoleSession) reload(arg string) *answer {
 	if arg != "" {
-		return wrong(badArguments)
+		return nil
 	}
 	notes, err := s.console.opts().Process.Reload()
 	if err != nil {
@@ -279,7 +282,7 @@ func (s *consoleSession) shutdown(arg string) *answer {
 	case "wait_for_clients":
 		return &answer{tag: "SHUTDOWN", after: func() { p.Shutdown(ShutdownWaitForClients) }}
 	}
-	return wrong(badArguments)
+	return nil
 }
 
 // drivers are the parameters that drivers ask for and set as they connect,

@@ -68,7 +68,7 @@ func (c *Console) show(what string, extended bool) *table {
 // sortSnapshot puts pools in the order of their names, and clients and
 // servers in that of their age.
 func sortSnapshot(snap *proxy.Snapshot) {
-	snap.Pools = sortedPools(*snap)
+	snap.Pools = merged(sortedPools(*snap), false)
 	slices.SortStableFunc(snap.Clients, func(a, b proxy.ClientSnapshot) int { return cmpUint(a.ID, b.ID) })
 	slices.SortStableFunc(snap.Servers, func(a, b proxy.ServerSnapshot) int { return cmpUint(a.ID, b.ID) })
 }
@@ -89,9 +89,33 @@ func sortedPools(snap proxy.Snapshot) []proxy.PoolSnapshot {
 		if n := strings.Compare(a.Database, b.Database); n != 0 {
 			return n
 		}
-		return strings.Compare(a.User, b.User)
+		if n := strings.Compare(a.User, b.User); n != 0 {
+			return n
+		}
+		return strings.Compare(a.Of, b.Of) // the one that all share stands first
 	})
 	return pools
+}
+
+// merged adds up pools that would have one name: with whose, those of one
+// database, server user and Of; else those of one database and server user,
+// which are one row of PgBouncer's, and whose programs take no second.
+func merged(pools []proxy.PoolSnapshot, whose bool) []proxy.PoolSnapshot {
+	at := map[[3]string]int{}
+	out := make([]proxy.PoolSnapshot, 0, len(pools))
+	for _, p := range pools {
+		key := [3]string{p.Database, p.User}
+		if whose {
+			key[2] = p.Of
+		}
+		if i, ok := at[key]; ok {
+			out[i] = addPools(out[i], p)
+			continue
+		}
+		at[key] = len(out)
+		out = append(out, p)
+	}
+	return out
 }
 
 func (c *Console) showVersion(_ *proxy.Snapshot, extended bool) *table {
@@ -120,13 +144,8 @@ func (c *Console) showState(snap *proxy.Snapshot, extended bool) *table {
 	return t
 }
 
-// unlimited are limits of PgBouncer's that pgpoold does not have: programs
-// that read SHOW CONFIG find them switched off.
-var unlimited = []string{"max_db_connections", "max_db_client_connections", "max_user_connections", "max_user_client_connections", "reserve_pool_size"}
-
 func (c *Console) showConfig(*proxy.Snapshot, bool) *table {
 	opts := c.opts()
-	has := map[string]bool{}
 	t := &table{columns: columnsOf("ssss", "key", "value", "default", "changeable")}
 	for _, s := range opts.Settings {
 		changeable := "no"
@@ -138,12 +157,6 @@ func (c *Console) showConfig(*proxy.Snapshot, bool) *table {
 			value = opts.Level.Level()
 		}
 		t.add(text(s.Key), text(value), text(s.Default), text(changeable))
-		has[s.Key] = true
-	}
-	for _, name := range unlimited {
-		if !has[name] {
-			t.add(text(name), text("0"), text("0"), text("no"))
-		}
 	}
 	return t
 }

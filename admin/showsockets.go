@@ -33,6 +33,15 @@ func linkTo(ptr func(uint64) string, id uint64) *string {
 	return text(ptr(id))
 }
 
+// asked is when the last request came; as in PgBouncer the connecting counts
+// as the first.
+func asked(request, connect time.Time) *string {
+	if request.IsZero() {
+		request = connect
+	}
+	return timestamp(request)
+}
+
 func orNone(s string) string {
 	if s == "" {
 		return "none"
@@ -43,7 +52,7 @@ func orNone(s string) string {
 func clientCells(cl *proxy.ClientSnapshot, state string) []*string {
 	return []*string{text("C"), text(cl.User), text(cl.Database), text(orNone(cl.Replication)), text(state),
 		text(cl.Addr), number(cl.Port), text(cl.LocalAddr), number(cl.LocalPort),
-		timestamp(cl.ConnectTime), timestamp(cl.RequestTime), seconds(cl.Wait), micros(cl.Wait),
+		timestamp(cl.ConnectTime), asked(cl.RequestTime, cl.ConnectTime), seconds(cl.Wait), micros(cl.Wait),
 		bit(cl.CloseNeeded), text(clientPtr(cl.ID)), linkTo(serverPtr, cl.ServerID), number(cl.PID),
 		text(cl.TLS), text(cl.ApplicationName), number(cl.PreparedStatements), unsigned(cl.ID)}
 }
@@ -52,7 +61,7 @@ func (s *consoleSession) cells(state string) []*string {
 	zero := text("0")
 	return []*string{text("C"), text(s.user), text(consoleDatabase), text("none"), text(state),
 		text(s.addr), number(s.port), text(s.localAddr), number(s.localPort),
-		timestamp(s.connected), timestamp(s.lastRequest()), zero, zero,
+		timestamp(s.connected), asked(s.lastRequest(), s.connected), zero, zero,
 		zero, text(clientPtr(s.id)), text(""), zero,
 		text(s.tls), text(s.applicationName), number(0), unsigned(s.id)}
 }
@@ -61,7 +70,7 @@ func serverCells(s *proxy.ServerSnapshot, state string) []*string {
 	zero := text("0")
 	return []*string{text("S"), text(s.User), text(s.Database), text(orNone(s.Replication)), text(state),
 		text(s.Addr), number(s.Port), text(s.LocalAddr), number(s.LocalPort),
-		timestamp(s.ConnectTime), timestamp(s.RequestTime), zero, zero,
+		timestamp(s.ConnectTime), asked(s.RequestTime, s.ConnectTime), zero, zero,
 		bit(s.CloseNeeded), text(serverPtr(s.ID)), linkTo(clientPtr, s.ClientID), number(s.PID),
 		text(s.TLS), text(s.ApplicationName), number(s.PreparedStatements), unsigned(s.ID)}
 }
@@ -80,7 +89,7 @@ func (c *Console) showClients(snap *proxy.Snapshot, extended bool) *table {
 		t.add(cells...)
 	}
 	for _, s := range c.sessions() {
-		cells := s.cells("active")
+		cells := s.cells("idle")
 		if extended {
 			cells = append(cells, nil, nil, nil, nil, text("0"))
 		}

@@ -79,37 +79,11 @@ func (h *statsHistory) average(database string) (proxy.PoolStats, float64) {
 func sumByDatabase(pools []proxy.PoolSnapshot) map[string]proxy.PoolStats {
 	dbs := make(map[string]proxy.PoolStats)
 	for _, p := range pools {
-		dbs[p.Database] = addStats(dbs[p.Database], p.Stats)
+		sum := dbs[p.Database]
+		sum.Add(&p.Stats)
+		dbs[p.Database] = sum
 	}
 	return dbs
-}
-
-func addStats(a, b proxy.PoolStats) proxy.PoolStats {
-	a.ServerAssignments += b.ServerAssignments
-	a.Xacts += b.Xacts
-	a.Queries += b.Queries
-	a.BytesReceived += b.BytesReceived
-	a.BytesSent += b.BytesSent
-	a.XactTime += b.XactTime
-	a.QueryTime += b.QueryTime
-	a.WaitTime += b.WaitTime
-	a.ClientParses += b.ClientParses
-	a.ServerParses += b.ServerParses
-	a.Binds += b.Binds
-	a.ClientLogins += b.ClientLogins
-	a.Switches += b.Switches
-	a.Dials += b.Dials
-	a.DialErrors += b.DialErrors
-	a.Errors += b.Errors
-	a.StatementHits += b.StatementHits
-	a.StatementMisses += b.StatementMisses
-	a.StatementEvictions += b.StatementEvictions
-	a.Waits.Add(&b.Waits)
-	a.XactTimes.Add(&b.XactTimes)
-	a.QueryTimes.Add(&b.QueryTimes)
-	a.Connects.Add(&b.Connects)
-	a.ConnectTime += b.ConnectTime
-	return a
 }
 
 // difference is a-b, and nothing where a pool went away in between.
@@ -239,9 +213,10 @@ func (c *Console) showTotals(snap *proxy.Snapshot, _ bool) *table {
 	var sum, lately proxy.PoolStats
 	period := 0.0
 	c.eachDatabase(snap, func(database string, s proxy.PoolStats) {
-		sum = addStats(sum, s)
+		sum.Add(&s)
 		d, p := c.stats.average(database)
-		lately, period = addStats(lately, d), max(period, p)
+		lately.Add(&d)
+		period = max(period, p)
 	})
 	names := []string{"server_assignment_count", "xact_count", "query_count", "client_bytes", "server_bytes", "xact_time", "query_time",
 		"wait_time", "ps_client_parse_count", "ps_server_parse_count", "ps_bind_count", "client_login_count"}

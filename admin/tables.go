@@ -11,19 +11,29 @@ import (
 	"go.uber.org/zap"
 )
 
-// handleAPI registers /api/v1.
+// handleAPI registers /api/v1; all of it stands in its description.
 func (h *HTTP) handleAPI(mux *http.ServeMux) {
-	mux.Handle("GET /api/v1/openapi.json", h.look(http.HandlerFunc(h.openAPI)))
-	mux.Handle("GET /api/v1/live", h.look(http.HandlerFunc(h.live)))
-	mux.Handle("GET /api/v1/snapshot", h.look(http.HandlerFunc(h.snapshot)))
-	mux.Handle("GET /api/v1/log_level", h.look(http.HandlerFunc(h.logLevel)))
-	mux.Handle("POST /api/v1/log_level", h.change(http.HandlerFunc(h.setLogLevel)))
+	for pattern, handler := range h.apiRoutes() {
+		mux.Handle(pattern, handler)
+	}
+}
+
+// apiRoutes are the routes of /api/v1, by method and path.
+func (h *HTTP) apiRoutes() map[string]http.Handler {
+	routes := map[string]http.Handler{
+		"GET /api/v1/openapi.json": h.look(http.HandlerFunc(h.openAPI)),
+		"GET /api/v1/live":         h.look(http.HandlerFunc(h.live)),
+		"GET /api/v1/snapshot":     h.look(http.HandlerFunc(h.snapshot)),
+		"GET /api/v1/log_level":    h.look(http.HandlerFunc(h.logLevel)),
+		"POST /api/v1/log_level":   h.change(http.HandlerFunc(h.setLogLevel)),
+	}
 	for _, sh := range shows {
-		mux.Handle("GET /api/v1/"+sh.name, h.look(h.table(sh.name)))
+		routes["GET /api/v1/"+sh.name] = h.look(h.table(sh.name))
 	}
 	for _, v := range httpVerbs {
-		mux.Handle("POST /api/v1/"+v.name, h.change(h.command(v)))
+		routes["POST /api/v1/"+v.name] = h.change(h.command(v))
 	}
+	return routes
 }
 
 // table gives a table of SHOW as an array of objects.
@@ -129,7 +139,7 @@ func (h *HTTP) command(v httpVerb) http.HandlerFunc {
 	}
 }
 
-// openAPI describes the API. Columns are those that a table has now.
+// openAPI describes the API.
 func (h *HTTP) openAPI(w http.ResponseWriter, _ *http.Request) {
 	h.writeJSON(w, http.StatusOK, h.describeAPI())
 }
@@ -145,22 +155,27 @@ func (h *HTTP) describeAPI() object {
 	}
 	paths := object{}
 	for _, sh := range shows {
-		columns := object{}
-		for _, c := range h.console.show(sh.name, false).columns {
+		columns, plain := object{}, h.console.show(sh.name, false).names()
+		for i, c := range h.console.show(sh.name, true).columns {
 			kind := "string"
 			if c.oid != oidText {
 				kind = "integer"
 			}
-			columns[c.name] = object{"type": []string{kind, "null"}}
+			column := object{"type": []string{kind, "null"}}
+			if i >= len(plain) {
+				column["description"] = "With extended."
+			}
+			columns[c.name] = column
 		}
 		paths["/api/v1/"+sh.name] = object{"get": object{
 			"summary":   "SHOW " + strings.ToUpper(sh.name) + ": " + sh.of + ".",
-			"responses": answers(object{"type": "array", "items": object{"type": "object", "properties": columns}}),
+			"responses": answers(object{"type": "array", "items": object{"type": "object", "properties": columns, "required": plain, "additionalProperties": false}}),
 			"parameters": []object{{"name": "extended", "in": "query", "required": false, "schema": object{"type": "string"},
 				"description": "The columns of SHOW EXTENDED."}},
 		}}
 	}
 	paths["/api/v1/snapshot"] = object{"get": object{"summary": "Everything at one moment; durations in seconds.", "responses": answers(object{"type": "object"})}}
+	paths["/api/v1/openapi.json"] = object{"get": object{"summary": "This description.", "responses": answers(object{"type": "object"})}}
 	paths["/api/v1/live"] = object{"get": object{"summary": "What the live page draws.", "responses": answers(object{"type": "object"})}}
 	level := object{"type": "object", "properties": object{"level": object{"type": "string", "enum": []string{"debug", "info", "warn", "error"}}}}
 	guard := object{"name": guardHeader, "in": "header", "required": true, "schema": object{"type": "string"}, "description": "Anything; pages of other sites cannot send it."}

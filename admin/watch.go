@@ -27,7 +27,7 @@ type watch struct {
 	stop, done chan struct{}
 
 	mu     sync.Mutex
-	pools  map[[2]string]*poolPast // guarded by mu
+	pools  map[[3]string]*poolPast // guarded by mu
 	unread map[uint64]time.Time    // guarded by mu: since when a client's socket was seen full
 	seen   time.Time               // guarded by mu: when that was looked at last
 }
@@ -56,7 +56,7 @@ type poolPast struct {
 
 func newWatch(source Source) *watch {
 	return &watch{source: source, stop: make(chan struct{}), done: make(chan struct{}),
-		pools: map[[2]string]*poolPast{}, unread: map[uint64]time.Time{}}
+		pools: map[[3]string]*poolPast{}, unread: map[uint64]time.Time{}}
 }
 
 func (w *watch) run() {
@@ -81,11 +81,12 @@ func (w *watch) close() {
 
 // take adds a sample. A pool that is gone is forgotten with its last point.
 func (w *watch) take(now time.Time, pools []proxy.PoolSnapshot) {
+	pools = merged(pools, true)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for i := range pools {
 		p := &pools[i]
-		key := [2]string{p.Database, p.User}
+		key := [3]string{p.Database, p.User, p.Of}
 		past := w.pools[key]
 		if past == nil {
 			if len(w.pools) >= watchPools {
@@ -126,7 +127,7 @@ func (past *poolPast) add(now time.Time, p *proxy.PoolSnapshot) {
 
 // past is what is drawn of a pool, and what it has done lately; span is how
 // many seconds that are.
-func (w *watch) past(key [2]string) (points []point, lately proxy.PoolStats, span float64) {
+func (w *watch) past(key [3]string) (points []point, lately proxy.PoolStats, span float64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	past := w.pools[key]

@@ -217,6 +217,19 @@ func (p *Pool) Marked() int {
 	return n
 }
 
+// Doom marks every server to end as one that is killed. It comes in front of
+// Pause, whose own reason idle servers would have.
+func (p *Pool) Doom() {
+	now := time.Now()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for s := range p.all {
+		if !s.close {
+			s.close, s.why, s.marked = true, CloseKill, now
+		}
+	}
+}
+
 // KillServers closes every server now, in use or not. Unlike Kill it leaves
 // the pool open.
 func (p *Pool) KillServers() {

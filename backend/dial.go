@@ -186,7 +186,7 @@ func (p *Pool) login(ctx context.Context, opts *PoolOptions, host Host, addr str
 	}
 	if over != nil {
 		state := over.ConnectionState()
-		s.TLS = tls.VersionName(state.Version) + "/" + tls.CipherSuiteName(state.CipherSuite)
+		s.TLS = TLSVersion(state.Version) + "/" + tls.CipherSuiteName(state.CipherSuite)
 	} else {
 		s.tls = nil
 	}
@@ -333,3 +333,6 @@ func (o *PoolOptions) dialSocket(ctx context.Context, network, addr string) (*st
 func (k Keepalive) config() net.KeepAliveConfig {
 	return net.KeepAliveConfig{Enable: k.Enable, Idle: k.Idle, Interval: k.Interval, Count: k.Count}
 }
+
+// TLSVersion is a version of TLS as PgBouncer's console writes it: TLSv1.3.
+func TLSVersion(v uint16) string { return strings.Replace(tls.VersionName(v), "TLS ", "TLSv", 1) }

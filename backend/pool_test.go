@@ -507,6 +507,9 @@ func TestRamp(t *testing.T) {
 			t.Fatalf("%d attempts at once", st.Dialling)
 		}
 	}
+	if st := p.State(time.Now().Add(-time.Minute), nil); st.MaxWait != 0 {
+		t.Errorf("seen from before it came a waiter has waited %v", st.MaxWait)
+	}
 	f.gate <- struct{}{}
 	if _, err := seats[0].wait(t); err != nil {
 		t.Fatal(err)

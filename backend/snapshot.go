@@ -46,7 +46,7 @@ func (p *Pool) State(now time.Time, each func(*Server, ServerState)) State {
 	}
 	st.Waits.Buckets[0] += p.granted - p.waits.Count() // those that found one idle
 	if t := p.waiting.first; t != nil {
-		st.MaxWait = now.Sub(t.since)
+		st.MaxWait = max(0, now.Sub(t.since)) // it may have come after now
 	}
 	for s := range p.all {
 		name := "active"

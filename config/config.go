@@ -78,6 +78,7 @@ type Admin struct {
 	// TLSCertFile and TLSKeyFile make the HTTP port HTTPS.
 	TLSCertFile, TLSKeyFile string
 	Pprof                   bool
+	StatsPeriod             time.Duration
 	ReadyRequiresServer     bool
 }
 

@@ -98,7 +98,7 @@ func pgbouncerSettings() []pgbouncerSetting {
 		{name: "server_tls_sslmode", note: "For each database; allow means what it means in libpq. Cancel requests are encrypted too."},
 		{name: "service_name", note: "None: it names a service of Windows."},
 		{name: "so_reuseport", note: "None: one process uses all cores."},
-		{name: "stats_period", note: "None: averages reach back one minute."},
+		{name: "stats_period", note: "Averages are of the last complete period, as in PgBouncer; nothing is logged."},
 		{name: "stats_users"},
 		{name: "suspend_timeout", note: "None, as in PgBouncer 1.26."},
 		{name: "syslog", note: "None: the log goes to standard error."},

@@ -190,6 +190,9 @@ func (px *Server) Resume(database string) error {
 // Kill ends every client and server of a database ("" for all) now, with what
 // they run, and pauses it: Resume lets clients in again.
 func (px *Server) Kill(database string) {
+	for _, p := range px.poolsOf(database) {
+		p.servers.Doom()
+	}
 	px.hold(database)
 	pools := px.poolsOf(database)
 	for _, s := range px.allSessions() {

@@ -21,6 +21,7 @@ type counters struct {
 	missed    map[string]uint64     // guarded by mu: state that only the audit has found, by kind
 	auditSeen map[auditKey]struct{} // guarded by mu: what of it was logged
 	pins      map[string]uint64     // guarded by mu: pins by reason
+	closes    map[string]uint64     // guarded by mu: servers closed, by reason
 }
 
 func (px *Server) countError(code string) {
@@ -71,6 +72,16 @@ func (px *Server) pinned(reason string) {
 	c.mu.Unlock()
 }
 
+func (px *Server) countClose(reason backend.CloseReason) {
+	c := &px.counts
+	c.mu.Lock()
+	if c.closes == nil {
+		c.closes = map[string]uint64{}
+	}
+	c.closes[string(reason)]++
+	c.mu.Unlock()
+}
+
 func (p *pool) loggedIn() {
 	p.mu.Lock()
 	p.logins++
@@ -95,6 +106,9 @@ func (px *Server) totals() Totals {
 	}
 	for k, v := range c.theirs {
 		t.ServerErrorsBySQLState[k] = v
+	}
+	for k, v := range c.closes {
+		t.ServerCloses[k] = v
 	}
 	for k, v := range c.pins {
 		t.PinsTotal[k] = v

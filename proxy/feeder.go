@@ -341,6 +341,7 @@ func (f *feeder) beginXact() {
 	now := time.Now()
 	if st.queryBegan.IsZero() {
 		st.queryBegan = now
+		f.s.asked = now.UnixNano()
 	}
 	if st.xactBegan.IsZero() {
 		st.xactBegan = now
@@ -429,7 +430,9 @@ func (f *feeder) bind(b []byte, size int) progress {
 	if p != handled {
 		return p
 	}
-	l.stats.binds++
+	if len(text) > 0 { // of unnamed ones PgBouncer does not count either
+		l.stats.binds++
+	}
 	if s.found&sqlscan.Params != 0 {
 		s.bindNames(b[wire.HeaderLen:n], n == size)
 	}

@@ -171,7 +171,7 @@ func (px *Server) dropUnused(now time.Time) {
 	}
 }
 
-// closePool closes a pool that is not in px.pools any more; Close joins it.
+// closePool closes a pool that nobody can get any more; Close joins it.
 func (px *Server) closePool(p *pool) {
 	p.servers.Close(errShutdown)
 	px.helpers.Add(1)
@@ -182,4 +182,7 @@ func (px *Server) closePool(p *pool) {
 func (px *Server) joinPool(p *pool) {
 	defer px.helpers.Done()
 	p.servers.Wait()
+	if p.key.session != 0 {
+		px.bury(p)
+	}
 }

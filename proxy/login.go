@@ -12,6 +12,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"pgpoold/backend"
 	"pgpoold/wire"
 	"pgpoold/wire/stream"
 )
@@ -402,7 +403,7 @@ func (lg *login) console(user string, params map[string]string) error {
 }
 
 func tlsName(cs tls.ConnectionState) string {
-	return tls.VersionName(cs.Version) + "/" + tls.CipherSuiteName(cs.CipherSuite)
+	return backend.TLSVersion(cs.Version) + "/" + tls.CipherSuiteName(cs.CipherSuite)
 }
 
 // replicationMode is what the startup parameter replication asks for.

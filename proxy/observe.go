@@ -58,12 +58,45 @@ func (px *Server) describe(snap *Snapshot, all []*session) {
 func (px *Server) Pools() []PoolSnapshot {
 	now := time.Now()
 	var rest Snapshot
-	rest.Totals.ServerCloses = map[string]uint64{}
 	var all []PoolSnapshot
 	for _, p := range px.allPools() {
 		all = append(all, p.snapshot(now, &rest))
 	}
 	return all
+}
+
+// ofReplication are the pools of replication sessions, which have one each.
+const ofReplication = "replication"
+
+// of says whose the pool is.
+func (p *pool) of() string {
+	if p.repl != "" {
+		return ofReplication
+	}
+	return p.key.client
+}
+
+// bury lets a replication session's pool go, which has ended. Its counters go
+// on in the database's other pool of that user, as their sum must not fall.
+func (px *Server) bury(p *pool) {
+	ps := p.snapshot(time.Now(), &Snapshot{})
+	px.mu.Lock()
+	known := px.pools[p.key] == p
+	if known {
+		delete(px.pools, p.key)
+	}
+	px.mu.Unlock()
+	if !known {
+		return
+	}
+	for _, other := range px.poolsOf(p.key.database) {
+		if other.key.session == 0 && other.serverUser() == ps.User {
+			other.mu.Lock()
+			other.buried.Add(&ps.Stats)
+			other.mu.Unlock()
+			return
+		}
+	}
 }
 
 // brief tells why the session keeps its server, "" if it does not, and whether
@@ -93,7 +126,6 @@ func (s *session) snapshot(now time.Time) ClientSnapshot {
 	if s.waiting {
 		c.State = stateWaiting.String()
 		c.Wait = max(0, now.Sub(s.waitSince)) // it may have begun after the snapshot
-		c.RequestTime = s.waitSince
 	}
 	l := s.link.Load()
 	if l != nil {
@@ -102,8 +134,13 @@ func (s *session) snapshot(now time.Time) ClientSnapshot {
 		if l.sess == s {
 			c.State = stateActive.String()
 			c.ServerID = l.srv.ID
-			c.RequestTime = l.stats.xactBegan
 		}
+	}
+	switch {
+	case s.waiting:
+		c.RequestTime = s.waitSince
+	case s.asked != 0:
+		c.RequestTime = time.Unix(0, s.asked)
 	}
 	if c.Pin = s.pin; s.pin != "" {
 		c.PinnedSince = time.Unix(0, s.pinSince)
@@ -116,7 +153,7 @@ func (s *session) snapshot(now time.Time) ClientSnapshot {
 }
 
 func (p *pool) snapshot(now time.Time, snap *Snapshot) PoolSnapshot {
-	ps := PoolSnapshot{Database: p.key.database, User: p.serverUser(), Mode: ModeTransaction.String()}
+	ps := PoolSnapshot{Database: p.key.database, User: p.serverUser(), Of: p.of(), Mode: ModeTransaction.String()}
 	if db := p.px.database(p.key.database); db != nil {
 		ps.Mode = db.Mode.String()
 	}
@@ -128,10 +165,8 @@ func (p *pool) snapshot(now time.Time, snap *Snapshot) PoolSnapshot {
 	var stats linkStats
 	p.mu.Lock()
 	stats = p.retired
+	buried := p.buried
 	ps.Stats.ClientLogins = p.logins
-	for reason, n := range p.closes {
-		snap.Totals.ServerCloses[string(reason)] += n
-	}
 	p.mu.Unlock()
 	p.each(func(l *link) {
 		state, ok := states[l.srv]
@@ -170,6 +205,7 @@ func (p *pool) snapshot(now time.Time, snap *Snapshot) PoolSnapshot {
 		StatementHits: stats.hits, StatementMisses: stats.misses, StatementEvictions: stats.evictions,
 		Waits: st.Waits, XactTimes: stats.xactTimes, QueryTimes: stats.queryTimes, Connects: st.Connects, ConnectTime: st.ConnectTime,
 	}
+	ps.Stats.Add(&buried)
 	return ps
 }
 
@@ -183,9 +219,12 @@ func (l *link) snapshot(now time.Time, st backend.ServerState, stats *linkStats)
 		state = "tested" // a trial, or a reset
 	}
 	s := ServerSnapshot{
-		ID: l.srv.ID, User: l.pool.serverUser(), Database: l.pool.key.database, Replication: "none", State: state,
+		ID: l.srv.ID, User: l.pool.serverUser(), Database: l.pool.key.database, Of: l.pool.of(), Replication: "none", State: state,
 		ConnectTime: l.srv.Born, RequestTime: l.stats.lately, CloseNeeded: st.CloseNeeded || l.srv.Closing() != "",
 		PID: l.srv.PID, TLS: l.srv.TLS, PreparedStatements: len(l.shelf.m),
+	}
+	if l.pool.repl != "" {
+		s.Replication = l.pool.repl
 	}
 	s.ApplicationName, _ = l.reported.get("application_name")
 	s.Addr, s.Port = hostPort(l.srv.RemoteAddr())

@@ -20,7 +20,8 @@ type pool struct {
 	servers *backend.Pool
 	px      *Server
 	state   StateOptions
-	main    bool // known from the configuration: pgpoold is not ready without it
+	main    bool   // known from the configuration: pgpoold is not ready without it
+	repl    string // the kind of its replication, "" for none
 
 	epoch      atomic.Uint64                  // raised when plans may have gone stale
 	ddl        atomic.Uint64                  // raised by each command seen that may make them so
@@ -39,14 +40,14 @@ type pool struct {
 	hiding sync.Mutex // held while what names hide is read
 
 	mu       sync.Mutex
-	links    map[*link]struct{}             // guarded by mu
-	retired  linkStats                      // guarded by mu: of links that are gone
-	started  map[settings]*startup          // guarded by mu: startup parameters that PostgreSQL has accepted
-	logins   uint64                         // guarded by mu
-	closes   map[backend.CloseReason]uint64 // guarded by mu
-	lastErr  string                         // guarded by mu: the dial error that was logged
-	version  string                         // guarded by mu: of what hidden was made from
-	hiddenAt time.Time                      // guarded by mu: when it was last compared
+	links    map[*link]struct{}    // guarded by mu
+	retired  linkStats             // guarded by mu: of links that are gone
+	buried   PoolStats             // guarded by mu: of replication sessions' pools that are gone
+	started  map[settings]*startup // guarded by mu: startup parameters that PostgreSQL has accepted
+	logins   uint64                // guarded by mu
+	lastErr  string                // guarded by mu: the dial error that was logged
+	version  string                // guarded by mu: of what hidden was made from
+	hiddenAt time.Time             // guarded by mu: when it was last compared
 }
 
 // poolKey tells pools apart.
@@ -100,7 +101,7 @@ func (px *Server) poolFor(db *Database, id identity, size *int, replication stri
 		}
 	}
 	opts.Shares, opts.Caps = &px.shares, px.capsOf(px.live(), db, opts.Credentials.User)
-	p := &pool{key: key, opts: &opts, px: px, state: db.State, holds: 1, unusedSince: time.Now(), main: id.User == "" && session == 0, links: map[*link]struct{}{}, started: map[settings]*startup{}, closes: map[backend.CloseReason]uint64{}}
+	p := &pool{key: key, opts: &opts, px: px, state: db.State, holds: 1, unusedSince: time.Now(), main: id.User == "" && session == 0, links: map[*link]struct{}{}, started: map[settings]*startup{}, repl: replicationMode(replication)}
 	p.maxPinned.Store(int64(db.State.MaxPinned))
 	var err error
 	p.servers, err = backend.NewPool(opts, backend.Callbacks{NewHandler: p.newLink, Dialled: p.dialled})
@@ -135,8 +136,8 @@ func (p *pool) retire(l *link, stats *linkStats) {
 	p.mu.Lock()
 	delete(p.links, l)
 	p.retired.add(stats)
-	p.closes[reason]++
 	p.mu.Unlock()
+	p.px.countClose(reason)
 	p.px.opts.Log.Debug("server closed", zap.String("database", p.key.database), zap.String("user", p.serverUser()),
 		zap.Uint64("server", l.srv.ID), zap.String("reason", string(reason)), zap.Duration("age", time.Since(l.srv.Born)))
 }

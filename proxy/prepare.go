@@ -40,7 +40,6 @@ func (f *feeder) parse(b []byte, size int) progress {
 		found |= sqlscan.Moment // the settings are known when the transaction ends
 	}
 	f.beginXact()
-	l.stats.clientParses++
 	if e := f.forgetForeign(found); e != nil {
 		f.refuse(size, e)
 		return handled
@@ -57,6 +56,7 @@ func (f *feeder) parse(b []byte, size int) progress {
 		f.keep(size)
 		return handled
 	}
+	l.stats.clientParses++ // of unnamed ones PgBouncer counts none
 	full := text
 	text = wire.Name(text)
 	if f.forgetting() {

@@ -276,9 +276,6 @@ func (px *Server) forgetPool(s *session) {
 	if s.pool.key.session == 0 {
 		return
 	}
-	px.mu.Lock()
-	delete(px.pools, s.pool.key)
-	px.mu.Unlock()
 	px.closePool(s.pool)
 }
 

@@ -102,6 +102,7 @@ type session struct {
 	settingsSize int64           // what its settings are counted with
 	pin          string          // why the session keeps its server
 	pinSince     int64           // since when, unix nanoseconds
+	asked        int64           // when its last query began, unix nanoseconds; 0: none has
 	sent         *stream.Buffer  // what the client has sent since the attach, as long as it could be sent again
 	sentN        int
 	outBytes     uint64                // to the client, replies of servers'

@@ -55,7 +55,7 @@ type ClientSnapshot struct {
 	LocalAddr          string
 	LocalPort          int
 	ConnectTime        time.Time
-	RequestTime        time.Time // begin of the current or last transaction; zero: none yet
+	RequestTime        time.Time // begin of the current or last query; zero: none yet
 	Wait               time.Duration
 	CloseNeeded        bool
 	ServerID           uint64 // attached server; 0: none
@@ -74,7 +74,7 @@ type ClientSnapshot struct {
 // active, idle, used, tested, login, active_cancel, being_canceled.
 type ServerSnapshot struct {
 	ID                 uint64
-	User, Database     string // the pool's
+	User, Database, Of string // the pool's
 	Replication        string
 	State              string
 	Addr               string
@@ -95,9 +95,11 @@ type ServerSnapshot struct {
 	InTransaction, Query time.Duration
 }
 
-// PoolSnapshot describes one pool: the servers of one (database, user).
+// PoolSnapshot describes one pool: the servers of one (database, user). Of
+// whom it is says Of: "" where all its clients share it, a client user that has
+// a size of its own, or ofReplication.
 type PoolSnapshot struct {
-	Database, User     string
+	Database, User, Of string
 	Mode               string
 	Size, MinSize      int
 	ClActive           int // attached or idle clients
@@ -145,4 +147,34 @@ type PoolStats struct {
 	// Waits counts every assignment of a server, by how long it was waited for.
 	Waits, XactTimes, QueryTimes, Connects backend.Histogram
 	ConnectTime                            time.Duration // that Connects took together
+}
+
+// Add sums counters.
+func (a *PoolStats) Add(b *PoolStats) {
+	a.ServerAssignments += b.ServerAssignments
+	a.Xacts += b.Xacts
+	a.Queries += b.Queries
+	a.BytesReceived += b.BytesReceived
+	a.BytesSent += b.BytesSent
+	a.XactTime += b.XactTime
+	a.QueryTime += b.QueryTime
+	a.WaitTime += b.WaitTime
+	a.ClientParses += b.ClientParses
+	a.ServerParses += b.ServerParses
+	a.Binds += b.Binds
+	a.ClientLogins += b.ClientLogins
+	a.Switches += b.Switches
+	a.Kept += b.Kept
+	a.Inspections += b.Inspections
+	a.Dials += b.Dials
+	a.DialErrors += b.DialErrors
+	a.Errors += b.Errors
+	a.StatementHits += b.StatementHits
+	a.StatementMisses += b.StatementMisses
+	a.StatementEvictions += b.StatementEvictions
+	a.Waits.Add(&b.Waits)
+	a.XactTimes.Add(&b.XactTimes)
+	a.QueryTimes.Add(&b.QueryTimes)
+	a.Connects.Add(&b.Connects)
+	a.ConnectTime += b.ConnectTime
 }

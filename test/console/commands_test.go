@@ -273,3 +273,45 @@ func TestSetUnderLoad(t *testing.T) {
 	exec(t, ops, "RELOAD") // the file's again
 	l.end(t)
 }
+
+// Every way in which a driver asks does.
+func TestConsoleForDrivers(t *testing.T) {
+	s := set(t, "size: 1", "")
+	c := s.console("ops")
+	for _, mode := range []pgx.QueryExecMode{pgx.QueryExecModeCacheStatement, pgx.QueryExecModeCacheDescribe, pgx.QueryExecModeDescribeExec, pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol} {
+		for _, table := range []string{"POOLS", "STATS", "LISTS", "EXTENDED SERVERS"} {
+			rows, err := c.Query(within(t), "SHOW "+table, mode)
+			if err != nil {
+				t.Fatal(mode, table, err)
+			}
+			all, err := pgx.CollectRows(rows, pgx.RowToMap)
+			if err != nil || len(all) == 0 && table != "EXTENDED SERVERS" {
+				t.Errorf("%v: SHOW %s: %d rows, %v", mode, table, len(all), err)
+			}
+		}
+		err := pgx.BeginFunc(within(t), c, func(tx pgx.Tx) error { // as drivers do it
+			if _, err := tx.Exec(within(t), "SHOW VERSION", mode); err != nil {
+				return err
+			}
+			_, err := tx.Exec(within(t), "SHOW fish", mode)
+			return err
+		})
+		if code(err) != "08P01" || !strings.Contains(err.Error(), "invalid command 'SHOW fish', use SHOW HELP;") {
+			t.Errorf("%v: %v", mode, err)
+		}
+		if mode == pgx.QueryExecModeSimpleProtocol {
+			continue // pgx puts constants in, and the console takes names
+		}
+		for _, sql := range []string{"PAUSE $1", "RESUME $1", "RECONNECT $1", "DISABLE $1", "ENABLE $1"} {
+			if _, err := c.Exec(within(t), sql, mode, "search"); err != nil {
+				t.Errorf("%v: %s: %v", mode, sql, err)
+			}
+		}
+		if _, err := c.Exec(within(t), "SET default_pool_size = $1", mode, "3"); err != nil {
+			t.Errorf("%v: %v", mode, err)
+		}
+	}
+	if n := s.one("DATABASES", "name", "search")["pool_size"]; n != "3" {
+		t.Errorf("pool_size %s", n)
+	}
+}

@@ -2,6 +2,7 @@ package console
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"net"
 	"net/http"
@@ -10,10 +11,12 @@ import (
 	"path/filepath"
 	"slices"
 	"sort"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
@@ -26,25 +29,65 @@ import (
 // comparison is with.
 const exporterVersion = "v0.12.1"
 
-// exporterFamilies are what it makes of PgBouncer 1.26.
-var exporterFamilies = strings.Fields(`
-	pgbouncer_up pgbouncer_version_info pgbouncer_client_connections
-	pgbouncer_databases pgbouncer_users pgbouncer_pools pgbouncer_free_clients pgbouncer_used_clients pgbouncer_login_clients
-	pgbouncer_free_servers pgbouncer_used_servers pgbouncer_cached_dns_names pgbouncer_cached_dns_zones pgbouncer_in_flight_dns_queries
-	pgbouncer_config_max_client_connections pgbouncer_config_max_user_connections
-	pgbouncer_databases_pool_size pgbouncer_databases_reserve_pool pgbouncer_databases_max_connections
-	pgbouncer_databases_current_connections pgbouncer_databases_paused pgbouncer_databases_disabled
-	pgbouncer_stats_totals_queries_pooled_total pgbouncer_stats_totals_queries_duration_seconds_total pgbouncer_stats_totals_received_bytes_total
-	pgbouncer_stats_totals_sent_bytes_total pgbouncer_stats_totals_client_wait_seconds_total pgbouncer_stats_totals_sql_transactions_pooled_total
-	pgbouncer_stats_totals_server_in_transaction_seconds_total pgbouncer_stats_totals_client_parses_total pgbouncer_stats_totals_server_parses_total
-	pgbouncer_stats_totals_binds_total pgbouncer_stats_totals_server_assignments_total
-	pgbouncer_pools_client_active_connections pgbouncer_pools_client_active_cancel_connections pgbouncer_pools_client_waiting_connections
-	pgbouncer_pools_client_waiting_cancel_connections pgbouncer_pools_server_active_connections pgbouncer_pools_server_active_cancel_connections
-	pgbouncer_pools_server_being_canceled_connections pgbouncer_pools_server_idle_connections pgbouncer_pools_server_used_connections
-	pgbouncer_pools_server_testing_connections pgbouncer_pools_server_login_connections pgbouncer_pools_client_maxwait_seconds`)
+// exporterFamilies are what that version makes of PgBouncer 1.26: each family
+// with its type, and the table and column or row of the console that it is
+// read from; microseconds become seconds.
+var exporterFamilies = [][4]string{
+	{"pgbouncer_up", "gauge", "", ""},
+	{"pgbouncer_version_info", "gauge", "VERSION", ""},
+	{"pgbouncer_client_connections", "gauge", "CLIENTS", ""},
+	{"pgbouncer_databases", "gauge", "LISTS", "databases"},
+	{"pgbouncer_users", "gauge", "LISTS", "users"},
+	{"pgbouncer_pools", "gauge", "LISTS", "pools"},
+	{"pgbouncer_free_clients", "gauge", "LISTS", "free_clients"},
+	{"pgbouncer_used_clients", "gauge", "LISTS", "used_clients"},
+	{"pgbouncer_login_clients", "gauge", "LISTS", "login_clients"},
+	{"pgbouncer_free_servers", "gauge", "LISTS", "free_servers"},
+	{"pgbouncer_used_servers", "gauge", "LISTS", "used_servers"},
+	{"pgbouncer_cached_dns_names", "gauge", "LISTS", "dns_names"},
+	{"pgbouncer_cached_dns_zones", "gauge", "LISTS", "dns_zones"},
+	{"pgbouncer_in_flight_dns_queries", "gauge", "LISTS", "dns_queries"},
+	{"pgbouncer_config_max_client_connections", "gauge", "CONFIG", "max_client_conn"},
+	{"pgbouncer_config_max_user_connections", "gauge", "CONFIG", "max_user_connections"},
+	{"pgbouncer_databases_pool_size", "gauge", "DATABASES", "pool_size"},
+	{"pgbouncer_databases_reserve_pool", "gauge", "DATABASES", "reserve_pool_size"},
+	{"pgbouncer_databases_max_connections", "gauge", "DATABASES", "max_connections"},
+	{"pgbouncer_databases_current_connections", "gauge", "DATABASES", "current_connections"},
+	{"pgbouncer_databases_paused", "gauge", "DATABASES", "paused"},
+	{"pgbouncer_databases_disabled", "gauge", "DATABASES", "disabled"},
+	{"pgbouncer_stats_totals_queries_pooled_total", "counter", "STATS_TOTALS", "query_count"},
+	{"pgbouncer_stats_totals_queries_duration_seconds_total", "counter", "STATS_TOTALS", "query_time"},
+	{"pgbouncer_stats_totals_received_bytes_total", "counter", "STATS_TOTALS", "bytes_received"},
+	{"pgbouncer_stats_totals_sent_bytes_total", "counter", "STATS_TOTALS", "bytes_sent"},
+	{"pgbouncer_stats_totals_client_wait_seconds_total", "counter", "STATS_TOTALS", "wait_time"},
+	{"pgbouncer_stats_totals_sql_transactions_pooled_total", "counter", "STATS_TOTALS", "xact_count"},
+	{"pgbouncer_stats_totals_server_in_transaction_seconds_total", "counter", "STATS_TOTALS", "xact_time"},
+	{"pgbouncer_stats_totals_client_parses_total", "counter", "STATS_TOTALS", "client_parse_count"},
+	{"pgbouncer_stats_totals_server_parses_total", "counter", "STATS_TOTALS", "server_parse_count"},
+	{"pgbouncer_stats_totals_binds_total", "counter", "STATS_TOTALS", "bind_count"},
+	{"pgbouncer_stats_totals_server_assignments_total", "counter", "STATS_TOTALS", "server_assignment_count"},
+	{"pgbouncer_pools_client_active_connections", "gauge", "POOLS", "cl_active"},
+	{"pgbouncer_pools_client_active_cancel_connections", "gauge", "POOLS", "cl_active_cancel_req"},
+	{"pgbouncer_pools_client_waiting_connections", "gauge", "POOLS", "cl_waiting"},
+	{"pgbouncer_pools_client_waiting_cancel_connections", "gauge", "POOLS", "cl_waiting_cancel_req"},
+	{"pgbouncer_pools_server_active_connections", "gauge", "POOLS", "sv_active"},
+	{"pgbouncer_pools_server_active_cancel_connections", "gauge", "POOLS", "sv_active_cancel"},
+	{"pgbouncer_pools_server_being_canceled_connections", "gauge", "POOLS", "sv_being_canceled"},
+	{"pgbouncer_pools_server_idle_connections", "gauge", "POOLS", "sv_idle"},
+	{"pgbouncer_pools_server_used_connections", "gauge", "POOLS", "sv_used"},
+	{"pgbouncer_pools_server_testing_connections", "gauge", "POOLS", "sv_tested"},
+	{"pgbouncer_pools_server_login_connections", "gauge", "POOLS", "sv_login"},
+	{"pgbouncer_pools_client_maxwait_seconds", "gauge", "POOLS", "maxwait"},
+}
+
+// exporterLabels are the labels of the families that are made of a table.
+var exporterLabels = map[string][]string{
+	"VERSION": {"version"}, "CLIENTS": {"application_name", "database", "state", "user"}, "LISTS": {}, "CONFIG": {}, "": {},
+	"DATABASES": {"database", "force_user", "host", "name", "pool_mode", "port"}, "STATS_TOTALS": {"database"}, "POOLS": {"database", "user"},
+}
 
 // scrape reads the metrics at an address.
-func scrape(t *testing.T, url string) map[string]*dto.MetricFamily {
+func scrape(t testing.TB, url string) map[string]*dto.MetricFamily {
 	t.Helper()
 	resp, err := http.Get(url)
 	if err != nil {
@@ -81,33 +124,104 @@ func series(f *dto.MetricFamily) map[string]float64 {
 	return all
 }
 
-// The endpoint has the exporter's families, each with the value that the
-// console's tables have.
+// ownPools gives a user a pool of its own beside the one that all share.
+const ownPools = "users: {report: {size: 1}}"
+
+// severalPools lets clients use several pools of one database and server
+// user, which PgBouncer has one of: programs take no second row.
+func severalPools(s *scene) {
+	s.t.Helper()
+	exec(s.t, s.as("report", "report"), "select 1")
+	repl, err := pgconn.Connect(within(s.t), s.p.DSN("app:app", "search")+"&replication=database")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { _ = repl.Close(context.Background()) })
+	if _, err := repl.Exec(within(s.t), "IDENTIFY_SYSTEM").ReadAll(); err != nil {
+		s.t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for _, row := range s.show("POOLS") {
+		name := row["database"] + "/" + row["user"]
+		if seen[name] {
+			s.t.Errorf("SHOW POOLS has %s twice", name)
+		}
+		seen[name] = true
+	}
+}
+
+// The endpoint has the exporter's families with their types and labels, each
+// with the values that the console's tables have.
 func TestLikeTheExporter(t *testing.T) {
-	s := set(t, "size: 2", "")
+	s := set(t, "size: 2", ownPools)
 	c := s.client("app")
+	severalPools(s)
 	for range 3 {
 		exec(t, c, "select 1")
 	}
+	exec(t, c, "begin")
+	until(t, "one client is active", func() bool { return s.pool()["sv_active"] == "2" }) // and the one that replicates
 	families := scrape(t, "http://"+s.p.AdminAddr()+"/metrics/pgbouncer")
-	var names []string
-	for name, f := range families {
-		names = append(names, name)
-		if len(f.GetMetric()) == 0 {
+	known := map[string]bool{}
+	for _, f := range exporterFamilies {
+		name, kind, table, column := f[0], f[1], f[2], f[3]
+		known[name] = true
+		got := families[name]
+		if len(got.GetMetric()) == 0 {
 			t.Errorf("%s has no value", name)
+			continue
+		}
+		if is := strings.ToLower(got.GetType().String()); is != kind {
+			t.Errorf("%s is a %s, not a %s", name, is, kind)
+		}
+		for _, m := range got.GetMetric() {
+			labels := []string{}
+			for _, l := range m.GetLabel() {
+				labels = append(labels, l.GetName())
+			}
+			if slices.Sort(labels); !slices.Equal(labels, exporterLabels[table]) {
+				t.Errorf("%s has the labels %q, want %q", name, labels, exporterLabels[table])
+			}
+		}
+		switch table {
+		case "LISTS", "CONFIG":
+			if column == "used_clients" || column == "users" {
+				continue // the console that asks is one
+			}
+			key, value := "list", "items"
+			if table == "CONFIG" {
+				key, value = "key", "value"
+			}
+			if v, want := series(got)[""], s.one(table, key, column)[value]; strconv.FormatFloat(v, 'f', -1, 64) != want {
+				t.Errorf("%s is %v, SHOW %s says %s", name, v, table, want)
+			}
+		case "DATABASES", "STATS_TOTALS", "POOLS":
+			for _, row := range s.show(table) {
+				if row["database"] == "pgbouncer" {
+					continue // it moves with each question
+				}
+				var labels []string
+				for _, l := range exporterLabels[table] {
+					labels = append(labels, l+"="+row[l])
+				}
+				want := float64(row.int(t, column))
+				if strings.HasSuffix(column, "_time") {
+					want /= 1e6
+				}
+				v, there := series(got)[strings.Join(labels, ",")]
+				if d := v - want; !there || d > 1e-9 || d < -1e-9 {
+					t.Errorf("%s of %q is %v (%v), SHOW %s says %v", name, labels, v, there, table, want)
+				}
+			}
 		}
 	}
-	want := slices.Clone(exporterFamilies)
-	slices.Sort(want)
-	if slices.Sort(names); !slices.Equal(names, want) {
-		t.Errorf("families\n got %q\nwant %q", names, want)
-	}
-	row := s.one("STATS_TOTALS", "database", "search")
-	for family, column := range map[string]string{"sql_transactions_pooled_total": "xact_count", "queries_pooled_total": "query_count",
-		"received_bytes_total": "bytes_received", "sent_bytes_total": "bytes_sent", "server_assignments_total": "server_assignment_count", "binds_total": "bind_count"} {
-		if got, want := series(families["pgbouncer_stats_totals_"+family])["database=search"], float64(row.int(t, column)); got != want || column == "xact_count" && got < 3 {
-			t.Errorf("%s: %v, the console has %v", family, got, want)
+	for name := range families {
+		if !known[name] {
+			t.Errorf("the exporter has no %s", name)
 		}
+	}
+	if n := series(families["pgbouncer_client_connections"])["application_name=app,database=search,state=active,user=app"]; n != 1 {
+		t.Errorf("clients: %v", series(families["pgbouncer_client_connections"]))
 	}
 }
 
@@ -145,8 +259,9 @@ func exporter(t *testing.T) string {
 // The exporter itself, asking the console, and the endpoint say the same.
 func TestBesideTheExporter(t *testing.T) {
 	path := exporter(t)
-	s := set(t, "size: 2", "  other: {dsn: 'postgres://x@127.0.0.1:1/x', mode: session}")
+	s := set(t, "size: 2", "  other: {dsn: 'postgres://x@127.0.0.1:1/x', mode: session}\n"+ownPools)
 	c := s.client("app")
+	severalPools(s)
 	exec(t, c, "begin")
 	exec(t, c, "select 1")
 	exec(t, s.console("ops"), "DISABLE other")
@@ -190,6 +305,19 @@ func TestBesideTheExporter(t *testing.T) {
 	}
 	if up := series(theirs["pgbouncer_up"])[""]; up != 1 {
 		t.Fatalf("pgbouncer_up is %v", up)
+	}
+	for _, f := range exporterFamilies { // the list is true
+		their := theirs[f[0]]
+		if their == nil || strings.ToLower(their.GetType().String()) != f[1] {
+			t.Errorf("the exporter's %s is %v, not a %s", f[0], their.GetType(), f[1])
+		}
+		for _, m := range their.GetMetric() {
+			for i, l := range m.GetLabel() {
+				if want := exporterLabels[f[2]]; len(m.GetLabel()) != len(want) || l.GetName() != want[i] {
+					t.Errorf("the exporter's %s has the labels %v, not %q", f[0], m.GetLabel(), want)
+				}
+			}
+		}
 	}
 	ours := scrape(t, "http://"+s.p.AdminAddr()+"/metrics/pgbouncer")
 	for name := range theirs {

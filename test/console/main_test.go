@@ -44,8 +44,8 @@ type scene struct {
 }
 
 // set makes a scene; pool is what stands under pool:, more are further
-// databases, or sections.
-func set(t testing.TB, pool, more string) *scene {
+// databases, or sections, and admin under admin: beside the users.
+func set(t testing.TB, pool, more string, admin ...string) *scene {
 	t.Helper()
 	c := postgres.ForTest(t)
 	db := fmt.Sprintf("%s_%d", strings.ToLower(regexp.MustCompile(`[^A-Za-z0-9]+`).ReplaceAllString(t.Name(), "_")), databases.Add(1))
@@ -53,24 +53,24 @@ func set(t testing.TB, pool, more string) *scene {
 	if err := c.Exec(within(t), "postgres", `create database "`+db+`"`); err != nil {
 		t.Fatal(err)
 	}
-	s := on(t, c, c.SuperDSN(db), pool, more)
+	s := on(t, c, c.SuperDSN(db), pool, more, admin...)
 	s.db = db
 	return s
 }
 
 // on makes a scene in front of a server of any kind.
-func on(t testing.TB, c *postgres.Cluster, dsn, pool, more string) *scene {
+func on(t testing.TB, c *postgres.Cluster, dsn, pool, more string, admin ...string) *scene {
 	t.Helper()
 	s := &scene{t: t, cluster: c, dsn: dsn}
 	s.p = harness.Start(t, harness.Options{YAML: fmt.Sprintf(`
 auth: {users: {app: app, report: report, ops: ops, grafana: grafana}}
-admin: {users: [ops], stats_users: [grafana]}
+admin: {%s}
 log: {level: debug}
 drain_timeout: 5s
 pool: {%s}
 databases:
   search: {dsn: %q}
-%s`, pool, s.dsn, more)})
+%s`, strings.Join(append([]string{"users: [ops], stats_users: [grafana]"}, admin...), ", "), pool, s.dsn, more)})
 	return s
 }
 

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	osexec "os/exec"
 	"path/filepath"
@@ -151,7 +152,8 @@ func (b *browser) reads(pattern string) string {
 	}
 }
 
-func (b *browser) shot(width, height int, dark bool, file string) {
+// dress gives the page a size and a colour scheme.
+func (b *browser) dress(width, height int, dark bool) {
 	b.t.Helper()
 	scheme := "light"
 	if dark {
@@ -162,6 +164,41 @@ func (b *browser) shot(width, height int, dark bool, file string) {
 		Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}}); err != nil {
 		b.t.Fatal(err)
 	}
+}
+
+// fits checks that nothing sticks out of the page at a size and in a colour
+// scheme, and that all text can be read.
+func (b *browser) fits(width, height int, dark bool) {
+	b.t.Helper()
+	b.dress(width, height, dark)
+	out := ""
+	until(b.t, "the page is dressed", func() bool {
+		out = asks[string](b, `(() => {
+  const rgb = s => (s.match(/[\d.]+/g) || []).map(Number), light = c => { const [r, g, b] = c.map(v => (v /= 255) <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4); return .2126 * r + .7152 * g + .0722 * b };
+  const ground = e => { for (; e; e = e.parentElement) { const c = rgb(getComputedStyle(e).backgroundColor); if (c.length === 3 || c[3] > 0) return c.slice(0, 3) } return [255, 255, 255] };
+  const bad = [];
+  if (innerWidth !== `+fmt.Sprint(width)+`) return 'wait';
+  if ((light(ground(document.body)) < .2) !== `+fmt.Sprint(dark)+`) return 'wait';
+  if (document.documentElement.scrollWidth > innerWidth) bad.push('the page is ' + document.documentElement.scrollWidth + ' wide');
+  for (const e of document.querySelectorAll('h1, h2, #cause, #state, .fig span, .fig b, .tag, .legend, button, th, td, a')) {
+    if (!e.offsetParent || !e.textContent.trim()) continue;
+    const r = e.getBoundingClientRect(), scrolls = e.closest('.scroll');
+    if (!scrolls && (r.left < 0 || r.right > innerWidth + 1)) bad.push(e.tagName + ' "' + e.textContent.slice(0, 30) + '" ends at ' + Math.round(r.right));
+    const a = light(rgb(getComputedStyle(e).color).slice(0, 3)), g = light(ground(e)), ratio = (Math.max(a, g) + .05) / (Math.min(a, g) + .05);
+    if (ratio < 4.5) bad.push(e.tagName + ' "' + e.textContent.slice(0, 30) + '" has a contrast of ' + ratio.toFixed(1));
+  }
+  return [...new Set(bad)].join('; ');
+})()`)
+		return out != "wait"
+	})
+	if out != "" {
+		b.t.Errorf("%d x %d, dark %v: %s", width, height, dark, out)
+	}
+}
+
+func (b *browser) shot(width, height int, dark bool, file string) {
+	b.t.Helper()
+	b.dress(width, height, dark)
 	b.run(chromedp.Sleep(1500 * time.Millisecond))
 	png, err := chromedp.Run(b.ctx, chromedp.CaptureScreenshot())
 	if err != nil {
@@ -185,7 +222,7 @@ func TestThePage(t *testing.T) {
 	slow := [2]<-chan error{later(t, one, "select pg_sleep(60)"), later(t, two, "select pg_sleep(60)")}
 	s.sleeps(2)
 	waiter := later(t, three, "select 1")
-	text := b.reads(`^search/\w+: 1 waiting, longest [\d.]+ m?s: all 2 servers busy with queries: the pool is too small for this load \(size 2\)\.$`)
+	text := b.reads(`^search/\w+: 1 waiting, longest [\d.]+ m?s: both servers busy with queries: the pool is too small for this load \(size 2\)\.$`)
 	t.Log(text)
 	same := false
 	for range 20 { // both sides at one moment
@@ -210,7 +247,7 @@ func TestThePage(t *testing.T) {
 	if rows := b.text("#rows tbody"); !strings.Contains(rows, "web") {
 		t.Errorf("the table of those who wait: %q", rows)
 	}
-	b.reads(`all 2 servers busy, 2 running one query for over 5 s, application api`)
+	b.reads(`both servers busy, 2 running one query for over 5 s, application api`)
 	for _, conn := range []*pgx.Conn{one, two} {
 		if err := conn.PgConn().CancelRequest(within(t)); err != nil {
 			t.Fatal(err)
@@ -274,6 +311,35 @@ func TestThePage(t *testing.T) {
 		return regexp.MustCompile(`pgpoold_server_closes_total{reason="reconnect"} [1-9]`).MatchString(m)
 	})
 	l.moved(t)
+	for _, tab := range []string{"frequent", "clients"} {
+		b.click("[data-tab=" + tab + "]")
+		for _, dark := range []bool{false, true} {
+			b.fits(1280, 860, dark)
+			b.fits(390, 844, dark)
+		}
+	}
+	b.dress(1280, 860, false)
+
+	// A page of another site, in the browser of somebody who is logged in.
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		fmt.Fprint(w, `<form id="f" method="post" target="frame"><input name="database" value="search"></form><iframe name="frame"></iframe>`)
+	}))
+	defer other.Close()
+	b.run(chromedp.Navigate(other.URL))
+	asks[bool](b, fmt.Sprintf(`(() => { window.out = []; const url = "http://%s/api/v1/kill", body = '{"database":"search"}';
+  for (const init of [{ mode: "no-cors" }, { mode: "no-cors", headers: { "X-Pgpoold": "1" } }, { headers: { "X-Pgpoold": "1", "Content-Type": "application/json" } }])
+    fetch(url, { method: "POST", credentials: "include", body, ...init }).then(r => out.push("answer " + r.status), e => out.push("none"));
+  const f = document.getElementById("f"); f.action = url; f.submit(); return true })()`, s.p.AdminAddr()))
+	until(t, "what became of it", func() bool { return asks[int](b, "out.length") == 3 })
+	if out := asks[string](b, `out.join()`); strings.Contains(out, "answer 2") {
+		t.Errorf("another site's page is answered: %s", out)
+	}
+	if s.pool()["paused"] != "0" {
+		t.Error("another site's page has killed the pool")
+	}
+	l.moved(t)
+	b.open(s, "ops")
 	if *update {
 		busy := later(t, one, "select pg_sleep(1.5)")
 		b.click("[data-tab=frequent]")
@@ -306,7 +372,7 @@ func TestThePageNamesTheCause(t *testing.T) {
 	exec(t, one, "begin")
 	exec(t, two, "begin")
 	waiter := later(t, s.client("web"), "select 1")
-	t.Log(b.reads(`^search/\w+: 1 waiting, longest [\d.]+ s: all 2 servers busy, 2 of them idle in transaction for over 5 s, application api\.$`))
+	t.Log(b.reads(`^search/\w+: 1 waiting, longest [\d.]+ s: both servers busy, 2 of them idle in transaction for over 5 s, application api\.$`))
 	exec(t, one, "commit")
 	exec(t, two, "commit")
 	if err := ended(t, "the waiter", waiter); err != nil {
@@ -318,7 +384,7 @@ func TestThePageNamesTheCause(t *testing.T) {
 	exec(t, one, "listen here")
 	exec(t, two, "listen here")
 	waiter = later(t, s.client("web"), "select 1")
-	t.Log(b.reads(`^search/\w+: 1 waiting, longest .*: all 2 servers busy, 2 pinned \(\w+\), application api\.$`))
+	t.Log(b.reads(`^search/\w+: 1 waiting, longest .*: both servers busy, 2 pinned \(\w+\), application api\.$`))
 	b.click("[data-tab=pinned]")
 	if rows := b.text("#rows tbody"); !strings.Contains(rows, "api") {
 		t.Errorf("the table of pins: %q", rows)
@@ -344,7 +410,7 @@ func TestThePageNamesTheCause(t *testing.T) {
 		}
 	}
 	waiter = later(t, s.client("web"), "select 1")
-	t.Log(b.reads(`^search/\w+: 1 waiting, longest .*: all 2 servers busy, 2 held by clients that do not read their results, application lazy\.$`))
+	t.Log(b.reads(`^search/\w+: 1 waiting, longest .*: both servers busy, 2 held by clients that do not read their results, application lazy\.$`))
 	exec(t, s.console("ops"), "KILL search")
 	if err := ended(t, "the waiter", waiter); code(err) != "57P01" {
 		t.Fatal(err)

@@ -214,6 +214,8 @@ func (d *Daemon) adminOptions(cfg *config.Config) admin.Options {
 		Pprof:    cfg.Admin.Pprof,
 		Operator: d.server,
 		Process:  process{d},
+
+		StatsPeriod: cfg.Admin.StatsPeriod,
 	}
 	for _, name := range slices.Sorted(maps.Keys(cfg.Auth.Users)) {
 		effective := cfg.Effective("", name)
