@@ -54,7 +54,7 @@ func (f *feeder) run() progress {
 			f.passing(b)
 			continue
 		}
-		if wire.FrontendLimit(b[0]) == 0 && f.mustAnswer() {
+		if wire.FrontendLimit(b[0]) == 0 && f.lastWords() {
 			return mustWait // the error about it comes behind what is owed
 		}
 		typ, size, p := s.header(b)
@@ -63,25 +63,19 @@ func (f *feeder) run() progress {
 		}
 		if typ == wire.MsgTerminate {
 			s.terminate = true
-			if f.mustAnswer() {
+			if f.lastWords() {
+				f.l.closing = true
 				return mustWait // for the replies to what stands in front of it
 			}
 			return sessionEnd
 		}
-		if f.full(typ) {
+		if f.full(typ) || f.inDoubt(typ) {
 			return mustWait
 		}
 		if p := f.message(typ, b, size); p != handled {
 			return p
 		}
 	}
-}
-
-// mustAnswer reports whether the server owes replies that it will send
-// without hearing more from the client.
-func (f *feeder) mustAnswer() bool {
-	copying, _ := f.l.ledger.CopyIn()
-	return f.l.ledger.Owed() > 0 && !copying
 }
 
 // full reports whether the session must wait for replies before it sends
@@ -208,6 +202,7 @@ func (f *feeder) send() {
 	if s.cancel != nil {
 		l.sendHeldCancel()
 	}
+	said := len(s.reply)
 	for l.left == 0 { // not in the middle of a message of the server's
 		e, ok := l.ledger.Emit()
 		if !ok {
@@ -218,6 +213,9 @@ func (f *feeder) send() {
 	}
 	if l.settled() && l.settledIn() {
 		l.tellNow()
+	}
+	if l.closing {
+		s.reply = append(s.reply[:said], l.withhold(s.reply[said:], 0)...)
 	}
 	if len(s.reply) > 0 {
 		// Under mu, so that no reply of the server's comes in between.
@@ -285,6 +283,7 @@ func (f *feeder) message(typ byte, b []byte, size int) progress {
 			l.ledger.Append(wire.Entry{Msg: typ})
 		}
 		f.keep(size)
+		l.flushed = l.ledger.Mark()
 	case wire.MsgCopyDone, wire.MsgCopyFail:
 		if l.ledger.Copying() {
 			l.ledger.Append(wire.Entry{Msg: wire.CopyMark})
@@ -356,6 +355,14 @@ func (f *feeder) query(b []byte, size int) progress {
 		return s.more(wire.MsgQuery, size)
 	}
 	sql := b[wire.HeaderLen:n]
+	if _, rest, ok := wire.CString(sql); n == size && (!ok || len(rest) > 0) {
+		// Malformed: PostgreSQL says so, and runs nothing.
+		f.beginXact()
+		l.ledger.Append(wire.Entry{Msg: wire.MsgQuery})
+		f.stream(b, size)
+		s.batch++
+		return handled
+	}
 	found := s.scan(sql)
 	if n < size {
 		found |= sqlscan.Untracked | sqlscan.Resets | sqlscan.Opaque

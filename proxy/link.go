@@ -81,6 +81,10 @@ type link struct {
 	replayed   bool        // and it came while the replay was at the head
 	doomed     bool        // it had come before the session was attached
 	lastSess   uint64      // session that was attached last
+	flushed    uint64      // the ledger's place up to which the client has asked for the replies
+	closing    bool        // the client has said goodbye, and the replies to what stands in front of it are awaited
+	sure       bool        // and PostgreSQL would send it the current message
+	withheld   []byte      // what it would not
 
 	overdueAt    time.Time // the last cancel for query_timeout; zero: none that could still hit
 	overdueLimit time.Duration
@@ -164,6 +168,7 @@ func (l *link) detach() {
 	s.freeSent()
 	s.again = 0
 	s.dropCancel()
+	l.noLongerCloses()
 	l.lastSess = s.id
 	l.sess = nil
 	l.state = linkOurs

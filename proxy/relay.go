@@ -65,6 +65,7 @@ type chunk struct {
 	in       []byte
 	from, to int    // the run of in that has not been copied
 	out      []byte // nil as long as one run is all there is
+	sure     int    // of out, while the client is being parted with: PostgreSQL would have sent it
 }
 
 // keep adds in[from:to], which follows what was kept before or leaves a gap.
@@ -135,6 +136,10 @@ func (l *link) settle(b []byte) (rest []byte, ok bool) {
 			}
 			l.left -= n
 			pos += n
+			if l.sure {
+				c.flush()
+				c.sure = len(c.out)
+			}
 			if l.left == 0 {
 				l.emit(&c) // not in the middle of a message
 			}
@@ -155,12 +160,16 @@ func (l *link) settle(b []byte) (rest []byte, ok bool) {
 			}
 			break
 		}
+		asked := l.closing && l.ledger.Before(l.flushed)
 		keep, fits := l.message(typ, b[pos+wire.HeaderLen:pos+n], &c)
 		if !fits {
 			return nil, l.outOfStep()
 		}
 		if l.keep = keep && l.sess != nil; l.keep {
 			c.keep(pos, pos+n)
+		}
+		if l.closing {
+			l.noteSure(typ, asked, &c)
 		}
 		pos += n
 		l.left = size - n
@@ -172,7 +181,11 @@ func (l *link) settle(b []byte) (rest []byte, ok bool) {
 			l.emit(&c)
 		}
 	}
-	l.deliver(c.bytes())
+	out := c.bytes()
+	if l.closing {
+		out = l.withhold(out, c.sure)
+	}
+	l.deliver(out)
 	return b[pos:], l.fatal == nil
 }
 
