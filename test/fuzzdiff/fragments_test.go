@@ -262,6 +262,9 @@ func (g *generator) copyData() {
 func (g *generator) copyIn() {
 	t := g.table()
 	wait := g.oneIn(2)
+	if wait {
+		g.settle() // what is owed of before
+	}
 	if g.oneIn(2) {
 		n := 1
 		text := "copy " + t + " from stdin"
