@@ -265,6 +265,7 @@ func (g *generator) copyIn() {
 	if wait {
 		g.settle() // what is owed of before
 	}
+	defer func() { g.copied = true }()
 	if g.oneIn(2) {
 		n := 1
 		text := "copy " + t + " from stdin"

@@ -18,6 +18,7 @@ type generator struct {
 	inTx       bool
 	bound      bool     // this batch has made an unnamed portal
 	copying    bool     // there is a statement of this name
+	copied     bool     // a COPY was sent, and nothing was read since
 	statements [5]*text // by the number of their name, 0 is the unnamed one
 	rowless    [5]bool  // a text without a result was sent under the name at some time
 	portals    [4]*text
@@ -57,8 +58,13 @@ func (g *generator) oneIn(n int) bool { return g.r.IntN(n) == 0 }
 
 func pick[T any](g *generator, from ...T) T { return from[g.r.IntN(len(from))] }
 
-// settle reads all that is owed.
-func (g *generator) settle() { g.line("settle %s", g.name) }
+// settle reads all that is owed. Behind a COPY that may send a Sync and a Query,
+// which end the batch.
+func (g *generator) settle() {
+	g.bound = g.bound && !g.copied
+	g.copied = false
+	g.line("settle %s", g.name)
+}
 
 // pause is what stands between messages: mostly nothing.
 func (g *generator) pause() {
