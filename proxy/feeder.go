@@ -33,6 +33,7 @@ func (f *feeder) run() progress {
 	if f.l.asking != nil {
 		return mustWait
 	}
+	f.l.bringing = false
 	if s.frozenFor != s.settings || len(s.frozen) > 0 {
 		f.bringFrozen()
 	}

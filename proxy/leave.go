@@ -85,6 +85,7 @@ func (s *session) abandon(l *link) {
 	l.state = linkOrphan
 	l.finished = false
 	l.noLongerCloses()
+	l.shapeless, l.bringing = nil, false
 	l.canceled = false
 	l.retrying = nil
 	l.pinned, l.suspect = false, false

@@ -248,6 +248,13 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 		if e := f.bringOwn(wire.Name(text), st); e != nil {
 			return noSuchStatement, &replacement{client: string(text), whole: e}, handled
 		}
+		b := bringer{f: f}
+		switch same, p := b.sameShape(st.name, st); {
+		case p != handled:
+			return "", nil, p
+		case !same:
+			return noSuchStatement, &replacement{client: string(text), whole: errPlanChanged}, handled
+		}
 		f.held = l.shelf.m[st]
 		return st.name, nil, handled
 	}

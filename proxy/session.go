@@ -261,7 +261,7 @@ func (s *session) releaseLate(l *link) {
 	if l.sess == s && l.inspectable() {
 		l.inspect(false)
 	}
-	if l.sess != s || !l.releasable() {
+	if l.sess != s || !l.free() {
 		l.mu.Unlock()
 		return
 	}

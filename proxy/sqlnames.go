@@ -53,8 +53,9 @@ func reserved(name string) bool { return name == noSuchStatement || name == carr
 
 // bring makes the server hold what a text names, in front of it. alone says
 // that the text is a Query: what goes in front of it then is a batch of its own.
-// It returns mustWait, without having sent anything, while an earlier batch may
-// change one of the names, and an error if the text cannot be run as it is meant.
+// It returns mustWait while an earlier batch may change one of the names, or while
+// the server is asked for the shape of what an EXECUTE will give, and an error if
+// the text cannot be run as it is meant.
 func (f *feeder) bring(sql []byte, found sqlscan.Finding, alone bool) (progress, *wire.Error) {
 	s, l := f.s, f.l
 	if found&naming == 0 || s.upstream {
@@ -101,6 +102,13 @@ func (f *feeder) bring(sql []byte, found sqlscan.Finding, alone bool) (progress,
 			continue // it is what the text itself has made of it
 		}
 		seen[text] = true
+		if b.alone && l.hasFailed(text, s.batch) {
+			// Its error comes in the place of the one that follows from it.
+			for _, h := range l.shelf.named(text) {
+				f.closeOnce(h)
+			}
+			continue
+		}
 		st, _ := s.names.lookup([]byte(text), s.batch)
 		if reserved(text) && c.Kind == sqlscan.Prepare {
 			refused = errReserved
@@ -120,6 +128,11 @@ func (f *feeder) bring(sql []byte, found sqlscan.Finding, alone bool) (progress,
 		if c.Kind == sqlscan.Prepare && st == nil && refused == nil {
 			refused = f.overLimit(c.To - c.From)
 		}
+	}
+	if b.alone && refused == nil {
+		p := b.shapes(cmds)
+		l.bringing = p == mustWait
+		return p, nil
 	}
 	return handled, refused
 }
@@ -349,10 +362,14 @@ func (f *feeder) effects(sql []byte, found sqlscan.Finding) *effects {
 func (l *link) prepared(ref any) (known bool) {
 	e, _ := ref.(*effects)
 	c := e.next(true)
-	if c != nil {
-		l.changed(c, true)
+	if c == nil {
+		return false
 	}
-	return c != nil
+	l.changed(c, true)
+	if l.sess != nil {
+		l.shapeless = append(l.shapeless, c.name)
+	}
+	return true
 }
 
 func (l *link) deallocated(ref any) (known bool) {
@@ -400,8 +417,19 @@ func (f *feeder) execute(b []byte, size int) progress {
 			if f.forgetting() {
 				return mustWait
 			}
-			if !s.names.ready(f.commands(t.sql), s.batch) {
+			cmds := f.commands(t.sql)
+			if !s.names.ready(cmds, s.batch) {
 				return mustWait
+			}
+			b := bringer{f: f}
+			for _, c := range cmds {
+				switch same, p := b.executes(c); {
+				case p != handled:
+					return p
+				case !same:
+					f.refuse(size, errPlanChanged)
+					return handled
+				}
 			}
 			if fx := f.effects(t.sql, t.found); fx != nil {
 				e.Ref = fx
