@@ -24,6 +24,7 @@ type feeder struct {
 	name  *name           // nil: the unnamed statement, or none
 	held  *held           // as name
 	found sqlscan.Finding // of its text
+	does  sqlscan.Finding // as found, with what names in it hide
 	text  []byte          // valid if found says that it names statements
 }
 
@@ -400,6 +401,7 @@ func (f *feeder) query(b []byte, size int) progress {
 	f.forgetForeign(found)
 	s.found |= found
 	l.ledger.Append(e)
+	l.forgetHeld(found)
 	l.unnamedOf = 0
 	f.stream(b, size)
 	s.batch++
@@ -432,6 +434,7 @@ func (f *feeder) bind(b []byte, size int) progress {
 	if ref != nil {
 		e.Action, e.Ref = wire.Replace, ref
 	} else {
+		defer l.forgetHeld(f.does)
 		if f.name != nil {
 			e.Ref = f.name
 		}

@@ -85,6 +85,7 @@ func (s *session) abandon(l *link) {
 	l.state = linkOrphan
 	l.finished = false
 	l.noLongerCloses()
+	l.forgets = s.found
 	l.shapeless, l.bringing = nil, false
 	l.canceled = false
 	l.retrying = nil
@@ -175,6 +176,7 @@ func (l *link) sendOurs(b []byte) {
 // is called with mu held and drops it.
 func (l *link) recovered() {
 	pinned, suspect, reset := l.pinned, l.suspect, l.reset
+	l.forgetHeld(l.forgets)
 	l.state = linkOurs
 	l.pinned, l.suspect, l.reset = false, false, false
 	l.mu.Unlock()

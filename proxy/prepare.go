@@ -222,7 +222,8 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 	if (st.own || f.lacks(st)) && f.settling([]byte(st.body)) {
 		return "", nil, mustWait
 	}
-	s.found |= st.found | s.hiddenIn(st)
+	f.does = st.found | s.hiddenIn(st)
+	s.found |= f.does
 	l.noteStatement(st)
 	f.noteForgetting(st.found)
 	f.name, f.held, f.found = nil, nil, st.found
@@ -300,7 +301,8 @@ func (f *feeder) useUnnamed(v *version) (server string, ref *replacement, p prog
 	if !l.holdsUnnamed(v.gen) && f.settling(v.body) {
 		return "", nil, mustWait
 	}
-	s.found |= v.found | s.hidden(v.body)
+	f.does = v.found | s.hidden(v.body)
+	s.found |= f.does
 	l.noteText(v.body)
 	f.noteForgetting(v.found)
 	f.name, f.held, f.found = nil, nil, v.found

@@ -429,6 +429,7 @@ func (l *link) readyForQuery(status byte) (withhold bool) {
 			l.stats.queryBegan = now
 		}
 	}
+	l.forgetHeld(s.found)
 	if status != wire.TxIdle {
 		if s.mode == ModeStatement && status == wire.TxOpen {
 			s.end(errStatementMode)

@@ -49,9 +49,12 @@ func Hide(bodies []Body, uses []Use, pins []string) *Hidden {
 	for _, name := range pins {
 		h.found[strings.ToLower(name)] |= Untracked | External
 	}
-	const kept = Untracked | Resets | ResetsAll | Sets | Provable | Lasting | Customs | Undoes | LastValue | Draws
+	const kept = Untracked | Resets | ResetsAll | Sets | Provable | Lasting | Customs | Undoes | LastValue | Draws | Forgets
 	for _, b := range bodies {
 		h.found[b.Name] |= h.body(b) & kept
+		if Deallocating(b.Source) {
+			h.found[b.Name] |= Forgets
+		}
 		eachWord(b.Source, func(w []byte) {
 			if known[string(w)] && string(w) != b.Name {
 				edge(b.Name, string(w))
@@ -76,7 +79,7 @@ func Hide(bodies []Body, uses []Use, pins []string) *Hidden {
 		}
 	}
 	for name, f := range h.found {
-		if f&(Untracked|Undoes|LastValue|Resets) == 0 || name == "" {
+		if f&(Untracked|Undoes|LastValue|Resets|Forgets) == 0 || name == "" {
 			delete(h.found, name)
 			continue
 		}
@@ -108,6 +111,13 @@ func (h *Hidden) body(b Body) Finding {
 		}
 	}
 	return f
+}
+
+// Deallocating reports whether the word DEALLOCATE stands in a text, in a literal
+// or not.
+func Deallocating(text []byte) (found bool) {
+	eachWord(text, func(w []byte) { found = found || string(w) == "deallocate" })
+	return found
 }
 
 // Customs are the custom settings that functions set.
