@@ -91,7 +91,7 @@ func (f *feeder) full(typ byte) bool {
 	if l.cancels > 0 && !l.overdueAt.IsZero() {
 		return true // it would hit this one
 	}
-	if l.ledger.Len() >= maxOwed || f.s.unnamed.coming > maxComing && l.ledger.Len() > 0 {
+	if l.ledger.Len() >= maxOwed || f.s.unnamed.coming+f.s.names.coming > maxComing && l.ledger.Len() > 0 {
 		if l.ledger.BatchOpen() {
 			// PostgreSQL holds replies back until it is told to flush them.
 			f.put(func(dst []byte) []byte { return wire.AppendEmpty(dst, wire.MsgFlush) })
@@ -431,16 +431,18 @@ func (f *feeder) bind(b []byte, size int) progress {
 		s.bindNames(b[wire.HeaderLen:n], n == size)
 	}
 	e := wire.Entry{Msg: wire.MsgBind}
+	if ref == nil && (f.found&sqlscan.Names != 0 || s.portals != nil) {
+		portal, _, _ := wire.CString(b[wire.HeaderLen:n])
+		if refused := f.bindPortal(portal); refused != nil {
+			server, ref = noSuchStatement, &replacement{whole: refused}
+		}
+	}
 	if ref != nil {
 		e.Action, e.Ref = wire.Replace, ref
 	} else {
 		defer l.forgetHeld(f.does)
 		if f.name != nil {
 			e.Ref = f.name
-		}
-		if f.found&sqlscan.Names != 0 || len(s.portals) > 0 {
-			portal, _, _ := wire.CString(b[wire.HeaderLen:n])
-			s.portalText(portal, f.text, f.found)
 		}
 	}
 	l.ledger.Append(e)
@@ -515,7 +517,7 @@ func (f *feeder) close(b []byte, size int) progress {
 	case !ok: // a portal, or malformed
 		if s.portals != nil && len(body) > 1 && body[0] == 'P' {
 			portal, _, _ := wire.CString(body[1:])
-			delete(s.portals, string(wire.Name(portal)))
+			s.portals.drop(portal)
 		}
 		l.ledger.Append(wire.Entry{Msg: wire.MsgClose})
 		f.keep(size)

@@ -103,10 +103,10 @@ type session struct {
 	pinSince     int64           // since when, unix nanoseconds
 	sent         *stream.Buffer  // what the client has sent since the attach, as long as it could be sent again
 	sentN        int
-	outBytes     uint64                // to the client, replies of servers'
-	again        int                   // servers in a row that ended before they had read what was sent
-	portals      map[string]portalText // portals whose text names statements
-	cancel       chan struct{}         // not nil: cancel requests wait until the client's own query is at the head; closed when they are done
+	outBytes     uint64        // to the client, replies of servers'
+	again        int           // servers in a row that ended before they had read what was sent
+	portals      *portals      // nil: none whose text names statements
+	cancel       chan struct{} // not nil: cancel requests wait until the client's own query is at the head; closed when they are done
 }
 
 // sessionAddr is where a client is, for logs and the console.

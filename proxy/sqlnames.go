@@ -386,34 +386,13 @@ func (l *link) deallocated(ref any) (known bool) {
 	return true
 }
 
-// portalText notes what a portal will run when it is executed, if its text
-// names statements.
-func (s *session) portalText(portal []byte, sql []byte, found sqlscan.Finding) {
-	if found&sqlscan.Names == 0 {
-		if s.portals != nil {
-			delete(s.portals, string(portal))
-		}
-		return
-	}
-	if s.portals == nil {
-		s.portals = map[string]portalText{}
-	}
-	s.portals[string(wire.Name(portal))] = portalText{sql: bytes.Clone(sql), found: found}
-}
-
-// portalText is the text that a portal was made of.
-type portalText struct {
-	sql   []byte
-	found sqlscan.Finding
-}
-
 // execute passes an Execute on.
 func (f *feeder) execute(b []byte, size int) progress {
 	s, l := f.s, f.l
 	e := wire.Entry{Msg: wire.MsgExecute}
-	if len(s.portals) > 0 {
+	if s.portals != nil {
 		portal, _, _ := wire.CString(b[wire.HeaderLen:size])
-		if t, ok := s.portals[string(wire.Name(portal))]; ok {
+		if t, ok := s.portals.texts[string(wire.Name(portal))]; ok {
 			if f.forgetting() {
 				return mustWait
 			}
