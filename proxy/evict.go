@@ -7,14 +7,14 @@ import (
 	"pgpoold/wire"
 )
 
-// evict closes what the server holds too much of, but never in the middle of
-// a batch.
+// evict closes what the server holds too much of. In the middle of a batch it
+// waits for its end, unless it is twice too much: a batch may have none.
 func (f *feeder) evict(but *held) {
-	if f.l.ledger.BatchOpen() {
-		return
-	}
 	limit, shelf := &f.l.px.opts.Prepared, &f.l.shelf
 	number, bytes := len(shelf.m)-shelf.leaving, shelf.bytes-shelf.leavingBytes
+	if f.l.ledger.BatchOpen() && (limit.PerServer <= 0 || number <= 2*limit.PerServer) && (limit.ServerBytes <= 0 || bytes <= 2*limit.ServerBytes) {
+		return
+	}
 	var from *list.Element
 	for limit.PerServer > 0 && number > limit.PerServer || limit.ServerBytes > 0 && bytes > limit.ServerBytes {
 		h := shelf.oldest(from)

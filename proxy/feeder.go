@@ -24,6 +24,7 @@ type feeder struct {
 	name  *name           // nil: the unnamed statement, or none
 	held  *held           // as name
 	found sqlscan.Finding // of its text
+	does  sqlscan.Finding // as found, with what names in it hide
 	text  []byte          // valid if found says that it names statements
 }
 
@@ -33,6 +34,7 @@ func (f *feeder) run() progress {
 	if f.l.asking != nil {
 		return mustWait
 	}
+	f.l.bringing = false
 	if s.frozenFor != s.settings || len(s.frozen) > 0 {
 		f.bringFrozen()
 	}
@@ -54,7 +56,7 @@ func (f *feeder) run() progress {
 			f.passing(b)
 			continue
 		}
-		if wire.FrontendLimit(b[0]) == 0 && f.mustAnswer() {
+		if wire.FrontendLimit(b[0]) == 0 && f.lastWords() {
 			return mustWait // the error about it comes behind what is owed
 		}
 		typ, size, p := s.header(b)
@@ -63,25 +65,19 @@ func (f *feeder) run() progress {
 		}
 		if typ == wire.MsgTerminate {
 			s.terminate = true
-			if f.mustAnswer() {
+			if f.lastWords() {
+				f.l.closing = true
 				return mustWait // for the replies to what stands in front of it
 			}
 			return sessionEnd
 		}
-		if f.full(typ) {
+		if f.full(typ) || f.inDoubt(typ) {
 			return mustWait
 		}
 		if p := f.message(typ, b, size); p != handled {
 			return p
 		}
 	}
-}
-
-// mustAnswer reports whether the server owes replies that it will send
-// without hearing more from the client.
-func (f *feeder) mustAnswer() bool {
-	copying, _ := f.l.ledger.CopyIn()
-	return f.l.ledger.Owed() > 0 && !copying
 }
 
 // full reports whether the session must wait for replies before it sends
@@ -95,7 +91,7 @@ func (f *feeder) full(typ byte) bool {
 	if l.cancels > 0 && !l.overdueAt.IsZero() {
 		return true // it would hit this one
 	}
-	if l.ledger.Len() >= maxOwed || f.s.unnamed.coming > maxComing && l.ledger.Len() > 0 {
+	if l.ledger.Len() >= maxOwed || f.s.unnamed.coming+f.s.names.coming > maxComing && l.ledger.Len() > 0 {
 		if l.ledger.BatchOpen() {
 			// PostgreSQL holds replies back until it is told to flush them.
 			f.put(func(dst []byte) []byte { return wire.AppendEmpty(dst, wire.MsgFlush) })
@@ -208,6 +204,7 @@ func (f *feeder) send() {
 	if s.cancel != nil {
 		l.sendHeldCancel()
 	}
+	said := len(s.reply)
 	for l.left == 0 { // not in the middle of a message of the server's
 		e, ok := l.ledger.Emit()
 		if !ok {
@@ -218,6 +215,9 @@ func (f *feeder) send() {
 	}
 	if l.settled() && l.settledIn() {
 		l.tellNow()
+	}
+	if l.closing {
+		s.reply = append(s.reply[:said], l.withhold(s.reply[said:], 0)...)
 	}
 	if len(s.reply) > 0 {
 		// Under mu, so that no reply of the server's comes in between.
@@ -285,6 +285,7 @@ func (f *feeder) message(typ byte, b []byte, size int) progress {
 			l.ledger.Append(wire.Entry{Msg: typ})
 		}
 		f.keep(size)
+		l.flushed = l.ledger.Mark()
 	case wire.MsgCopyDone, wire.MsgCopyFail:
 		if l.ledger.Copying() {
 			l.ledger.Append(wire.Entry{Msg: wire.CopyMark})
@@ -357,6 +358,14 @@ func (f *feeder) query(b []byte, size int) progress {
 		return s.more(wire.MsgQuery, size)
 	}
 	sql := b[wire.HeaderLen:n]
+	if _, rest, ok := wire.CString(sql); n == size && (!ok || len(rest) > 0) {
+		// Malformed: PostgreSQL says so, and runs nothing.
+		f.beginXact()
+		l.ledger.Append(wire.Entry{Msg: wire.MsgQuery})
+		f.stream(b, size)
+		s.batch++
+		return handled
+	}
 	found := s.scan(sql)
 	if n < size {
 		found |= sqlscan.Untracked | sqlscan.Resets | sqlscan.Opaque
@@ -400,6 +409,7 @@ func (f *feeder) query(b []byte, size int) progress {
 	}
 	s.found |= found
 	l.ledger.Append(e)
+	l.forgetHeld(found)
 	l.unnamedOf = 0
 	if more != "" {
 		l.hush = ofReset
@@ -437,15 +447,18 @@ func (f *feeder) bind(b []byte, size int) progress {
 		s.bindNames(b[wire.HeaderLen:n], n == size)
 	}
 	e := wire.Entry{Msg: wire.MsgBind}
+	if ref == nil && (f.found&sqlscan.Names != 0 || s.portals != nil) {
+		portal, _, _ := wire.CString(b[wire.HeaderLen:n])
+		if refused := f.bindPortal(portal); refused != nil {
+			server, ref = noSuchStatement, &replacement{whole: refused}
+		}
+	}
 	if ref != nil {
 		e.Action, e.Ref = wire.Replace, ref
 	} else {
+		defer l.forgetHeld(f.does)
 		if f.name != nil {
 			e.Ref = f.name
-		}
-		if f.found&sqlscan.Names != 0 || len(s.portals) > 0 {
-			portal, _, _ := wire.CString(b[wire.HeaderLen:n])
-			s.portalText(portal, f.text, f.found)
 		}
 	}
 	l.ledger.Append(e)
@@ -520,7 +533,7 @@ func (f *feeder) close(b []byte, size int) progress {
 	case !ok: // a portal, or malformed
 		if s.portals != nil && len(body) > 1 && body[0] == 'P' {
 			portal, _, _ := wire.CString(body[1:])
-			delete(s.portals, string(wire.Name(portal)))
+			s.portals.drop(portal)
 		}
 		l.ledger.Append(wire.Entry{Msg: wire.MsgClose})
 		f.keep(size)

@@ -66,7 +66,7 @@ func (s *session) advance() (more bool) {
 		if released {
 			// The last reply came before the last byte of a message that owes
 			// none, and nobody else will look again.
-			if released = l.releasable(); released {
+			if released = l.free(); released {
 				l.detach()
 			}
 		}

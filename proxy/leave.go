@@ -84,6 +84,9 @@ func (s *session) abandon(l *link) {
 	l.lastSess = s.id
 	l.state = linkOrphan
 	l.finished = false
+	l.noLongerCloses()
+	l.forgets = s.found
+	l.shapeless, l.bringing = nil, false
 	l.canceled = false
 	l.retrying = nil
 	l.pinned, l.suspect = false, false
@@ -124,13 +127,19 @@ func (l *link) recover() {
 			out = wire.AppendEmpty(out, wire.MsgSync)
 		}
 		l.sendOurs(out)
+	case l.ledger.InDoubt():
+		l.sendOurs(wire.AppendEmpty(nil, wire.MsgFlush)) // for what becomes of the COPY
 	case l.ledger.BatchOpen() && !l.finished:
-		// Sync alone would commit what the client has not. A Query ends the
-		// batch, or is skipped if it has failed.
 		l.finished = true
-		l.ledger.Append(wire.Entry{Msg: wire.MsgQuery, Action: wire.Swallow})
+		var out []byte
+		if !l.ledger.Skipping() {
+			// Sync alone would commit what the client has not. A Query ends the
+			// batch, or is skipped if it fails now.
+			l.ledger.Append(wire.Entry{Msg: wire.MsgQuery, Action: wire.Swallow})
+			out = wire.AppendQuery(nil, "ROLLBACK")
+		}
 		l.ledger.Append(wire.Entry{Msg: wire.MsgSync, Action: wire.Swallow})
-		l.sendOurs(wire.AppendEmpty(wire.AppendQuery(nil, "ROLLBACK"), wire.MsgSync))
+		l.sendOurs(wire.AppendEmpty(out, wire.MsgSync))
 	case l.ledger.Len() > 0:
 	case l.ledger.Status() != wire.TxIdle:
 		l.ledger.Append(wire.Entry{Msg: wire.MsgQuery, Action: wire.Swallow})
@@ -167,6 +176,7 @@ func (l *link) sendOurs(b []byte) {
 // is called with mu held and drops it.
 func (l *link) recovered() {
 	pinned, suspect, reset := l.pinned, l.suspect, l.reset
+	l.forgetHeld(l.forgets)
 	l.state = linkOurs
 	l.pinned, l.suspect, l.reset = false, false, false
 	l.mu.Unlock()

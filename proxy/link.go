@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"pgpoold/backend"
+	"pgpoold/proxy/sqlscan"
 	"pgpoold/wire"
 )
 
@@ -75,16 +76,22 @@ type link struct {
 	canceled   bool   // orphan: and a cancel was sent
 	finished   bool   // orphan: what ends an open batch has been sent
 	leaveBy    time.Time
-	retrying   *wire.Error // the client's batch is run again as soon as the server is ready, because of this
-	retryOpen  bool        // and its Sync has not come
-	asks       int         // answers of the server that the session's next message waits for
-	params     []byte      // a ParameterDescription that waits for what comes behind it
-	muted      []byte      // body of the error to what was sent as a batch of its own, in front of the client's
-	mutedName  string      // and the name on the server that it is about
-	fatal      []byte      // body of the ErrorResponse that ends the connection
-	replayed   bool        // and it came while the replay was at the head
-	doomed     bool        // it had come before the session was attached
-	lastSess   uint64      // session that was attached last
+	retrying   *wire.Error     // the client's batch is run again as soon as the server is ready, because of this
+	retryOpen  bool            // and its Sync has not come
+	asks       int             // answers of the server that the session's next message waits for
+	bringing   bool            // what the session's next message names has been asked for, in batches of its own
+	shapeless  []*name         // made by PREPARE since the attach: their shapes are not known
+	params     []byte          // a ParameterDescription that waits for what comes behind it
+	muted      []muted         // errors to what was sent as batches of its own, in front of the client's
+	fatal      []byte          // body of the ErrorResponse that ends the connection
+	replayed   bool            // and it came while the replay was at the head
+	doomed     bool            // it had come before the session was attached
+	lastSess   uint64          // session that was attached last
+	flushed    uint64          // the ledger's place up to which the client has asked for the replies
+	forgets    sqlscan.Finding // orphan: what its session ran may have deallocated
+	closing    bool            // the client has said goodbye, and the replies to what stands in front of it are awaited
+	sure       bool            // and PostgreSQL would send it the current message
+	withheld   []byte          // what it would not
 
 	overdueAt    time.Time // the last cancel for query_timeout; zero: none that could still hit
 	overdueLimit time.Duration
@@ -157,7 +164,7 @@ func (l *link) poolLabel() any {
 // releasable reports whether the attached session's transaction has ended
 // and nothing ties the session to the server.
 func (l *link) releasable() bool {
-	return l.sess != nil && !l.awaiting && l.asking == nil && !l.sess.suspicious() && l.sess.mode != ModeSession && l.sess.pin == "" && l.ledger.Releasable() && !l.half && l.left == 0 && !l.srv.Conn.Queued()
+	return l.sess != nil && !l.awaiting && !l.bringing && l.asking == nil && !l.sess.suspicious() && l.sess.mode != ModeSession && l.sess.pin == "" && l.ledger.Releasable() && !l.half && l.left == 0 && !l.srv.Conn.Queued()
 }
 
 // detach parts the session and the server. The caller holds mu and passes the
@@ -168,6 +175,8 @@ func (l *link) detach() {
 	s.freeSent()
 	s.again = 0
 	s.dropCancel()
+	l.noLongerCloses()
+	l.shapeless, l.bringing = nil, false
 	l.lastSess = s.id
 	l.sess = nil
 	l.state = linkOurs

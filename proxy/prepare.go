@@ -225,7 +225,8 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 	if (st.own || f.lacks(st)) && f.settling([]byte(st.body)) {
 		return "", nil, mustWait
 	}
-	s.found |= st.found | s.hiddenIn(st)
+	f.does = st.found | s.hiddenIn(st)
+	s.found |= f.does
 	l.noteStatement(st)
 	f.noteForgetting(st.found)
 	f.name, f.held, f.found = nil, nil, st.found
@@ -250,6 +251,13 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 	if st.own {
 		if e := f.bringOwn(wire.Name(text), st); e != nil {
 			return noSuchStatement, &replacement{client: string(text), whole: e}, handled
+		}
+		b := bringer{f: f}
+		switch same, p := b.sameShape(st.name, st); {
+		case p != handled:
+			return "", nil, p
+		case !same:
+			return noSuchStatement, &replacement{client: string(text), whole: errPlanChanged}, handled
 		}
 		f.held = l.shelf.m[st]
 		return st.name, nil, handled
@@ -296,7 +304,8 @@ func (f *feeder) useUnnamed(v *version) (server string, ref *replacement, p prog
 	if !l.holdsUnnamed(v.gen) && f.settling(v.body) {
 		return "", nil, mustWait
 	}
-	s.found |= v.found | s.hidden(v.body)
+	f.does = v.found | s.hidden(v.body)
+	s.found |= f.does
 	l.noteText(v.body)
 	f.noteForgetting(v.found)
 	f.name, f.held, f.found = nil, nil, v.found

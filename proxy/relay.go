@@ -65,6 +65,7 @@ type chunk struct {
 	in       []byte
 	from, to int    // the run of in that has not been copied
 	out      []byte // nil as long as one run is all there is
+	sure     int    // of out, while the client is being parted with: PostgreSQL would have sent it
 }
 
 // keep adds in[from:to], which follows what was kept before or leaves a gap.
@@ -135,6 +136,10 @@ func (l *link) settle(b []byte) (rest []byte, ok bool) {
 			}
 			l.left -= n
 			pos += n
+			if l.sure {
+				c.flush()
+				c.sure = len(c.out)
+			}
 			if l.left == 0 {
 				l.emit(&c) // not in the middle of a message
 			}
@@ -155,12 +160,16 @@ func (l *link) settle(b []byte) (rest []byte, ok bool) {
 			}
 			break
 		}
+		asked := l.closing && l.ledger.Before(l.flushed)
 		keep, fits := l.message(typ, b[pos+wire.HeaderLen:pos+n], &c)
 		if !fits {
 			return nil, l.outOfStep()
 		}
 		if l.keep = keep && l.sess != nil; l.keep {
 			c.keep(pos, pos+n)
+		}
+		if l.closing {
+			l.noteSure(typ, asked, &c)
 		}
 		pos += n
 		l.left = size - n
@@ -172,7 +181,11 @@ func (l *link) settle(b []byte) (rest []byte, ok bool) {
 			l.emit(&c)
 		}
 	}
-	l.deliver(c.bytes())
+	out := c.bytes()
+	if l.closing {
+		out = l.withhold(out, c.sure)
+	}
+	l.deliver(out)
 	return b[pos:], l.fatal == nil
 }
 
@@ -203,8 +216,9 @@ func (l *link) deliver(out []byte) {
 		return
 	}
 	l.sendHeldCancel()
-	release := l.releasable()
-	if !release && l.ledger.Len() > 0 {
+	owes := l.ledger.Len() > 0
+	release := l.free()
+	if !release && owes {
 		// The reply goes on, so nobody else writes to this client: the server
 		// waits with it, as PostgreSQL itself would.
 		wake := s.blocked.Load()
@@ -353,6 +367,8 @@ func (l *link) message(typ byte, body []byte, c *chunk) (keep, fits bool) {
 			}
 		case l.asking != nil && l.ledger.Len() == 0:
 			l.inspected(c)
+		case v.Head.Ref == withheldReady{}:
+			c.put(func(dst []byte) []byte { return wire.AppendReady(dst, wire.TxIdle) })
 		}
 		return v.Action == wire.Forward, !v.Broken
 	case wire.MsgCommandComplete:
@@ -416,6 +432,7 @@ func (l *link) readyForQuery(status byte) (withhold bool) {
 			l.stats.queryBegan = now
 		}
 	}
+	l.forgetHeld(s.found)
 	if status != wire.TxIdle {
 		if s.mode == ModeStatement && status == wire.TxOpen {
 			s.end(errStatementMode)
@@ -431,7 +448,7 @@ func (l *link) readyForQuery(status byte) (withhold bool) {
 			l.stats.xactBegan = now
 		}
 	}
-	return s.transactionEnded(l)
+	return s.transactionEnded(l) || l.withholdForShapes()
 }
 
 // serverError settles an ErrorResponse and puts it in the client's words.
@@ -466,10 +483,7 @@ func (l *link) serverError(body []byte, c *chunk) (keep bool) {
 		s.dropCancel() // it has done what it was to do
 	}
 	if v.Action == wire.Mute {
-		l.muted, l.mutedName = bytes.Clone(body), ""
-		if c, ok := v.Head.Ref.(*heldChange); ok {
-			l.mutedName = c.held.st.name
-		}
+		l.mute(v.Head, body)
 		return false
 	}
 	l.answered = true
@@ -477,13 +491,9 @@ func (l *link) serverError(body []byte, c *chunk) (keep bool) {
 		l.failed = bytes.Clone(body)
 		return false
 	}
-	if muted := l.muted; muted != nil {
-		code := string(wire.ErrorField(body, 'C'))
-		if code == "26000" && bytes.Contains(wire.ErrorField(body, 'M'), []byte(`"`+l.mutedName+`"`)) || code == "25P02" && v.Head.Msg == wire.MsgQuery {
-			// Why the name does not exist there.
-			c.put(func(dst []byte) []byte { return s.appendTranslated(dst, muted, nil) })
-			return false
-		}
+	if m := l.cause(body, v.Head.Msg); m != nil {
+		c.put(func(dst []byte) []byte { return s.appendTranslated(dst, m.body, nil) })
+		return false
 	}
 	l.countError(body)
 	if e := l.overdueError(body); e != nil {
@@ -499,6 +509,60 @@ func (l *link) serverError(body []byte, c *chunk) (keep bool) {
 		return false
 	}
 	return true
+}
+
+// muted is an error to what was sent in front of the client's.
+type muted struct {
+	name  string // on the server, that it is about
+	batch uint64 // of the session's, that it was sent for
+	body  []byte
+}
+
+// mute keeps an error to something of ours. mu is held.
+func (l *link) mute(e wire.Entry, body []byte) {
+	m := muted{body: bytes.Clone(body)}
+	switch ref := e.Ref.(type) {
+	case *heldChange:
+		m.name, m.batch = ref.held.st.name, ref.held.batch
+	case *described:
+		if !ref.wait || l.hasFailed(ref.held.st.name, ref.batch) {
+			return // the shape stays unknown
+		}
+		m.name, m.batch = ref.held.st.name, ref.batch
+	}
+	l.muted = append(l.muted, m)
+}
+
+// cause is the muted error that an error to a message of the client's follows
+// from: why the name does not exist there, or why the transaction has failed.
+func (l *link) cause(body []byte, msg byte) *muted {
+	if len(l.muted) == 0 {
+		return nil
+	}
+	switch string(wire.ErrorField(body, 'C')) {
+	case "26000":
+		for i := len(l.muted) - 1; i >= 0; i-- {
+			if bytes.Contains(wire.ErrorField(body, 'M'), []byte(`"`+l.muted[i].name+`"`)) {
+				return &l.muted[i]
+			}
+		}
+	case "25P02":
+		if msg == wire.MsgQuery {
+			return &l.muted[0]
+		}
+	}
+	return nil
+}
+
+// hasFailed reports whether a name was brought for the session's batch, and that
+// has failed.
+func (l *link) hasFailed(name string, batch uint64) bool {
+	for _, m := range l.muted {
+		if m.name == name && m.batch == batch {
+			return true
+		}
+	}
+	return false
 }
 
 // clientsWords says in whose words an error about a message goes on: where the

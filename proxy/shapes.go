@@ -59,6 +59,8 @@ type described struct {
 	gen  uint64 // of the unnamed statement
 	ours bool
 	wait bool // the session's next message waits for the answer
+
+	batch uint64 // that it belongs to, if it was sent as one of its own
 }
 
 // describes returns the Ref if the reply that is owed next answers a Describe

@@ -53,8 +53,9 @@ func reserved(name string) bool { return name == noSuchStatement || name == carr
 
 // bring makes the server hold what a text names, in front of it. alone says
 // that the text is a Query: what goes in front of it then is a batch of its own.
-// It returns mustWait, without having sent anything, while an earlier batch may
-// change one of the names, and an error if the text cannot be run as it is meant.
+// It returns mustWait while an earlier batch may change one of the names, or while
+// the server is asked for the shape of what an EXECUTE will give, and an error if
+// the text cannot be run as it is meant.
 func (f *feeder) bring(sql []byte, found sqlscan.Finding, alone bool) (progress, *wire.Error) {
 	s, l := f.s, f.l
 	if found&naming == 0 || s.upstream || found&naming == sqlscan.Runs && len(s.names.m) == 0 && l.shelf.owned == 0 {
@@ -109,6 +110,13 @@ func (f *feeder) bring(sql []byte, found sqlscan.Finding, alone bool) (progress,
 			continue // it is what the text itself has made of it
 		}
 		seen[text] = true
+		if b.alone && l.hasFailed(text, s.batch) {
+			// Its error comes in the place of the one that follows from it.
+			for _, h := range l.shelf.named(text) {
+				f.closeOnce(h)
+			}
+			continue
+		}
 		st, _ := s.names.lookup([]byte(text), s.batch)
 		if reserved(text) && c.Kind == sqlscan.Prepare {
 			refused = errReserved
@@ -128,6 +136,11 @@ func (f *feeder) bring(sql []byte, found sqlscan.Finding, alone bool) (progress,
 		if c.Kind == sqlscan.Prepare && st == nil && refused == nil {
 			refused = f.overLimit(c.To - c.From)
 		}
+	}
+	if b.alone && refused == nil {
+		p := b.shapes(cmds)
+		l.bringing = p == mustWait
+		return p, nil
 	}
 	return handled, refused
 }
@@ -378,10 +391,14 @@ func (f *feeder) effects(sql []byte, found sqlscan.Finding) *effects {
 func (l *link) prepared(ref any) (known bool) {
 	e, _ := ref.(*effects)
 	c := e.next(true)
-	if c != nil {
-		l.changed(c, true)
+	if c == nil {
+		return false
 	}
-	return c != nil
+	l.changed(c, true)
+	if l.sess != nil {
+		l.shapeless = append(l.shapeless, c.name)
+	}
+	return true
 }
 
 func (l *link) deallocated(ref any) (known bool) {
@@ -398,39 +415,29 @@ func (l *link) deallocated(ref any) (known bool) {
 	return true
 }
 
-// portalText notes what a portal will run when it is executed, if its text
-// names statements.
-func (s *session) portalText(portal []byte, sql []byte, found sqlscan.Finding) {
-	if found&sqlscan.Names == 0 {
-		if s.portals != nil {
-			delete(s.portals, string(portal))
-		}
-		return
-	}
-	if s.portals == nil {
-		s.portals = map[string]portalText{}
-	}
-	s.portals[string(wire.Name(portal))] = portalText{sql: bytes.Clone(sql), found: found}
-}
-
-// portalText is the text that a portal was made of.
-type portalText struct {
-	sql   []byte
-	found sqlscan.Finding
-}
-
 // execute passes an Execute on.
 func (f *feeder) execute(b []byte, size int) progress {
 	s, l := f.s, f.l
 	e := wire.Entry{Msg: wire.MsgExecute}
-	if len(s.portals) > 0 {
+	if s.portals != nil {
 		portal, _, _ := wire.CString(b[wire.HeaderLen:size])
-		if t, ok := s.portals[string(wire.Name(portal))]; ok {
+		if t, ok := s.portals.texts[string(wire.Name(portal))]; ok {
 			if f.forgetting() {
 				return mustWait
 			}
-			if !s.names.ready(f.commands(t.sql), s.batch) {
+			cmds := f.commands(t.sql)
+			if !s.names.ready(cmds, s.batch) {
 				return mustWait
+			}
+			b := bringer{f: f}
+			for _, c := range cmds {
+				switch same, p := b.executes(c); {
+				case p != handled:
+					return p
+				case !same:
+					f.refuse(size, errPlanChanged)
+					return handled
+				}
 			}
 			if fx := f.effects(t.sql, t.found); fx != nil {
 				e.Ref = fx

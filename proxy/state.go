@@ -31,6 +31,9 @@ func (s *session) scan(sql []byte) sqlscan.Finding {
 	found := sqlscan.Scan(sql, s.told.standard)
 	s.own = found
 	s.noteText(sql)
+	if found&sqlscan.Untracked != 0 && sqlscan.Deallocating(sql) {
+		found |= sqlscan.Forgets // a DO
+	}
 	found |= s.hidden(sql)
 	if s.told.opaque {
 		return found | sqlscan.Untracked | sqlscan.Opaque // the scan may have lost its way

@@ -204,6 +204,8 @@ type change struct {
 type names struct {
 	m     map[string]*name
 	bytes int // what the texts of its statements take, each counted for itself
+
+	coming int // bytes of the texts among them whose Parse is not settled
 }
 
 // lookup finds what a name stands for in this batch. ready is false while
@@ -234,6 +236,7 @@ func (n *names) begin(text []byte, st *statement, batch uint64) *change {
 	}
 	if st != nil {
 		n.bytes += len(st.body) + statementCost
+		n.coming += len(st.body) + statementCost
 	}
 	e.pending++
 	e.next, e.batch = st, batch
@@ -245,6 +248,9 @@ func (n *names) begin(text []byte, st *statement, batch uint64) *change {
 func (n *names) settle(c *change, done bool) (dropped *statement) {
 	e := c.name
 	e.pending--
+	if c.st != nil {
+		n.coming -= len(c.st.body) + statementCost
+	}
 	if done {
 		dropped, e.cur, e.shape, e.untried, e.ddl = e.cur, c.st, c.shape, c.madeUp, c.ddl
 	} else {

@@ -106,8 +106,8 @@ func (u *unnamed) describe(gen uint64, s shape) {
 	}
 }
 
-// maxComing bounds the texts of unnamed statements that are on their way: a
-// session that has sent more waits.
+// maxComing bounds the texts of statements that are on their way: a session that
+// has sent more waits.
 const maxComing = 1 << 20
 
 // maxSpare is the largest buffer that a session keeps for reuse.

@@ -79,6 +79,10 @@ type Ledger struct {
 	// extra is how many ReadyForQuery may come that no entry stands for: a
 	// COPY failed, and how many of its Syncs it had eaten by then is not known.
 	extra int
+	// probing says that AppendProbe has asked, and nothing has told yet that a
+	// Sync was not eaten.
+	probing bool
+	asked   bool // and the answer has not come
 
 	ready   int // entries that ReadyForQuery settles: Query, FunctionCall, Sync
 	mayCopy int // entries that may turn out to be a COPY: Query, Execute
@@ -133,6 +137,18 @@ func (l *Ledger) Append(e Entry) (looked bool) {
 	l.count(e.Msg, 1)
 	return true
 }
+
+// AppendProbe notes a Sync and an empty Query of the caller's, which settle
+// whether a batch whose COPY has failed has had its Sync, if that is in doubt.
+// Until they are answered nothing else may be sent.
+func (l *Ledger) AppendProbe() {
+	l.probing, l.asked = true, true
+	l.Append(Entry{Msg: MsgSync, Action: Swallow})
+	l.Append(Entry{Msg: MsgQuery, Action: Swallow})
+}
+
+// Probing reports whether a probe is not answered.
+func (l *Ledger) Probing() bool { return l.asked }
 
 // count keeps the counters of what is in the queue.
 func (l *Ledger) count(msg byte, by int) {
@@ -368,12 +384,16 @@ func (l *Ledger) readyForQuery(v Verdict, status byte) Verdict {
 		l.pop(outcome)
 		l.endCopy()
 		l.copyBoth = false
+		if l.asked && l.q.len() == 0 {
+			l.probed()
+		}
 		if v.Action == Replace {
 			v.Action = Forward
 		}
 	case l.extra > 0 && l.last == 0:
 		// The answer to a Sync that the failed COPY had not eaten after all.
 		l.extra--
+		l.probing = false
 		l.note(ReadyExtra)
 		if l.skipping {
 			l.note(ReadyExtraRecovers)
@@ -386,6 +406,19 @@ func (l *Ledger) readyForQuery(v Verdict, status byte) Verdict {
 	}
 	l.status = status
 	return v
+}
+
+// probed follows the answer to a probe. If each Sync was eaten the client's
+// batch goes on: what it sends is skipped up to a Sync, here if not by the
+// server.
+func (l *Ledger) probed() {
+	if l.probing {
+		l.note(ProbeSkipsOn)
+		l.skipping, l.open = true, true
+	} else {
+		l.note(ProbeRecovers)
+	}
+	l.probing, l.asked = false, false
 }
 
 // ends tells whether ReadyForQuery may answer the head, given what came
@@ -474,6 +507,7 @@ func (l *Ledger) Abandon() {
 		l.settle(l.q.pop(), Skipped)
 	}
 	l.ready, l.mayCopy, l.marks = 0, 0, 0
+	l.probing, l.asked = false, false
 }
 
 // Len is the number of replies owed.
@@ -568,6 +602,42 @@ func (l *Ledger) Head() (e Entry, ok bool) {
 	v := l.verdict()
 	return v.Head, v.Known
 }
+
+// InDoubt reports whether Syncs stand in front of the end of the data of an
+// Execute's COPY that is not settled, and none behind it. If the COPY fails it may
+// have eaten them or not, and then a message of the batch is skipped or not. So
+// nothing but Sync is to be sent.
+func (l *Ledger) InDoubt() bool {
+	eaten := l.copyIn && l.copyEnded && l.struck > 0
+	if l.marks == 0 && !eaten {
+		return false
+	}
+	marked, synced := false, false
+	for i := l.q.len() - 1; i >= 0; i-- {
+		switch msg := l.q.at(i).Msg; msg {
+		case CopyMark:
+			marked = true
+		case MsgSync:
+			if !marked {
+				return false
+			}
+			synced = true
+		case MsgExecute, MsgQuery:
+			if i == 0 && eaten {
+				marked, synced = true, true
+			}
+			if marked {
+				return synced && msg == MsgExecute
+			}
+		}
+	}
+	return false
+}
+
+// Mark is the place behind all that is in the ledger; Before reports whether the
+// reply that is owed next is to something in front of a place.
+func (l *Ledger) Mark() uint64             { return l.q.popped + uint64(l.q.len()) }
+func (l *Ledger) Before(place uint64) bool { return l.q.len() > 0 && l.q.popped < place }
 
 // Ambiguous reports whether the server may still send a ReadyForQuery that
 // nobody waits for, because a COPY failed with Syncs inside. The reply to any

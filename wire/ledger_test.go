@@ -12,6 +12,7 @@ import (
 //	         +P= replaced; +c is CopyMark
 //	-1       the server's reply; -ZI, -ZT, -ZE with its status
 //	abandon  the server is lost
+//	probe    a Sync and a Query that settle whether the server skips
 //
 // What follows: 1 went to the client, ~1 was swallowed, =E goes in other
 // words, (P) was made up in its turn, !1 is out of step; P:done, P:failed and
@@ -23,6 +24,8 @@ func play(l *Ledger, steps string) string {
 		switch {
 		case step == "abandon":
 			l.Abandon()
+		case step == "probe":
+			l.AppendProbe()
 		case step[0] == '+':
 			e := Entry{Msg: step[1], Ref: step[1:2]}
 			switch step[2:] {
@@ -304,12 +307,48 @@ func TestLedgerCopyFails(t *testing.T) {
 		{"not eaten: the server no longer skips", "+E +S -G -E -ZI +Q -C -ZI", "G E ZI C ZI", free},
 		{"two Syncs, one eaten", "+E +S +S +c +S -G -E -ZI -ZI", "G E ZI ZI", ambiguous},
 		{"two Syncs, one eaten, a Query shows it", "+E +S +S +c +S -G -E -ZI -ZI +Q~ -I -ZI", "G E ZI ZI ~I ~ZI", free},
+		{"not eaten, as a probe shows", "+E +S +c -G -E probe -ZI -ZI -I -ZI", "G E ~ZI ZI ~I ~ZI", free},
+		{"one of two not eaten, as a probe shows", "+E +S +S +c -G -E probe -ZI -ZI -I -ZI +P +S -1 -ZI", "G E ~ZI ZI ~I ~ZI 1 ZI", free},
+		{"eaten, as a probe shows", "+E +S +c -G -E probe -ZI -I -ZI +P", "G E ~ZI ~I ~ZI unseen", skipping},
+		{"eaten, as a probe shows, and a Sync", "+E +S +c -G -E probe -ZI -I -ZI +S -ZI", "G E ~ZI ~I ~ZI ZI", free},
+		{"a probe of a server that is lost", "+E +S +c -G -E probe abandon", "G E", ambiguous},
 		{"by query, the Sync was not eaten", "+Q +S +c -G -E -ZI -ZI", "G E ZI ZI", free},
 		{"by query, eaten", "+Q +S +c -G -E -ZI", "G E ZI", ambiguous},
 		{"by query, in a transaction", "+Q -C -ZT +Q +S +c -G -E -ZE +Q -C -ZI", "C ZT G E ZE C ZI", free},
 		{"nothing is left after as many as were struck", "+E +S +c +S -G -E -ZI -ZI -ZI", "G E ZI ZI !ZI", free},
 		{"after success none is left", "+E +S +c +S -G -C -ZI -ZI", "G C ZI !ZI", free},
 	})
+}
+
+// What stands behind the end of a COPY's data waits where that may be skipped or
+// not.
+func TestLedgerInDoubt(t *testing.T) {
+	for steps, want := range map[string]bool{
+		"+E +S +c":             true,
+		"+E +S +S +c":          true,
+		"+E +S +c +S":          false,
+		"+E +c":                false,
+		"+E +S +E +c":          false,
+		"+Q +S +c":             false,
+		"+E +S -G":             false,
+		"+E +S -G +c":          true,
+		"+E -G +S +c":          true,
+		"+E -G +S +c +S":       false,
+		"+E +S -G +c -C":       false,
+		"+E +S -G +c -E":       false,
+		"+E +S +c +P +S +E":    false,
+		"+Q -G +S +c":          false,
+		"+E +S +c -D -C -ZI":   false,
+		"+E +S -D -C -ZI +c":   false,
+		"+E +S +c +S -G -E":    false,
+		"+P +B +E +S +c -1 -2": true,
+	} {
+		var l Ledger
+		play(&l, steps)
+		if got := l.InDoubt(); got != want {
+			t.Errorf("%s: %v", steps, got)
+		}
+	}
 }
 
 // B6: a reply to Parse may be made up only where PostgreSQL would parse.

@@ -5,6 +5,8 @@ type ring struct {
 	buf  []Entry // length is a power of two
 	head int
 	n    int
+
+	popped uint64 // how many have left
 }
 
 // ringKeep is the most entries that an empty ring keeps room for.
@@ -30,6 +32,7 @@ func (r *ring) push(e Entry) {
 func (r *ring) pop() Entry {
 	e := *r.at(0)
 	*r.at(0) = Entry{}
+	r.popped++
 	r.head = (r.head + 1) & (len(r.buf) - 1)
 	r.n--
 	if r.n == 0 && len(r.buf) > ringKeep {
@@ -49,5 +52,6 @@ func (r *ring) remove(i int) Entry {
 	}
 	*r.at(r.n - 1) = Entry{}
 	r.n--
+	r.popped++
 	return e
 }

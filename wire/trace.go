@@ -31,6 +31,8 @@ const (
 	ReadyFailed                          // it is done, and has failed
 	ReadyExtra                           // a Sync that a failed COPY has not eaten
 	ReadyExtraRecovers                   // and it ends the skipping
+	ProbeRecovers                        // a probe shows that a Sync was not eaten
+	ProbeSkipsOn                         // and that all were
 	CopyBegins                           // the data is still to come
 	CopyBeginsEnded                      // the client has sent its end already
 	CopyStrikes                          // Syncs were sent in front of its end
@@ -48,6 +50,7 @@ var transitionNames = [transitions]string{
 	"settle: nothing", "settle: more to come", "settle: the last reply", "settle: what was to fail has not", "settle: no ReadyForQuery is left behind",
 	"error: ReadyForQuery follows", "error: up to a Sync that was sent", "error: up to a Sync to come", "error: to a message of ours", "error: in other words",
 	"error: a COPY leaves Syncs in doubt", "ready: done", "ready: failed", "ready: of a Sync in doubt", "ready: of a Sync in doubt, ends the skipping",
+	"probe: a Sync was not eaten", "probe: all were",
 	"copy: begins", "copy: begins, its end was sent", "copy: strikes Syncs", "copy: opens the batch again", "copy: ends",
 	"mark: no COPY came", "made up", "abandoned",
 }

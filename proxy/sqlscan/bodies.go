@@ -56,10 +56,13 @@ func Hide(bodies []Body, uses []Use, pins []string) *Hidden {
 			h.found[name] |= Untracked | External
 		}
 	}
-	const kept = Untracked | Resets | ResetsAll | Sets | Provable | Lasting | Customs | Undoes | LastValue | Draws | Runs
+	const kept = Untracked | Resets | ResetsAll | Sets | Provable | Lasting | Customs | Undoes | LastValue | Draws | Runs | Forgets
 	for _, b := range bodies {
 		if !harmless[b.Name] {
 			h.found[b.Name] |= h.body(b) & kept
+		}
+		if Deallocating(b.Source) {
+			h.found[b.Name] |= Forgets
 		}
 		eachWord(b.Source, func(w []byte) {
 			if known[string(w)] && string(w) != b.Name {
@@ -85,7 +88,7 @@ func Hide(bodies []Body, uses []Use, pins []string) *Hidden {
 		}
 	}
 	for name, f := range h.found {
-		if f&(Untracked|Undoes|LastValue|Resets|Customs) == 0 || name == "" {
+		if f&(Untracked|Undoes|LastValue|Resets|Customs|Forgets) == 0 || name == "" {
 			delete(h.found, name)
 			continue
 		}
@@ -122,6 +125,13 @@ func (h *Hidden) body(b Body) Finding {
 		}
 	}
 	return f
+}
+
+// Deallocating reports whether the word DEALLOCATE stands in a text, in a literal
+// or not.
+func Deallocating(text []byte) (found bool) {
+	eachWord(text, func(w []byte) { found = found || string(w) == "deallocate" })
+	return found
 }
 
 // Customs are the custom settings that functions set.

@@ -72,6 +72,9 @@ const (
 	// Changes says that it changes a setting in plain words, also one that is
 	// reported, also for its transaction only.
 	Changes
+	// Forgets says that it may take prepared statements away where no command's
+	// tag tells: in the body of a function, or of a DO.
+	Forgets
 	// Schemas says that it may notice that there have been temporary objects on
 	// its server: it asks for their schema, or names temp_buffers.
 	Schemas

@@ -76,26 +76,13 @@ var libpq = func() map[string]string {
 	return lacks
 }()
 
-// unlike says which scenarios are not the same, and why.
-func (d driver) unlike(scenarios ...string) driver {
-	d.differs = make(map[string]string)
-	for _, s := range scenarios {
-		d.differs[s] = unlike[s]
-	}
-	return d
-}
-
-var unlike = map[string]string{
-	"ddl": "an EXECUTE of what SQL's PREPARE has prepared is not refused on a server that has no plan of it yet",
-}
-
 // drivers are the rows of the table. Those that take longest begin.
 var drivers = []driver{
 	python("asyncpg", "asyncpg", "smoke_asyncpg.py", "asyncpg"),
 	python("psycopg", "psycopg 3", "smoke_psycopg.py", "psycopg"),
 	python("psycopg2", "psycopg2", "smoke_psycopg2.py", "psycopg2-binary").without(map[string]string{
 		"pipeline": "psycopg2 sends one query and waits for its answer; it has nothing to pipeline with",
-	}).unlike("ddl"),
+	}),
 	python("sqlalchemy-asyncpg", "SQLAlchemy over asyncpg", "smoke_sqlalchemy.py", "SQLAlchemy", "asyncpg"),
 	python("sqlalchemy-psycopg", "SQLAlchemy over psycopg 3", "smoke_sqlalchemy.py", "SQLAlchemy", "psycopg"),
 	python("django", "Django over psycopg 3", "smoke_django.py", "Django", "psycopg"),

@@ -11,6 +11,7 @@ func (g *generator) cell(c wirescript.Cell) {
 	g.send("Query rollback")
 	g.settle()
 	copying := c.Col == wirescript.ColCopy || c.Col == wirescript.ColCopyExt
+	g.copied = copying
 	copyText := "copy " + g.table() + " from stdin"
 	switch c.Col {
 	case wirescript.ColIdle:

@@ -228,21 +228,17 @@ func (g *generator) cursor() {
 	}
 }
 
-// copyData is the data of a COPY that has been asked for, up to its end. It
-// reports whether there are Syncs in it: who sends those to an Execute's COPY
-// sends another behind it, since nobody knows which of them are eaten.
-func (g *generator) copyData() (synced bool) {
+// copyData is the data of a COPY that has been asked for, up to its end.
+func (g *generator) copyData() {
 	for range g.r.IntN(4) {
 		switch {
 		case g.oneIn(16):
 			g.send("Flush")
 		case g.oneIn(16):
 			g.send("Sync")
-			synced = true
-		case g.oneIn(12): // whether the COPY eats it is open
+		case g.oneIn(12): // the COPY has failed, and does not eat it
 			g.send(`CopyData "bad\n"`)
 			g.send("Sync")
-			synced = true
 		case g.oneIn(6):
 			g.send("CopyData %s", pick(g, `"bad\n"`, `"1\tx\ty\n"`, `"5\tforbidden\n"`, `"9"`))
 		case g.oneIn(12):
@@ -259,7 +255,6 @@ func (g *generator) copyData() (synced bool) {
 	} else {
 		g.send("CopyDone")
 	}
-	return synced
 }
 
 // copyIn is a COPY FROM STDIN, of a Query or of an Execute, with or without a
@@ -267,6 +262,10 @@ func (g *generator) copyData() (synced bool) {
 func (g *generator) copyIn() {
 	t := g.table()
 	wait := g.oneIn(2)
+	if wait {
+		g.settle() // what is owed of before
+	}
+	defer func() { g.copied = true }()
 	if g.oneIn(2) {
 		n := 1
 		text := "copy " + t + " from stdin"
@@ -296,20 +295,22 @@ func (g *generator) copyIn() {
 	}
 	g.send("Bind - copying")
 	g.send("Execute - 0")
-	synced := false
 	switch {
 	case g.oneIn(2):
 		g.send("Sync") // as libpq does: the COPY eats it
-		synced = true
 	case wait || g.oneIn(2):
 		g.send("Flush")
 	}
 	if wait {
 		g.settle()
 	}
-	synced = g.copyData() || synced
+	g.copyData()
 	g.bound = false
-	if synced || !g.oneIn(10) {
+	switch {
+	case g.oneIn(4): // it runs if the COPY has failed in front of a Sync, and else it may be skipped
+		g.send("Query select 'in place of Sync'")
+	case g.oneIn(10):
+	default:
 		g.send("Sync")
 	}
 }

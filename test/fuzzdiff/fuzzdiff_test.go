@@ -155,11 +155,13 @@ func table(counts map[wirescript.Cell]int) string {
 	return b.String()
 }
 
-// unreached are the transitions that no client and no PostgreSQL can cause, with
-// the reason.
+// unreached are the transitions that no client and no PostgreSQL can cause, or
+// none for certain, with the reason.
 var unreached = map[wire.Transition]string{
+	wire.AppendSkipped:   "the proxy drops it itself",
 	wire.AppendMarkStray: "the proxy drops it itself",
 	wire.SettleReplaced:  "what is sent to fail does fail",
+	wire.ProbeRecovers:   "PostgreSQL mostly sends an error and the reply to the Sync behind it together",
 }
 
 func transitions(trace *wire.Trace) string {

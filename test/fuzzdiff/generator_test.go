@@ -18,6 +18,7 @@ type generator struct {
 	inTx       bool
 	bound      bool     // this batch has made an unnamed portal
 	copying    bool     // there is a statement of this name
+	copied     bool     // a COPY was sent, and nothing was read since
 	statements [5]*text // by the number of their name, 0 is the unnamed one
 	rowless    [5]bool  // a text without a result was sent under the name at some time
 	portals    [4]*text
@@ -33,6 +34,12 @@ func (g *generator) line(format string, args ...any) {
 func (g *generator) send(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	verb, rest, _ := strings.Cut(text, " ")
+	if verb == "Query" && strings.Contains(rest, "isolation level") {
+		// Directly behind a Describe, say, it can still be chosen in the same batch.
+		// A server that lacks the statement has parsed it by then, under a snapshot,
+		// and refuses (docs/prepared.md).
+		g.line("%s> Sync", g.name)
+	}
 	switch verb {
 	case "Sync", "Query", "FunctionCall", "Frame":
 		g.bound = false
@@ -51,8 +58,13 @@ func (g *generator) oneIn(n int) bool { return g.r.IntN(n) == 0 }
 
 func pick[T any](g *generator, from ...T) T { return from[g.r.IntN(len(from))] }
 
-// settle reads all that is owed.
-func (g *generator) settle() { g.line("settle %s", g.name) }
+// settle reads all that is owed. Behind a COPY that may send a Sync and a Query,
+// which end the batch.
+func (g *generator) settle() {
+	g.bound = g.bound && !g.copied
+	g.copied = false
+	g.line("settle %s", g.name)
+}
 
 // pause is what stands between messages: mostly nothing.
 func (g *generator) pause() {
@@ -219,6 +231,9 @@ func (g *generator) preparable() *text {
 func (g *generator) control(savepoints bool) string {
 	if !g.inTx && !g.oneIn(6) {
 		g.inTx = true
+		if !savepoints {
+			return pick(g, "begin", "begin", "start transaction read only")
+		}
 		return pick(g, "begin", "begin", "begin isolation level repeatable read", "start transaction read only", "begin isolation level serializable")
 	}
 	if savepoints && g.oneIn(2) {

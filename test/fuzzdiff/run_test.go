@@ -97,7 +97,8 @@ type pooler struct {
 func newPooler(t *testing.T, o *oracle, size int) *pooler {
 	t.Helper()
 	dsn := fmt.Sprintf("postgres://%s@%s/%s?sslmode=disable", o.target.User, o.target.Addr, o.target.Database)
-	k := &pooler{size: size, o: o, p: harness.Start(t, harness.Options{DSN: dsn, Size: size, Lucky: true, Quiet: true})}
+	k := &pooler{size: size, o: o, p: harness.Start(t, harness.Options{DSN: dsn, Size: size, Lucky: true, Quiet: true,
+		Pinned: 2 * maxClients})} // a client waits until another one's state is gone, and is not refused
 	k.p.Server().SetPicker(func(idle []*backend.Server, last *backend.Server) int {
 		return max(0, slices.IndexFunc(idle, func(s *backend.Server) bool { return s != last }))
 	})

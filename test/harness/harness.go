@@ -39,6 +39,9 @@ type Options struct {
 	Lucky bool
 	// State is pool.session_state; "": the default.
 	State string
+	// Pinned is pool.max_pinned; 0: the default, or with State as many as there
+	// are servers.
+	Pinned int
 	// YAML is the configuration instead of all that. Addresses are added.
 	YAML string
 	// Log is where the log goes besides the test's; nil: nowhere.
@@ -186,12 +189,17 @@ func yaml(o Options, dsn *url.URL) string {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "auth: {type: any, users: {ops: ops}}\nadmin: {users: [ops]}\nlog: {level: debug}\ndrain_timeout: 5s\n")
-	fmt.Fprintf(&b, "pool: {size: %d, min_size: %d, round_robin: %v}\n", size, size, !o.Lucky)
+	more := ""
 	if o.State != "" {
-		b.Reset()
-		fmt.Fprintf(&b, "auth: {type: any, users: {ops: ops}}\nadmin: {users: [ops]}\nlog: {level: debug}\ndrain_timeout: 5s\n")
-		fmt.Fprintf(&b, "pool: {size: %d, min_size: %d, round_robin: %v, session_state: %s, max_pinned: %d}\n", size, size, !o.Lucky, o.State, size)
+		more += ", session_state: " + o.State
 	}
+	if o.State != "" && o.Pinned == 0 {
+		o.Pinned = size
+	}
+	if o.Pinned > 0 {
+		more += fmt.Sprintf(", max_pinned: %d", o.Pinned)
+	}
+	fmt.Fprintf(&b, "pool: {size: %d, min_size: %d, round_robin: %v%s}\n", size, size, !o.Lucky, more)
 	any := *dsn
 	any.Path = "" // the name that the client asks for
 	fmt.Fprintf(&b, "databases:\n  \"*\": {dsn: %q}\n", any.String())

@@ -117,3 +117,62 @@ func TestCancelWhileAsked(t *testing.T) {
 		}
 	}
 }
+
+// TestForgettingInTransactions: within a transaction nothing can be run again, so
+// what a text with a function or a DO in it may have deallocated is not believed
+// to be there.
+func TestForgettingInTransactions(t *testing.T) {
+	const do = "do 'begin execute ''deallocate all''; end'"
+	for name, forget := range map[string][]pgproto3.FrontendMessage{
+		"Query":                   {sql("select forget()")},
+		"Query, a view":           {sql("select * from forgetting")},
+		"DO":                      {sql(do)},
+		"Execute":                 append(batch("select forget()"), &pgproto3.Sync{}),
+		"Execute, of DO":          append(batch(do), &pgproto3.Sync{}),
+		"Execute, by name":        append([]pgproto3.FrontendMessage{parse("f", "select forget()"), bind("f")}, &pgproto3.Execute{}, &pgproto3.Sync{}),
+		"in the middle of a text": {sql("select 1; select forget(); select 2")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, _, db := start(t, 1, `create function forget() returns int language plpgsql as 'begin execute ''deallocate all''; return 1; end'`,
+				"create view forgetting as select forget()")
+			a, b := login(t, p.Addr(), "app", db), login(t, p.Addr(), "app", db)
+			a.ask(parse("s", "select 42"), parse("t", "select 43"), &pgproto3.Sync{})
+			a.must("prepare q as select 44")
+			use := func(when string) {
+				t.Helper()
+				for _, ask := range []func() reply{
+					func() reply { return a.ask(execute("s")...) },
+					func() reply { return a.query("execute q") },
+					func() reply { return a.ask(append(batch("execute t"), &pgproto3.Sync{})...) },
+				} {
+					if r := ask(); r.code() != "" {
+						t.Errorf("%s: %s", when, r)
+					}
+				}
+			}
+			a.must("begin")
+			use("before")
+			a.must("commit")
+			if r := b.ask(forget...); r.code() != "" {
+				t.Fatal(r)
+			}
+			a.must("begin")
+			use("behind another session's")
+			a.send(append(forget, execute("s")...)...)
+			if r := a.read(); r.code() != "" {
+				t.Errorf("its own: %s", r)
+			}
+			if r := a.read(); r.code() != "" {
+				t.Errorf("sent right behind its own: %s", r)
+			}
+			use("behind its own")
+			a.must("commit")
+			c := login(t, p.Addr(), "app", db)
+			c.send(append(forget, &pgproto3.Terminate{})...)
+			c.read()
+			a.must("begin")
+			use("behind one that has left")
+			a.must("commit")
+		})
+	}
+}

@@ -51,3 +51,21 @@ func TestUnnamedStatement(t *testing.T) {
 		})
 	}
 }
+
+// TestUnnamedBehindReplay: the Query that brings a session's settings to a server
+// takes away the unnamed statement that was left there, whoever's it is.
+func TestUnnamedBehindReplay(t *testing.T) {
+	p, _, db := start(t, 1)
+	a, b := login(t, p.Addr(), "app", db), login(t, p.Addr(), "app", db)
+	a.must("set work_mem = '5MB'")
+	a.ask(parse("", "select 7"), &pgproto3.Sync{})
+	b.ask(parse("n", "select 8"), &pgproto3.Sync{})
+	for range 2 {
+		if r := b.ask(execute("n")...); r.cell() != "8" {
+			t.Errorf("the other session's: %s", r)
+		}
+		if r := a.ask(execute("")...); r.cell() != "7" {
+			t.Errorf("got %s", r)
+		}
+	}
+}

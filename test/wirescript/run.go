@@ -1,6 +1,7 @@
 package wirescript
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -71,6 +72,7 @@ type run struct {
 	order  []*conn
 	norm   *normaliser
 	res    Result
+	marks  int
 }
 
 // errCut unwinds a run whose client fault ended it.
@@ -275,12 +277,43 @@ func (x *run) settle(ctx context.Context, st step, c *conn) error {
 	if err := x.push(); err != nil || x.closed(c) {
 		return err
 	}
-	for c.track.owes() {
+	for c.track.owes() && !c.track.doubt {
 		if m, err := x.next(ctx, st, c); err != nil || m.Type == typeClose {
 			return err
 		}
 	}
+	if c.track.doubt && c.track.copying == "" {
+		return x.mark(ctx, st, c)
+	}
 	return nil
+}
+
+// mark sends what fails in its own way, and reads up to the answer.
+func (x *run) mark(ctx context.Context, st step, c *conn) error {
+	x.marks++
+	text := fmt.Sprintf("settled_%d", x.marks)
+	for _, m := range [...]frontend{
+		{typ: 'S', encode: func(vars) []byte { return frame('S', nil) }},
+		{typ: 'Q', encode: func(vars) []byte { return frame('Q', append([]byte(text), 0)) }},
+	} {
+		if err := x.queue(c, m); err != nil {
+			return err
+		}
+	}
+	if err := x.push(); err != nil {
+		return err
+	}
+	for seen := false; ; {
+		m, err := x.next(ctx, st, c)
+		if err != nil || m.Type == typeClose {
+			return err
+		}
+		seen = seen || m.Type == 'E' && bytes.Contains(m.Body, []byte(text))
+		if seen && m.Type == 'Z' {
+			c.track.settled()
+			return nil
+		}
+	}
 }
 
 // next reads and records one message of c.

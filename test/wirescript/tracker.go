@@ -13,6 +13,8 @@ type tracker struct {
 	flushed bool   // and a Flush behind it
 	failed  bool   // and an ErrorResponse to it was read
 	cells   []Cell
+	struck  int  // Syncs within the data of a COPY, since its last outcome
+	doubt   bool // what is owed is not known: such a COPY may fail, or has failed, and has eaten all of them or some
 	left    bool // Terminate was sent
 	// leftCopy: Terminate was sent in the middle of COPY data.
 	leftCopy bool
@@ -56,8 +58,11 @@ func (t *tracker) send(f frontend) {
 		case 'X':
 			t.leftCopy = true
 		case 'c', 'f':
+			t.doubt = t.doubt || t.struck > 0 && t.copying == ColCopyExt
 			t.copying = ""
-		case 'd', 'S', 'H': // PostgreSQL does not answer a Sync here
+		case 'S': // PostgreSQL does not answer it here
+			t.struck++
+		case 'd', 'H':
 		default:
 			t.queue = append(t.queue, s)
 		}
@@ -146,6 +151,7 @@ func (t *tracker) recv(m Message) {
 	case 'T', 'n':
 		pop("D")
 	case 'C', 's', 'I':
+		t.struck = 0
 		pop("E")
 	case 'G':
 		t.copyIn(head)
@@ -171,7 +177,9 @@ func (t *tracker) copyIn(head byte) {
 			kept = append(kept, s)
 		case s.typ == 'c' || s.typ == 'f':
 			ended = true
-		case s.typ == 'S' || s.typ == 'H' || s.typ == 'd':
+		case s.typ == 'S':
+			t.struck++
+		case s.typ == 'H' || s.typ == 'd':
 		default:
 			kept = append(kept, s)
 		}
@@ -179,6 +187,7 @@ func (t *tracker) copyIn(head byte) {
 	t.queue = kept
 	switch {
 	case ended: // it was sent whole before the reply was read
+		t.doubt = t.doubt || t.struck > 0 && head == 'E'
 	case head == 'Q':
 		t.copying = ColCopy
 	default:
@@ -189,9 +198,15 @@ func (t *tracker) copyIn(head byte) {
 
 func copyMessage(typ byte) bool { return typ == 'd' || typ == 'c' || typ == 'f' }
 
+// settled forgets what was owed: it has come.
+func (t *tracker) settled() {
+	t.queue, t.open, t.flushed, t.failed, t.doubt = nil, false, false, false, false
+}
+
 // failure strikes the rest of an extended batch.
 func (t *tracker) failure(head byte) {
 	t.copying = ""
+	t.doubt, t.struck = t.doubt || t.struck > 0, 0
 	if !t.extended(head) {
 		return
 	}

@@ -1,0 +1,143 @@
+package proxy
+
+import (
+	"pgpoold/proxy/sqlscan"
+	"pgpoold/wire"
+)
+
+// A statement of PREPARE has a shape, too (shapes.go), and so has a client's
+// Parse that EXECUTE names.
+
+// shapes makes sure of the shapes of what the commands of a Query execute. Where
+// one is another now, the name is taken away on the server, so that PostgreSQL
+// raises an error in its place.
+func (b *bringer) shapes(cmds []sqlscan.Command) progress {
+	l := b.f.l
+	for _, c := range cmds {
+		same, p := b.executes(c)
+		switch {
+		case p != handled:
+			return p
+		case same:
+		case l.ledger.Len() > 0:
+			return mustWait // the error is for what stands behind
+		default:
+			text := string(nameOf(c))
+			for _, h := range l.shelf.named(text) {
+				b.f.closeOnce(h)
+			}
+			l.muted = append(l.muted, muted{text, b.f.s.batch, errPlanChanged.Append(nil)[wire.HeaderLen:]})
+		}
+	}
+	return handled
+}
+
+// executes reports whether a command, if it is EXECUTE, gives rows in the shape
+// that was true when its statement was prepared.
+func (b *bringer) executes(c sqlscan.Command) (same bool, p progress) {
+	if c.Kind != sqlscan.Execute {
+		return true, handled
+	}
+	name := nameOf(c)
+	st, _ := b.f.s.names.lookup(name, b.f.s.batch)
+	if st == nil {
+		return true, handled
+	}
+	return b.sameShape(string(name), st)
+}
+
+// sameShape is the feeder's for a statement that the server holds under the
+// client's own name.
+func (b *bringer) sameShape(text string, st *statement) (same bool, p progress) {
+	f, l := b.f, b.f.l
+	e := f.s.names.m[text]
+	if e == nil || e.pending > 0 || e.shape == (shape{}) || st.utility || st.env != f.s.settings.parsing() ||
+		l.ledger.Status() == wire.TxFailed || l.hasFailed(text, f.s.batch) {
+		return true, handled
+	}
+	var h *held
+	for _, other := range l.shelf.named(text) {
+		if b.same(other, st) && !f.lacks(other.st) {
+			h = other
+		}
+	}
+	switch {
+	case h == nil: // it cannot be brought
+		return true, handled
+	case h.asking:
+		return false, mustWait
+	case h.shape == (shape{}):
+	case h.shape == e.shape:
+		return true, handled
+	case l.untried(e):
+		e.shape = h.shape
+		return true, handled
+	case h.anew == e.shape && h.epoch == l.pool.epoch.Load():
+		return false, handled
+	default:
+		// The server's plan is older or newer than what the client was told.
+		f.closeHeld(h)
+		if b.send(h.st) != nil {
+			return true, handled
+		}
+		h.anew = e.shape
+	}
+	b.askShape(h)
+	return false, mustWait
+}
+
+// askShape asks the server for the shape of what it holds.
+func (b *bringer) askShape(h *held) {
+	f, l := b.f, b.f.l
+	if !b.alone {
+		f.askShape(h)
+		return
+	}
+	h.asking = true
+	l.asks++
+	l.ledger.Append(wire.Entry{Msg: wire.MsgDescribe, Action: wire.Mute, Ref: &described{held: h, ours: true, wait: true, batch: f.s.batch}})
+	l.ledger.Append(wire.Entry{Msg: wire.MsgSync, Action: wire.Mute})
+	f.put(func(dst []byte) []byte {
+		return wire.AppendEmpty(wire.AppendDescribeStatement(dst, h.st.name), wire.MsgSync)
+	})
+}
+
+// withheldReady is the Ref of a Sync of ours whose reply stands for one that the
+// client waits for.
+type withheldReady struct{}
+
+// withholdForShapes asks for the shapes of what a transaction has made by PREPARE
+// while its server is at hand. It reports whether the client hears of the end when
+// they are known.
+func (l *link) withholdForShapes() bool {
+	return len(l.shapeless) > 0 && l.sess.pin == "" && l.sess.mode != ModeSession && l.ledger.Len() == 0 && !l.half && l.askShapes(withheldReady{})
+}
+
+// free reports whether the server can be given back. If there are shapes that
+// could not be asked for at the end of the transaction, they are first. mu is held.
+func (l *link) free() bool {
+	return l.releasable() && (len(l.shapeless) == 0 || !l.askShapes(nil))
+}
+
+// askShapes asks for the shapes that are not known; it reports whether there was
+// one. mu is held.
+func (l *link) askShapes(ref any) (asked bool) {
+	var out []byte
+	for _, e := range l.shapeless {
+		h := l.shelf.m[e.cur]
+		if h == nil || !h.sure || e.shape != (shape{}) {
+			continue
+		}
+		l.ledger.Append(wire.Entry{Msg: wire.MsgDescribe, Action: wire.Mute, Ref: &described{held: h, name: e, ours: true}})
+		out = wire.AppendDescribeStatement(out, h.st.name)
+	}
+	l.shapeless = nil
+	if out == nil {
+		return false
+	}
+	l.ledger.Append(wire.Entry{Msg: wire.MsgSync, Action: wire.Mute, Ref: ref})
+	if err := l.srv.Conn.Write(wire.AppendEmpty(out, wire.MsgSync), false); err != nil {
+		l.srv.Conn.Wake()
+	}
+	return true
+}
