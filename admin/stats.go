@@ -85,30 +85,7 @@ func sumByDatabase(pools []proxy.PoolSnapshot) map[string]proxy.PoolStats {
 }
 
 func addStats(a, b proxy.PoolStats) proxy.PoolStats {
-	a.ServerAssignments += b.ServerAssignments
-	a.Xacts += b.Xacts
-	a.Queries += b.Queries
-	a.BytesReceived += b.BytesReceived
-	a.BytesSent += b.BytesSent
-	a.XactTime += b.XactTime
-	a.QueryTime += b.QueryTime
-	a.WaitTime += b.WaitTime
-	a.ClientParses += b.ClientParses
-	a.ServerParses += b.ServerParses
-	a.Binds += b.Binds
-	a.ClientLogins += b.ClientLogins
-	a.Switches += b.Switches
-	a.Dials += b.Dials
-	a.DialErrors += b.DialErrors
-	a.Errors += b.Errors
-	a.StatementHits += b.StatementHits
-	a.StatementMisses += b.StatementMisses
-	a.StatementEvictions += b.StatementEvictions
-	a.Waits.Add(&b.Waits)
-	a.XactTimes.Add(&b.XactTimes)
-	a.QueryTimes.Add(&b.QueryTimes)
-	a.Connects.Add(&b.Connects)
-	a.ConnectTime += b.ConnectTime
+	a.Add(&b)
 	return a
 }
 

@@ -46,6 +46,8 @@ type sharedCap struct {
 	most  int // 0: there is none
 	used  int
 	debts []debt
+	// elsewhere is how many servers of another process count for it.
+	elsewhere int
 }
 
 // debt is a place that some pool with more servers is to give up.
@@ -154,7 +156,7 @@ func (sh *Shares) partLocked(p *Pool, h *shareholder) {
 		}
 	}
 	for key, c := range sh.caps {
-		if !used[c] && slices.Contains(h.caps, c) {
+		if !used[c] && c.elsewhere == 0 && slices.Contains(h.caps, c) {
 			delete(sh.caps, key)
 		}
 	}
@@ -171,7 +173,7 @@ func (sh *Shares) sateLocked(h *shareholder) {
 // full returns the first limit that a place more would break, or nil.
 func (h *shareholder) full() *sharedCap {
 	for _, c := range h.caps {
-		if c.most > 0 && c.used >= c.most {
+		if c.most > 0 && c.used+c.elsewhere >= c.most {
 			return c
 		}
 	}

@@ -16,7 +16,7 @@ import (
 // Snapshot describes the proxy as it is now. It may be called by anybody.
 func (px *Server) Snapshot() Snapshot {
 	now := time.Now()
-	snap := Snapshot{Started: px.started, Draining: px.draining.Load(), Totals: px.totals(), Controls: px.Controls()}
+	snap := Snapshot{Started: px.started, Draining: px.Draining(), Totals: px.totals(), Controls: px.Controls()}
 	held := map[*pool]int{}
 	for _, s := range px.allSessions() {
 		c := s.snapshot(now)
@@ -152,6 +152,7 @@ func (p *pool) snapshot(now time.Time, snap *Snapshot) PoolSnapshot {
 		StatementHits: stats.hits, StatementMisses: stats.misses, StatementEvictions: stats.evictions,
 		Waits: st.Waits, XactTimes: stats.xactTimes, QueryTimes: stats.queryTimes, Connects: st.Connects, ConnectTime: st.ConnectTime,
 	}
+	p.inheritedStats(&ps.Stats)
 	return ps
 }
 

@@ -106,6 +106,12 @@ func (px *Server) poolFor(db *Database, id identity, size *int, replication stri
 	if err != nil {
 		return nil, err
 	}
+	if n := px.elsewhere(key); n > 0 {
+		p.servers.SetElsewhere(n)
+	}
+	if px.frozen.Load() != nil {
+		p.servers.Yield(0)
+	}
 	if px.picker != nil {
 		p.servers.SetPicker(px.picker)
 	}

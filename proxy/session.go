@@ -50,6 +50,7 @@ type session struct {
 	blocked    atomic.Bool                    // advance waits for replies; the server's pump wakes the client's
 	drainTold  atomic.Bool                    // the log has been told that a drain waits for it
 	state      atomic.Uint32                  // sessionState, for the console
+	stays      atomic.Bool                    // it cannot move to another process
 	torn       atomic.Bool                    // the last message it got was cut off: nothing is said behind it
 	ending     atomic.Pointer[wire.Error]     // why the session must end; Severity "" for without a word
 	idleLimit  atomic.Int64                   // idle_session_timeout in milliseconds; 0: none
@@ -74,6 +75,7 @@ type session struct {
 	gone      bool           // guarded by in: the pump has ended
 	canceled  bool           // guarded by in: a cancel came when it had just left the queue
 	waiting   bool           // guarded by in: in the pool's queue
+	departing bool           // guarded by in, owned by the pump: the session is moving to another process
 	skip      bool           // guarded by in: an error of ours: everything up to Sync is dropped
 	reply     []byte         // guarded by in: answers of ours, sent when advance ends
 	ticket    backend.Ticket // guarded by in while not waiting
@@ -131,12 +133,21 @@ func (st sessionState) String() string {
 // run is the client pump's life, or the part of it up to where the connection
 // is parked. It owns the connection and closes it.
 func (s *session) run() {
-	err := s.conn.Pump(s.readable, s.woken)
-	if err == stream.ErrParked {
-		return // it is not this goroutine's any more
+	for {
+		err := s.conn.Pump(s.readable, s.woken)
+		if err == stream.ErrParked {
+			return // it is not this goroutine's any more
+		}
+		if !s.departing {
+			defer s.px.sessions.Done()
+			s.leave(err)
+			return
+		}
+		if s.move() {
+			s.px.sessions.Done()
+			return
+		}
 	}
-	defer s.px.sessions.Done()
-	s.leave(err)
 }
 
 // Resume implements stream.Parkable. px.sessions has counted the session all the
@@ -277,7 +288,7 @@ func (s *session) woken() bool {
 	}
 	s.blocked.Store(false)
 	s.in.Lock()
-	more := s.advance()
+	more := !s.departs() && s.advance()
 	s.tidyBuffer()
 	link := s.link.Load()
 	s.in.Unlock()

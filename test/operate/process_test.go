@@ -60,6 +60,7 @@ func program(t *testing.T) string {
 type pgpoold struct {
 	cmd     *exec.Cmd
 	process *guard.Process
+	guard   *guard.Guard
 	logFile string
 
 	addr, admin, socket string
@@ -111,6 +112,7 @@ func launchWith(t *testing.T, env map[string]string, files []*os.File, argv ...s
 			t.Logf("log of pgpoold:\n%s", p.log())
 		}
 	})
+	p.guard = g
 	if p.process, err = g.Start(p.cmd); err != nil {
 		t.Fatal(err)
 	}

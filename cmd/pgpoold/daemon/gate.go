@@ -1,0 +1,139 @@
+package daemon
+
+import (
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// gate is a listener that can be held up without being closed: who connects
+// meanwhile waits in the socket's queue.
+type gate struct {
+	net.Listener
+	configured [2]string // network and address as configured; "" for a socket of systemd's
+	admin      bool
+	unlink     bool // a Unix socket's file goes with the listener
+
+	mu     sync.Mutex
+	held   chan struct{} // guarded by mu; not nil: closed when it goes on, or is closed
+	closed bool          // guarded by mu
+}
+
+func newGate(l net.Listener, network, address string, admin bool) *gate {
+	_, isUnix := l.(*net.UnixListener)
+	return &gate{Listener: l, configured: [2]string{network, address}, admin: admin, unlink: isUnix && network != ""}
+}
+
+// longAgo is a deadline that has passed.
+var longAgo = time.Unix(1, 0)
+
+// Accept waits for the next client, and while the gate is held.
+func (g *gate) Accept() (net.Conn, error) {
+	for {
+		if err := g.passes(); err != nil {
+			return nil, err
+		}
+		c, err := g.Listener.Accept()
+		if err != nil && errors.Is(err, os.ErrDeadlineExceeded) {
+			continue // it is held
+		}
+		return c, err
+	}
+}
+
+func (g *gate) passes() error {
+	for {
+		g.mu.Lock()
+		held, closed := g.held, g.closed
+		g.mu.Unlock()
+		switch {
+		case closed:
+			return net.ErrClosed
+		case held == nil:
+			return nil
+		}
+		<-held
+	}
+}
+
+// Hold lets nobody in any more.
+func (g *gate) Hold() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.held == nil {
+		g.held = make(chan struct{})
+		g.deadline(longAgo)
+	}
+}
+
+// GoOn undoes Hold, and Close where that was held.
+func (g *gate) GoOn() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.held != nil {
+		g.deadline(time.Time{})
+		if !g.closed {
+			close(g.held)
+		}
+		g.held, g.closed = nil, false
+	}
+}
+
+func (g *gate) deadline(t time.Time) {
+	if l, ok := g.Listener.(interface{ SetDeadline(time.Time) error }); ok {
+		_ = l.SetDeadline(t)
+	}
+}
+
+// Close closes the listener; one that is held stays open, for GoOn, until
+// Leave.
+func (g *gate) Close() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return nil
+	}
+	g.closed = true
+	if g.held != nil {
+		close(g.held)
+		return nil
+	}
+	return g.Listener.Close()
+}
+
+// keepFile says whether a Unix socket's file stays when this process closes
+// the listener.
+func (g *gate) keepFile(keep bool) {
+	if l, ok := g.Listener.(*net.UnixListener); ok {
+		l.SetUnlinkOnClose(g.unlink && !keep)
+	}
+}
+
+// Leave closes the descriptor and leaves the socket to another process.
+func (g *gate) Leave() {
+	g.keepFile(true)
+	_ = g.Listener.Close()
+}
+
+// withDescriptors lends f the descriptors of gates.
+func withDescriptors(gates []*gate, fds []int, f func(fds []int) error) error {
+	if len(gates) == 0 {
+		return f(fds)
+	}
+	sc, ok := gates[0].Listener.(syscall.Conn)
+	if !ok {
+		return errors.New("a listener has no descriptor")
+	}
+	rc, err := sc.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var inner error
+	if err := rc.Control(func(fd uintptr) { inner = withDescriptors(gates[1:], append(fds, int(fd)), f) }); err != nil {
+		return err
+	}
+	return inner
+}

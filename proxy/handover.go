@@ -1,0 +1,312 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"pgpoold/backend"
+	"pgpoold/wire"
+	"pgpoold/wire/stream"
+)
+
+// The process that leaves when another takes over: sessions that are between
+// transactions move there, the others stay until they can or have left. What
+// servers it does not need it gives up.
+
+// Peer is the other of two processes of which one takes over.
+type Peer interface {
+	// Cancel passes a CancelRequest on. It returns when the other process has
+	// done with it.
+	Cancel(ctx context.Context, pid uint32, secret []byte)
+}
+
+// Successor is the process that takes over.
+type Successor interface {
+	Peer
+	// Move gives it a session with its socket. The session is its own when the
+	// error is nil, and else this process's.
+	Move(m *Moved, conn *stream.Conn) error
+	// Held tells it which servers this process keeps.
+	Held([]Held)
+	// Lost is closed when it is gone.
+	Lost() <-chan struct{}
+}
+
+// ErrLost says that a process has ended while it took over.
+var ErrLost = errors.New("the successor has ended")
+
+var errUpgraded = &wire.Error{Severity: wire.SeverityFatal, Code: "57P01", Message: "terminating connection due to administrator command",
+	Detail: "pgpoold was upgraded, and this session could not move to the new process.", Hint: "Connect again."}
+
+// handover is what the process that leaves knows of it.
+type handover struct {
+	to    Successor
+	began time.Time
+	kick  chan struct{} // holds a token when there may be something to tell
+	moved atomic.Int64
+
+	// Owned by HandOver.
+	had  map[*pool]int // servers when it began
+	was  map[*pool]backend.Limits
+	keep map[*pool]int // servers that the pool may still have; never more than before
+	told []Held
+}
+
+// SetPeer says which other process knows sessions; nil: none.
+func (px *Server) SetPeer(p Peer) {
+	if p == nil {
+		px.peer.Store(nil)
+		return
+	}
+	px.peer.Store(&p)
+}
+
+// How often HandOver looks what can go, and how long before its end those that
+// cannot move are ended between transactions.
+const (
+	handoverInterval = 10 * time.Millisecond
+	lastCall         = 5 * time.Second
+)
+
+// Freeze lets no pool have more servers than now, and says how many those are.
+// HandOver or Thaw follows.
+func (px *Server) Freeze() []Held {
+	h := &handover{kick: make(chan struct{}, 1), had: map[*pool]int{}, keep: map[*pool]int{}, was: map[*pool]backend.Limits{}}
+	px.frozen.Store(h) // pools that are made from now on have none
+	for _, p := range px.allPools() {
+		n := p.servers.Places()
+		h.had[p], h.keep[p], h.was[p] = n, n, p.servers.Limits()
+		p.servers.Yield(n)
+		if n > 0 {
+			h.told = append(h.told, p.held(n))
+		}
+	}
+	sortHeld(h.told)
+	return h.told
+}
+
+// Thaw undoes Freeze.
+func (px *Server) Thaw() {
+	h := px.frozen.Swap(nil)
+	live := px.live()
+	for _, p := range px.allPools() {
+		if limits, ok := h.was[p]; ok {
+			p.servers.SetLimits(limits)
+		} else if db := px.database(p.key.database); db != nil {
+			p.servers.SetLimits(p.limits(live, db)) // it was made meanwhile
+		}
+	}
+}
+
+func (p *pool) held(n int) Held {
+	return Held{Pool: p.key.exported(), Places: n, Caps: p.servers.Target().Caps}
+}
+
+func sortHeld(held []Held) {
+	slices.SortFunc(held, func(a, b Held) int { return a.Pool.compare(b.Pool) })
+}
+
+// LoginsUnderWay is how many clients are on their way to a session.
+func (px *Server) LoginsUnderWay() int {
+	px.mu.Lock()
+	in := len(px.clients)
+	px.mu.Unlock()
+	return max(0, px.Clients()-in)
+}
+
+// HandOver gives everything to another process that serves already, and
+// returns when nothing is left, or ctx is done. Freeze has gone before. With ErrLost this process has
+// still what it has, and TakeBack lets it go on; else Close ends it.
+func (px *Server) HandOver(ctx context.Context, to Successor) (moved int, err error) {
+	h := px.frozen.Load()
+	h.to, h.began = to, time.Now()
+	for _, s := range px.allSessions() {
+		s.stays.Store(false)
+	}
+	px.handover.Store(h)
+	px.consoles.closeAll()
+	last := time.Time{}
+	if deadline, ok := ctx.Deadline(); ok {
+		last = deadline.Add(-min(lastCall, time.Until(deadline)/4))
+	}
+	t := time.NewTicker(handoverInterval)
+	defer t.Stop()
+	for {
+		now := time.Now()
+		px.letMove(h, now, !last.IsZero() && now.After(last))
+		if places := px.yield(h); places == 0 && px.Clients() == 0 {
+			return int(h.moved.Load()), nil
+		}
+		select {
+		case <-ctx.Done():
+			return int(h.moved.Load()), ctx.Err()
+		case <-to.Lost():
+			return int(h.moved.Load()), ErrLost
+		case <-h.kick:
+		case <-t.C:
+		}
+	}
+}
+
+// TakeBack lets this process go on after HandOver has failed with ErrLost.
+func (px *Server) TakeBack() {
+	px.handover.Store(nil)
+	px.consoles.open()
+	px.Thaw()
+	for _, s := range px.allSessions() {
+		s.conn.Wake() // it may have waited to move
+	}
+}
+
+// letMove wakes the sessions that may be able to move, and ends those that
+// have been waited for long enough.
+func (px *Server) letMove(h *handover, now time.Time, last bool) {
+	for _, s := range px.allSessions() {
+		if s.willMove() {
+			if s.link.Load() == nil {
+				s.conn.Wake()
+			}
+			continue
+		}
+		if pinned, _, _ := s.pinnedIdle(); (pinned || last) && s.drainable(h.began, now) {
+			s.end(errUpgraded)
+		}
+	}
+}
+
+// yield gives up the servers that nobody here needs any more, tells the other
+// process about the rest, and returns how many that are.
+func (px *Server) yield(h *handover) (places int) {
+	attached, staying := map[*pool]int{}, map[*pool]int{}
+	for _, s := range px.allSessions() {
+		if s.link.Load() != nil {
+			attached[s.pool]++
+		} else if !s.willMove() {
+			staying[s.pool]++
+		}
+	}
+	var held []Held
+	for _, p := range px.allPools() {
+		keep := keptPlaces(h.had[p], h.keep[p], attached[p], staying[p]+int(p.logging.Load()))
+		h.keep[p] = keep
+		p.servers.Yield(keep)
+		has := p.servers.Places()
+		places += has
+		if n := max(keep, has); n > 0 {
+			held = append(held, p.held(n))
+		}
+	}
+	sortHeld(held)
+	if !slices.EqualFunc(held, h.told, func(a, b Held) bool { return a.Pool == b.Pool && a.Places == b.Places }) {
+		h.told = held
+		h.to.Held(held)
+	}
+	return places
+}
+
+// keptPlaces is how many servers a pool may still have that had so many when
+// the handover began, and may have kept so many since: those in use, and for
+// sessions that stay as many as leave the other process one.
+func keptPlaces(had, kept, attached, staying int) int {
+	return min(kept, attached+min(staying, max(1, had-1-attached)))
+}
+
+// willMove reports whether the session is of the kind that can move, once it
+// is between transactions.
+func (s *session) willMove() bool {
+	return s.conn.TLS() == nil && s.repl == "" && !s.stays.Load() && !s.torn.Load()
+}
+
+// movable reports whether the session can move now, but for what is still to
+// be written to its client. in is held.
+func (s *session) movable() bool {
+	if !s.willMove() || s.gone || s.link.Load() != nil || s.ending.Load() != nil || s.orderly || s.terminate || s.canceled || s.pass > 0 {
+		return false
+	}
+	if s.pin != "" || s.held != 0 || s.cancel != nil || s.suspicious() || len(s.unnamed.versions) > 1 {
+		return false
+	}
+	for _, e := range s.names.m {
+		if e.pending > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// waitsToMove reports whether the session, which wants a server, is to move
+// instead and want it there. in is held.
+func (s *session) waitsToMove() bool {
+	if s.px.handover.Load() == nil || !s.movable() {
+		return false
+	}
+	if s.conn.Quiet() {
+		s.conn.Wake()
+	} // else HandOver wakes it
+	return true
+}
+
+// departs reports whether the session is to leave now. It is held up then:
+// nobody does anything with it. The pump calls it, with in held.
+func (s *session) departs() bool {
+	if s.px.handover.Load() == nil || !s.movable() || len(s.reply) > 0 || !s.conn.Quiet() {
+		return false
+	}
+	if s.waiting {
+		if !s.pool.servers.Leave(&s.ticket) {
+			return false // a server is on its way
+		}
+		s.waiting = false
+		s.state.Store(uint32(stateIdle))
+	}
+	s.gone, s.departing = true, true
+	return true
+}
+
+// move takes a session that departs has held up to the other process. If it
+// returns false the session goes on here.
+func (s *session) move() (moved bool) {
+	err := ErrLost
+	h := s.px.handover.Load()
+	if h != nil {
+		err = h.to.Move(s.pack(), s.conn)
+	}
+	if err == nil {
+		s.parted()
+		h.moved.Add(1)
+		h.changed()
+		return true
+	}
+	s.px.opts.Log.Info("a session could not move and stays until it ends", zap.Uint64("session", s.id), zap.String("user", s.user),
+		zap.String("database", s.db.Name), zap.Error(err))
+	s.in.Lock()
+	s.gone, s.departing = false, false
+	s.stays.Store(true)
+	s.in.Unlock()
+	s.conn.Wake() // to what has come meanwhile
+	return false
+}
+
+// changed has HandOver look again at once.
+func (h *handover) changed() {
+	select {
+	case h.kick <- struct{}{}:
+	default: // it will
+	}
+}
+
+// parted takes a session off the books that is another process's now. Its
+// socket goes on there.
+func (s *session) parted() {
+	s.conn.Close(0)
+	s.in.Lock()
+	s.clear()
+	s.in.Unlock()
+	s.px.forget(s)
+	s.px.opts.Log.Debug("session moved", zap.Uint64("session", s.id), zap.String("user", s.user), zap.String("database", s.db.Name))
+}

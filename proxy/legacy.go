@@ -1,0 +1,230 @@
+package proxy
+
+import (
+	"bytes"
+	"cmp"
+	"maps"
+	"sync"
+	"time"
+
+	"pgpoold/backend"
+)
+
+// PoolKey names a pool, to another process as well.
+type PoolKey struct {
+	Database, User, Client string
+	Secret                 [32]byte
+	Session                uint64
+}
+
+func (k poolKey) exported() PoolKey {
+	return PoolKey{Database: k.database, User: k.user, Client: k.client, Secret: k.secret, Session: k.session}
+}
+
+func (k PoolKey) own() poolKey {
+	return poolKey{database: k.Database, user: k.User, client: k.Client, secret: k.Secret, session: k.Session}
+}
+
+func (k PoolKey) compare(o PoolKey) int {
+	return cmp.Or(cmp.Compare(k.Database, o.Database), cmp.Compare(k.User, o.User), cmp.Compare(k.Client, o.Client),
+		cmp.Compare(k.Session, o.Session), bytes.Compare(k.Secret[:], o.Secret[:]))
+}
+
+// Legacy is what a process of pgpoold has counted. It goes on in the process
+// that takes over.
+type Legacy struct {
+	Totals Totals
+	Pools  map[PoolKey]PoolStats
+	Prints []FingerprintSnapshot
+}
+
+// Held is how many servers a process keeps of one pool, and which limits of
+// several pools these count for.
+type Held struct {
+	Pool   PoolKey
+	Places int
+	Caps   []backend.CapKey
+}
+
+// inherited is what the process before this one has counted and still holds.
+type inherited struct {
+	mu     sync.Mutex
+	legacy *Legacy         // guarded by mu; nil: there was none
+	held   map[poolKey]int // guarded by mu
+}
+
+// Legacy is what this process has counted, with what it has inherited.
+func (px *Server) Legacy() *Legacy {
+	var rest Snapshot
+	rest.Totals = px.totals()
+	l := &Legacy{Pools: map[PoolKey]PoolStats{}, Prints: px.Fingerprints()}
+	px.inherited.mu.Lock()
+	if was := px.inherited.legacy; was != nil {
+		maps.Copy(l.Pools, was.Pools) // also of pools that are not there any more
+	}
+	px.inherited.mu.Unlock()
+	now := time.Now()
+	for _, p := range px.allPools() {
+		if p.key.session == 0 {
+			l.Pools[p.key.exported()] = p.snapshot(now, &rest).Stats
+		}
+	}
+	l.Totals = rest.Totals
+	return l
+}
+
+// SetLegacy says what the process before this one has counted until now.
+func (px *Server) SetLegacy(l *Legacy) {
+	px.inherited.mu.Lock()
+	px.inherited.legacy = l
+	px.inherited.mu.Unlock()
+}
+
+// inheritedStats adds what the process before has counted for a pool.
+func (p *pool) inheritedStats(to *PoolStats) {
+	in := &p.px.inherited
+	in.mu.Lock()
+	if in.legacy != nil {
+		if was, ok := in.legacy.Pools[p.key.exported()]; ok {
+			to.Add(&was)
+		}
+	}
+	in.mu.Unlock()
+}
+
+// SetElsewhere says which servers another process has: they count for the
+// limits of this one.
+func (px *Server) SetElsewhere(held []Held) {
+	now := map[poolKey]int{}
+	caps := map[backend.CapKey]int{}
+	for _, h := range held {
+		now[h.Pool.own()] += h.Places
+		for i, key := range h.Caps {
+			if !seenBefore(h.Caps, i) {
+				caps[key] += h.Places
+			}
+		}
+	}
+	px.inherited.mu.Lock()
+	px.inherited.held = now
+	px.inherited.mu.Unlock()
+	px.shares.SetElsewhere(caps)
+	for _, p := range px.allPools() {
+		p.servers.SetElsewhere(now[p.key])
+	}
+}
+
+func seenBefore(keys []backend.CapKey, i int) bool {
+	for _, k := range keys[:i] {
+		if k == keys[i] {
+			return true
+		}
+	}
+	return false
+}
+
+// elsewhere is how many servers of a pool another process has.
+func (px *Server) elsewhere(key poolKey) int {
+	px.inherited.mu.Lock()
+	defer px.inherited.mu.Unlock()
+	return px.inherited.held[key]
+}
+
+// Inherit takes over, before Start, what the console has done to databases in
+// the process before, and goes on with its numbers of sessions.
+func (px *Server) Inherit(c Controls, lastSession uint64) {
+	px.lastSession.Store(lastSession)
+	if c.AllPaused {
+		px.hold("")
+	}
+	for db := range c.Paused {
+		px.hold(db)
+	}
+	for db := range c.Disabled {
+		px.Disable(db, false)
+	}
+}
+
+// LastSession is the number of the last session.
+func (px *Server) LastSession() uint64 { return px.lastSession.Load() }
+
+// addCounters adds the counters of t, and nothing that says how it is now.
+func (t *Totals) addCounters(o *Totals) {
+	t.ClientsAccepted += o.ClientsAccepted
+	t.ClientsRefused += o.ClientsRefused
+	t.LoginsFailed += o.LoginsFailed
+	t.CancelRequests += o.CancelRequests
+	t.CancelsForwarded += o.CancelsForwarded
+	t.TLSFailed += o.TLSFailed
+	t.AcceptPauses += o.AcceptPauses
+	addEach(t.ServerCloses, o.ServerCloses)
+	addEach(t.PinsTotal, o.PinsTotal)
+	addEach(t.StateMissed, o.StateMissed)
+	addEach(t.ErrorsBySQLState, o.ErrorsBySQLState)
+	addEach(t.ServerErrorsBySQLState, o.ServerErrorsBySQLState)
+}
+
+func addEach(to, from map[string]uint64) {
+	for k, n := range from {
+		to[k] += n
+	}
+}
+
+// Add adds another pool's counters.
+func (a *PoolStats) Add(b *PoolStats) {
+	a.ServerAssignments += b.ServerAssignments
+	a.Xacts += b.Xacts
+	a.Queries += b.Queries
+	a.BytesReceived += b.BytesReceived
+	a.BytesSent += b.BytesSent
+	a.XactTime += b.XactTime
+	a.QueryTime += b.QueryTime
+	a.WaitTime += b.WaitTime
+	a.ClientParses += b.ClientParses
+	a.ServerParses += b.ServerParses
+	a.Binds += b.Binds
+	a.ClientLogins += b.ClientLogins
+	a.Switches += b.Switches
+	a.Kept += b.Kept
+	a.Inspections += b.Inspections
+	a.Dials += b.Dials
+	a.DialErrors += b.DialErrors
+	a.Errors += b.Errors
+	a.StatementHits += b.StatementHits
+	a.StatementMisses += b.StatementMisses
+	a.StatementEvictions += b.StatementEvictions
+	a.Waits.Add(&b.Waits)
+	a.XactTimes.Add(&b.XactTimes)
+	a.QueryTimes.Add(&b.QueryTimes)
+	a.Connects.Add(&b.Connects)
+	a.ConnectTime += b.ConnectTime
+}
+
+// mergePrints adds the fingerprints of the process before to those of this one.
+func (px *Server) mergePrints(own []FingerprintSnapshot) []FingerprintSnapshot {
+	px.inherited.mu.Lock()
+	defer px.inherited.mu.Unlock()
+	if px.inherited.legacy == nil {
+		return own
+	}
+	type key struct{ database, text string }
+	at := make(map[key]int, len(own))
+	for i := range own {
+		at[key{own[i].Database, own[i].Text}] = i
+	}
+	for _, was := range px.inherited.legacy.Prints {
+		i, ok := at[key{was.Database, was.Text}]
+		if !ok {
+			own = append(own, was)
+			continue
+		}
+		p := &own[i]
+		p.Calls += was.Calls
+		p.Time += was.Time
+		p.Longest = max(p.Longest, was.Longest)
+		if was.Last.After(p.Last) {
+			p.Last = was.Last
+		}
+	}
+	return own
+}
