@@ -1,0 +1,111 @@
+package change
+
+import (
+	"context"
+	"fmt"
+	"os"
+	osexec "os/exec"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"pgpoold/test/harness"
+	"pgpoold/test/postgres"
+)
+
+// TestUpgradeUnderLoad: while pgbench and clients that keep books work over
+// connections that they keep, one process takes over from another again and
+// again. Nothing fails, no connection is lost, and both processes together
+// never have more servers than the pool may have.
+func TestUpgradeUnderLoad(t *testing.T) {
+	t.Parallel()
+	c := postgres.StartForTest(t, postgres.Config{})
+	db := newDB(t, c)
+	const size = 4
+	p := harness.StartProcess(t, common+fmt.Sprintf("pool: {size: %d}\ndatabases: {%s: {dsn: '%s'}}\n", size, db, c.SuperDSN(db)))
+	bench := pgbench(t, c, db)
+	b := keep(t, p, c, db, 8)
+	worked := bench(p.DSN("app:app", db), 6*time.Second)
+	most := watchServers(t, c, db)
+	for range 4 {
+		b.goOn(200)
+		before := p.Upgrade(t)
+		b.goOn(200)
+		p.Ended(t, before)
+	}
+	b.goOn(100)
+	worked()
+	if n := most(); n > size {
+		t.Errorf("there were %d servers, the pool may have %d", n, size)
+	}
+	b.clean()
+	if n := strings.Count(p.Log(), "could not move"); n > 0 {
+		t.Errorf("%d sessions could not move", n)
+	}
+}
+
+// pgbench makes its tables, and returns what runs it on a DSN for a time, and
+// then what fails the test where a transaction or a connection has failed.
+func pgbench(t *testing.T, c *postgres.Cluster, db string) func(dsn string, length time.Duration) (worked func()) {
+	t.Helper()
+	in := c.Install()
+	tool, err := in.Tool("pgbench")
+	if err != nil {
+		t.Log("pgbench is missing: the clients that keep books work alone")
+		return func(string, time.Duration) func() { return func() {} }
+	}
+	if out, err := osexec.Command(tool, "--initialize", "--quiet", c.SuperDSN(db)).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return func(dsn string, length time.Duration) func() {
+		cmd := osexec.CommandContext(lasting(t, length), tool, "--no-vacuum", "--protocol", "prepared", "--client", "8", "--jobs", "4",
+			"--rate", "300", "--time", fmt.Sprint(int(length.Seconds())), dsn)
+		cmd.Env = append(os.Environ(), "LC_ALL=C")
+		done := make(chan string, 1)
+		go func() {
+			out, err := cmd.CombinedOutput()
+			done <- fmt.Sprintf("%s\n%v", out, err)
+		}()
+		return func() {
+			t.Helper()
+			out := <-done
+			if !strings.HasSuffix(out, "\n<nil>") || !regexp.MustCompile(`(?m)^number of failed transactions: 0 `).MatchString(out) || strings.Contains(out, "aborted") {
+				t.Errorf("pgbench:\n%s", out)
+			}
+			t.Log(regexp.MustCompile(`number of transactions actually processed: \d+`).FindString(out))
+		}
+	}
+}
+
+// watchServers counts again and again how many connections a database has, as
+// PostgreSQL sees it; most ends that.
+func watchServers(t *testing.T, c *postgres.Cluster, db string) (most func() int) {
+	t.Helper()
+	conn, err := pgx.Connect(within(t), c.SuperDSN("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop, result := make(chan struct{}), make(chan int, 1)
+	go func() {
+		defer conn.Close(context.Background())
+		n, top := 0, 0
+		for {
+			if err := conn.QueryRow(context.Background(), "select count(*) from pg_stat_activity where datname = $1 and backend_type = 'client backend'", db).Scan(&n); err == nil {
+				top = max(top, n)
+			}
+			select {
+			case <-stop:
+				result <- top
+				return
+			case <-time.After(2 * time.Millisecond):
+			}
+		}
+	}()
+	return func() int {
+		close(stop)
+		return <-result
+	}
+}
