@@ -24,6 +24,15 @@ func (p *Pool) Yield(most int) {
 	}
 }
 
+// Freeze is Yield of what the pool has now, and returns how many that is.
+func (p *Pool) Freeze() (has int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	has = p.placesLocked()
+	p.size, p.minSize, p.limits.ReserveSize, p.shrunk = has, 0, 0, false
+	return has
+}
+
 // Places is how many servers the pool has: connected, ending or being dialled.
 func (p *Pool) Places() int {
 	p.mu.Lock()

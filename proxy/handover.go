@@ -79,9 +79,9 @@ func (px *Server) Freeze() []Held {
 	h := &handover{kick: make(chan struct{}, 1), had: map[*pool]int{}, keep: map[*pool]int{}, was: map[*pool]backend.Limits{}}
 	px.frozen.Store(h) // pools that are made from now on have none
 	for _, p := range px.allPools() {
-		n := p.servers.Places()
-		h.had[p], h.keep[p], h.was[p] = n, n, p.servers.Limits()
-		p.servers.Yield(n)
+		h.was[p] = p.servers.Limits()
+		n := p.servers.Freeze()
+		h.had[p], h.keep[p] = n, n
 		if n > 0 {
 			h.told = append(h.told, p.held(n))
 		}
