@@ -118,3 +118,56 @@ func watchServers(t *testing.T, c *postgres.Cluster) (most func() int) {
 		return <-result
 	}
 }
+
+// encrypted is a pooler whose clients ask for TLS.
+type encrypted struct{ *harness.Process }
+
+func (e encrypted) DSN(user, db string) string {
+	return strings.Replace(e.Process.DSN(user, db), "sslmode=disable", "sslmode=require", 1)
+}
+
+// TestUpgradeUnderTLS: sessions behind TLS cannot move. They go on in the
+// process that leaves, are told 57P01 between two transactions before
+// drain_timeout is over, and connect again: none is refused, and no transaction
+// is lost or done twice. Others are served meanwhile.
+func TestUpgradeUnderTLS(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int{2, 4} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			t.Parallel()
+			c := postgres.StartForTest(t, postgres.Config{})
+			db := newDB(t, c)
+			p := harness.StartProcess(t, common+fmt.Sprintf("pool: {size: %d}\ndatabases: {%s: {dsn: '%s'}}\n", size, db, pooledDSN(t, c, db)))
+			b := keep(t, encrypted{p}, c, db, 4)
+			most := watchServers(t, c)
+			b.goOn(100)
+			before := p.Upgrade(t)
+			plain, err := pgx.Connect(within(t), p.DSN("app:app", db))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range 20 {
+				exec(t, plain, "select 1")
+			}
+			b.goOn(50)
+			if alive := !p.HasEnded(before); !alive {
+				t.Error("the process that left did not wait for them")
+			}
+			p.Ended(t, before)
+			b.goOn(100)
+			if n := most(); n > size {
+				t.Errorf("there were %d servers, the pool may have %d", n, size)
+			}
+			_ = plain.Close(context.Background())
+			errors := b.close()
+			for _, err := range errors {
+				if told(err).Code != "57P01" {
+					t.Error(err)
+				}
+			}
+			if len(errors) != 4 {
+				t.Errorf("%d errors, each of 4 clients was to be told once", len(errors))
+			}
+		})
+	}
+}

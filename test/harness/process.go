@@ -148,17 +148,20 @@ func (p *Process) Upgrade(tb testing.TB) (before int) {
 // Ended waits until a process that an upgrade has left behind has ended.
 func (p *Process) Ended(tb testing.TB, pid int) {
 	tb.Helper()
-	p.until(tb, fmt.Sprintf("the end of process %d", pid), func() bool {
-		if pid != p.process.PID() {
-			return !p.guard.Alive(pid)
-		}
-		select {
-		case <-p.process.Done():
-			return true
-		default:
-			return false
-		}
-	})
+	p.until(tb, fmt.Sprintf("the end of process %d", pid), func() bool { return p.HasEnded(pid) })
+}
+
+// HasEnded reports whether a process of pgpoold's has ended.
+func (p *Process) HasEnded(pid int) bool {
+	if pid != p.process.PID() {
+		return !p.guard.Alive(pid)
+	}
+	select {
+	case <-p.process.Done():
+		return true
+	default:
+		return false
+	}
 }
 
 // Reload has the process that serves read its configuration again, and waits
