@@ -61,7 +61,7 @@ func pgbench(t *testing.T, c *postgres.Cluster, db string) func(dsn string, leng
 		t.Fatalf("%v\n%s", err, out)
 	}
 	return func(dsn string, length time.Duration) func() {
-		cmd := osexec.CommandContext(lasting(t, length), tool, "--no-vacuum", "--protocol", "prepared", "--client", "8", "--jobs", "4",
+		cmd := osexec.CommandContext(lasting(t, length), tool, "--no-vacuum", "--protocol", "prepared", "--client", "8", "--jobs", "8", // a thread waits while it prepares
 			"--rate", "300", "--time", fmt.Sprint(int(length.Seconds())), dsn)
 		cmd.Env = append(os.Environ(), "LC_ALL=C")
 		done := make(chan string, 1)
