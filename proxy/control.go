@@ -140,7 +140,7 @@ func (px *Server) Paused(database string, mark uint64) (stands, done bool) {
 			return true, false
 		}
 	}
-	return true, true
+	return true, !px.keptElsewhere(database)
 }
 
 // Unpause undoes the Pause with this mark, if it still stands, and nothing

@@ -130,6 +130,19 @@ func (px *Server) elsewhere(key poolKey) int {
 	return px.inherited.held[key]
 }
 
+// keptElsewhere reports whether another process has servers of a database; ""
+// is all.
+func (px *Server) keptElsewhere(database string) bool {
+	px.inherited.mu.Lock()
+	defer px.inherited.mu.Unlock()
+	for key, n := range px.inherited.held {
+		if n > 0 && (database == "" || key.database == database) {
+			return true
+		}
+	}
+	return false
+}
+
 // Inherit takes over, before Start, what the console has done to databases in
 // the process before, and goes on with its numbers of sessions.
 func (px *Server) Inherit(c Controls, lastSession uint64) {

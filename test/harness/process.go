@@ -75,6 +75,9 @@ func StartProcess(tb testing.TB, yaml string) *Process {
 		if err := p.guard.Close(); err != nil {
 			tb.Error(err)
 		}
+		if strings.Contains(p.Log(), "DATA RACE") || strings.Contains(p.Log(), "goroutine ") {
+			tb.Error("the log has a race or a panic")
+		}
 		if tb.Failed() {
 			tb.Logf("log of pgpoold:\n%s", tail(p.Log(), 16000))
 		}

@@ -108,6 +108,9 @@ func launchWith(t *testing.T, env map[string]string, files []*os.File, argv ...s
 		if err := g.Close(); err != nil {
 			t.Error(err)
 		}
+		if strings.Contains(p.log(), "DATA RACE") || strings.Contains(p.log(), "goroutine ") {
+			t.Error("the log has a race or a panic")
+		}
 		if t.Failed() {
 			t.Logf("log of pgpoold:\n%s", p.log())
 		}
