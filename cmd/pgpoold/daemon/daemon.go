@@ -173,6 +173,7 @@ func (d *Daemon) start(ctx context.Context, signals <-chan os.Signal) error {
 		if err := p.ch.Send(upgrade.KindServing, nil); err != nil {
 			d.log.Warn("upgrade: the predecessor cannot be told that this process serves", zap.Error(err))
 		}
+		return nil // systemd hears it from the predecessor, to whom it still listens
 	}
 	d.notifyReady()
 	return nil

@@ -13,6 +13,7 @@ import (
 
 	"pgpoold/admin"
 	"pgpoold/cmd/pgpoold/upgrade"
+	"pgpoold/proxy"
 )
 
 // errUpgrading refuses what must wait until an upgrade has ended.
@@ -20,7 +21,7 @@ var errUpgrading = errors.New("an upgrade is under way: try again when it has en
 
 // loginsPatience is how long logins under way may take until the successor
 // serves; who logs in after that moves, or has to connect again.
-const loginsPatience = 2 * time.Second
+const loginsPatience = 500 * time.Millisecond
 
 // attempt is an upgrade that is under way, from its start until the successor
 // serves or has failed. begun by Run, which joins it.
@@ -34,6 +35,9 @@ type attempt struct {
 func (d *Daemon) beginUpgrade() (*attempt, error) {
 	if d.opts.Executable == "" || len(d.opts.Command) == 0 {
 		return nil, errors.New("it is not known which program to start")
+	}
+	if os.Getpid() == 1 {
+		return nil, errors.New("process 1 of a container cannot hand over: the container ends with it")
 	}
 	if p := d.predecessor.Load(); p != nil {
 		return nil, fmt.Errorf("the last upgrade is not over: process %d is still draining", p.hello.PID)
@@ -123,7 +127,6 @@ func (d *Daemon) handOver(to *successor, signals <-chan os.Signal) bool {
 		g.keepFile(true)
 	}
 	close(d.stop)
-	d.closeHTTP() // its port is the successor's
 	timeout := d.config().DrainTimeout
 	ctx, cancel := context.WithCancel(context.Background())
 	if timeout > 0 {
@@ -133,14 +136,21 @@ func (d *Daemon) handOver(to *successor, signals <-chan os.Signal) bool {
 	d.log.Announce("upgrade: the successor serves; draining", zap.Int("successor", to.pid()), zap.Duration("drain_timeout", timeout),
 		zap.Int("clients", d.server.Clients()))
 	d.server.SetPeer(to)
-	stop, joined := make(chan struct{}), make(chan struct{}, 2)
-	go d.report(to, stop, joined)
-	go hurryOver(signals, stop, joined, cancel)
+	stop := make(chan struct{})
+	var helpers sync.WaitGroup
+	helpers.Go(d.closeHTTP) // its port is the successor's
+	helpers.Go(func() { d.report(to, stop) })
+	helpers.Go(func() { hurryOver(signals, stop, cancel) })
 	moved, err := d.server.HandOver(ctx, to)
+	if err != nil && to.isLost() && to.bye { // it was stopped, and so is this process
+		for _, g := range d.gates {
+			g.Leave()
+		}
+		err = d.server.Shutdown(ctx)
+	}
 	close(stop)
-	<-joined
-	<-joined
-	if err != nil && to.isLost() && !to.bye {
+	helpers.Wait()
+	if errors.Is(err, proxy.ErrLost) {
 		d.serveAgain(to)
 		return false
 	}
@@ -176,8 +186,7 @@ func (s *successor) isLost() bool {
 const reportInterval = time.Second
 
 // report tells it. handOver joins it.
-func (d *Daemon) report(to *successor, stop <-chan struct{}, joined chan<- struct{}) {
-	defer func() { joined <- struct{}{} }()
+func (d *Daemon) report(to *successor, stop <-chan struct{}) {
 	t := time.NewTicker(reportInterval)
 	defer t.Stop()
 	for {
@@ -192,8 +201,7 @@ func (d *Daemon) report(to *successor, stop <-chan struct{}, joined chan<- struc
 
 // hurryOver cuts a handover short at the second signal that asks for an end:
 // the first is the successor's, where both get it. handOver joins it.
-func hurryOver(signals <-chan os.Signal, stop <-chan struct{}, joined chan<- struct{}, cancel func()) {
-	defer func() { joined <- struct{}{} }()
+func hurryOver(signals <-chan os.Signal, stop <-chan struct{}, cancel func()) {
 	for n := 0; ; {
 		select {
 		case <-stop:
