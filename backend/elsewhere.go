@@ -54,6 +54,34 @@ func (p *Pool) SetElsewhere(n int) {
 	p.mu.Unlock()
 }
 
+// LendFree gives the other process a place that is free here and that nobody
+// waits for; false: there is none.
+func (p *Pool) LendFree() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || p.paused || p.waiting.first != nil || p.size-p.placesLocked()-p.elsewhere <= 0 {
+		return false
+	}
+	if p.opts.Shares != nil {
+		if p.opts.Shares.ask(p, 1, false) == 0 {
+			return false
+		}
+		p.opts.Shares.leave(p, true)
+	}
+	p.elsewhere++
+	return true
+}
+
+// Lend closes a server that is the caller's, and gives its place to the other
+// process: given is called when it is free.
+func (p *Pool) Lend(s *Server, given func()) {
+	p.mu.Lock()
+	s.lent = given
+	p.goneLocked(s)
+	p.mu.Unlock()
+	s.Close(CloseEvicted)
+}
+
 // SetElsewhere says how many servers another process has that count for each
 // limit; for one that is not named it is none.
 func (sh *Shares) SetElsewhere(taken map[CapKey]int) {

@@ -233,7 +233,10 @@ func (sh *Shares) ask(p *Pool, want int, waits bool) (got int) {
 }
 
 // giveBack frees a place. The pool's lock may be held.
-func (sh *Shares) giveBack(p *Pool) {
+func (sh *Shares) giveBack(p *Pool) { sh.leave(p, false) }
+
+// leave is giveBack; lent says that the place is another process's now.
+func (sh *Shares) leave(p *Pool, lent bool) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	h := sh.members[p]
@@ -243,6 +246,9 @@ func (sh *Shares) giveBack(p *Pool) {
 	h.places--
 	for _, c := range h.caps {
 		c.used--
+		if lent {
+			c.elsewhere++
+		}
 	}
 	if h.closed {
 		sh.partLocked(p, h)

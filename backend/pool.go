@@ -326,11 +326,18 @@ func (p *Pool) removed(s *Server) {
 		p.marked--
 	}
 	p.fitsLocked()
+	lent := s.lent
+	if lent != nil {
+		p.elsewhere++
+	}
 	if p.opts.Shares != nil {
-		p.opts.Shares.giveBack(p)
+		p.opts.Shares.leave(p, lent != nil)
 	}
 	p.dialLocked()
 	p.mu.Unlock()
+	if lent != nil {
+		lent()
+	}
 }
 
 // Discard closes a server that its session cannot give back.

@@ -56,6 +56,7 @@ type Server struct {
 	close     bool // it is to end when it is next free
 	why       CloseReason
 	marked    time.Time // and since when
+	lent      func()    // its place goes to another process, which hears of it by this
 }
 
 // serverState is where a server is in its pool.

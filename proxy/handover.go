@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -33,6 +34,8 @@ type Successor interface {
 	Move(m *Moved, conn *stream.Conn) error
 	// Held tells it which servers this process keeps.
 	Held([]Held)
+	// Want asks it for a place of a pool; it answers by Granted.
+	Want(PoolKey)
 	// Lost is closed when it is gone.
 	Lost() <-chan struct{}
 }
@@ -50,11 +53,18 @@ type handover struct {
 	kick  chan struct{} // holds a token when there may be something to tell
 	moved atomic.Int64
 
+	mu      sync.Mutex
+	came    []PoolKey // guarded by mu: places that were granted
+	starved []Held    // guarded by mu: pools of the other process that lack servers which this one has
+
 	// Owned by HandOver.
 	had  map[*pool]int // servers when it began
 	was  map[*pool]backend.Limits
-	keep map[*pool]int // servers that the pool may still have; never more than before
+	keep map[*pool]int // servers that the pool may still have; more only by a grant
 	told []Held
+	got  map[*pool]uint64    // places that were granted
+	asks map[*pool]time.Time // since when one is asked for
+	gave map[*pool]time.Time // when a server in use was given up last
 }
 
 // SetPeer says which other process knows sessions; nil: none.
@@ -76,7 +86,8 @@ const (
 // Freeze lets no pool have more servers than now, and says how many those are.
 // HandOver or Thaw follows.
 func (px *Server) Freeze() []Held {
-	h := &handover{kick: make(chan struct{}, 1), had: map[*pool]int{}, keep: map[*pool]int{}, was: map[*pool]backend.Limits{}}
+	h := &handover{kick: make(chan struct{}, 1), had: map[*pool]int{}, keep: map[*pool]int{}, was: map[*pool]backend.Limits{},
+		got: map[*pool]uint64{}, asks: map[*pool]time.Time{}, gave: map[*pool]time.Time{}}
 	px.frozen.Store(h) // pools that are made from now on have none
 	for _, p := range px.allPools() {
 		h.was[p] = p.servers.Limits()
@@ -139,7 +150,7 @@ func (px *Server) HandOver(ctx context.Context, to Successor) (moved int, err er
 	for {
 		now := time.Now()
 		px.letMove(h, now, !last.IsZero() && now.After(last))
-		if places := px.yield(h); places == 0 && px.Clients() == 0 {
+		if places := px.yield(h, now); places == 0 && px.Clients() == 0 {
 			return int(h.moved.Load()), nil
 		}
 		select {
@@ -177,43 +188,6 @@ func (px *Server) letMove(h *handover, now time.Time, last bool) {
 			s.end(errUpgraded)
 		}
 	}
-}
-
-// yield gives up the servers that nobody here needs any more, tells the other
-// process about the rest, and returns how many that are.
-func (px *Server) yield(h *handover) (places int) {
-	attached, staying := map[*pool]int{}, map[*pool]int{}
-	for _, s := range px.allSessions() {
-		if s.link.Load() != nil {
-			attached[s.pool]++
-		} else if !s.willMove() {
-			staying[s.pool]++
-		}
-	}
-	var held []Held
-	for _, p := range px.allPools() {
-		keep := keptPlaces(h.had[p], h.keep[p], attached[p], staying[p]+int(p.logging.Load()))
-		h.keep[p] = keep
-		p.servers.Yield(keep)
-		has := p.servers.Places()
-		places += has
-		if n := max(keep, has); n > 0 {
-			held = append(held, p.held(n))
-		}
-	}
-	sortHeld(held)
-	if !slices.EqualFunc(held, h.told, func(a, b Held) bool { return a.Pool == b.Pool && a.Places == b.Places }) {
-		h.told = held
-		h.to.Held(held)
-	}
-	return places
-}
-
-// keptPlaces is how many servers a pool may still have that had so many when
-// the handover began, and may have kept so many since: those in use, and for
-// sessions that stay as many as leave the other process one.
-func keptPlaces(had, kept, attached, staying int) int {
-	return min(kept, attached+min(staying, max(1, had-1-attached)))
 }
 
 // willMove reports whether the session is of the kind that can move, once it

@@ -43,7 +43,9 @@ type Legacy struct {
 type Held struct {
 	Pool   PoolKey
 	Places int
-	Caps   []backend.CapKey
+	// Granted counts the places that the other process has given it.
+	Granted uint64
+	Caps    []backend.CapKey
 }
 
 // inherited is what the process before this one has counted and still holds.
@@ -51,6 +53,10 @@ type inherited struct {
 	mu     sync.Mutex
 	legacy *Legacy         // guarded by mu; nil: there was none
 	held   map[poolKey]int // guarded by mu
+	// lent counts the places that were given to the process before.
+	lent map[poolKey]uint64 // guarded by mu
+
+	applying sync.Mutex // held while what was told about servers is brought to the pools
 }
 
 // Legacy is what this process has counted, with what it has inherited.
@@ -97,21 +103,37 @@ func (p *pool) inheritedStats(to *PoolStats) {
 func (px *Server) SetElsewhere(held []Held) {
 	now := map[poolKey]int{}
 	caps := map[backend.CapKey]int{}
+	px.inherited.applying.Lock()
+	defer px.inherited.applying.Unlock()
+	px.inherited.mu.Lock()
 	for _, h := range held {
-		now[h.Pool.own()] += h.Places
+		n := h.Places + int(px.inherited.lent[h.Pool.own()]-h.Granted) // some it has not heard of yet
+		now[h.Pool.own()] += n
 		for i, key := range h.Caps {
 			if !seenBefore(h.Caps, i) {
-				caps[key] += h.Places
+				caps[key] += n
 			}
 		}
 	}
-	px.inherited.mu.Lock()
 	px.inherited.held = now
 	px.inherited.mu.Unlock()
 	px.shares.SetElsewhere(caps)
 	for _, p := range px.allPools() {
 		p.servers.SetElsewhere(now[p.key])
 	}
+}
+
+// noteLent counts a place that is given to the process before.
+func (px *Server) noteLent(key poolKey) {
+	in := &px.inherited
+	in.applying.Lock()
+	defer in.applying.Unlock()
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.lent == nil {
+		in.lent = map[poolKey]uint64{}
+	}
+	in.lent[key]++
 }
 
 func seenBefore(keys []backend.CapKey, i int) bool {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -147,6 +148,7 @@ func (p *Predecessor) hearTake(came chan<- *upgrade.Message, failed chan<- error
 // its end. Shutdown joins it.
 func (p *Predecessor) receive(d *Daemon) {
 	defer close(p.ended)
+	p.helpers.Go(func() { p.tellLack(d) })
 	bye := false
 	for !bye {
 		m, err := p.ch.Receive()
@@ -192,6 +194,13 @@ func (p *Predecessor) heard(d *Daemon, m *upgrade.Message) (bye bool, err error)
 			d.server.SetElsewhere(r.Held)
 		}
 		return false, nil
+	case upgrade.KindWant:
+		var want upgrade.Pool
+		if err := m.Decode(&want); err != nil {
+			return false, err
+		}
+		d.server.Lend(want.Key, func() { _ = p.ch.Send(upgrade.KindGrant, &want) })
+		return false, nil
 	case upgrade.KindSession:
 		var s upgrade.Session
 		if err := m.Decode(&s); err != nil {
@@ -220,6 +229,30 @@ func (p *Predecessor) heard(d *Daemon, m *upgrade.Message) (bye bool, err error)
 		return false, nil
 	}
 	return false, heardCancel(&p.talk, m, p.ch, d.server)
+}
+
+// lackInterval is how often a successor looks whether its clients wait for what
+// the predecessor has.
+const lackInterval = 20 * time.Millisecond
+
+// tellLack tells the predecessor so. receive joins it.
+func (p *Predecessor) tellLack(d *Daemon) {
+	t := time.NewTicker(lackInterval)
+	defer t.Stop()
+	told := 0
+	for {
+		select {
+		case <-p.lost:
+			return
+		case <-t.C:
+		}
+		if lacks := d.server.StarvedHere(); len(lacks) > 0 || told > 0 {
+			told = len(lacks)
+			if p.ch.Send(upgrade.KindLack, &upgrade.Report{Held: lacks}) != nil {
+				return
+			}
+		}
+	}
 }
 
 // adopt takes a session that is offered.

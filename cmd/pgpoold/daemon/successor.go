@@ -200,6 +200,18 @@ func (s *successor) heard(m *upgrade.Message) error {
 			return err
 		}
 		s.answered(a)
+	case upgrade.KindGrant:
+		var p upgrade.Pool
+		if err := m.Decode(&p); err != nil {
+			return err
+		}
+		s.d.server.Granted(p.Key)
+	case upgrade.KindLack:
+		var r upgrade.Report
+		if err := m.Decode(&r); err != nil {
+			return err
+		}
+		s.d.server.Starved(r.Held)
 	case upgrade.KindBye:
 		s.bye = true
 	default:
@@ -241,6 +253,9 @@ func (s *successor) Held(held []proxy.Held) {
 		s.d.log.Debug("upgrade: the successor could not be told what is kept", zap.Error(err))
 	}
 }
+
+// Want implements proxy.Successor.
+func (s *successor) Want(key proxy.PoolKey) { _ = s.ch.Send(upgrade.KindWant, &upgrade.Pool{Key: key}) }
 
 // Lost implements proxy.Successor.
 func (s *successor) Lost() <-chan struct{} { return s.lost }

@@ -39,6 +39,11 @@ const (
 	// Cancel, which KindDone answers: a Number.
 	KindCancel
 	KindDone
+	// KindWant asks for a place of a pool, KindGrant gives it: a Pool. KindLack
+	// tells for which pools clients of the successor wait: a Report.
+	KindWant
+	KindGrant
+	KindLack
 	// KindBye says that the one who says it ends as it should.
 	KindBye
 )
@@ -84,6 +89,9 @@ type Report struct {
 	Held   []proxy.Held
 	Legacy *proxy.Legacy // nil: as before
 }
+
+// Pool names a pool.
+type Pool struct{ Key proxy.PoolKey }
 
 // Session is one session. Number is the predecessor's for it.
 type Session struct {
