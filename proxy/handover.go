@@ -178,10 +178,8 @@ func (px *Server) TakeBack() {
 // have been waited for long enough.
 func (px *Server) letMove(h *handover, now time.Time, last bool) {
 	for _, s := range px.allSessions() {
-		if s.willMove() {
-			if s.link.Load() == nil {
-				s.conn.Wake()
-			}
+		if s.link.Load() == nil && s.willMove() {
+			s.conn.Wake()
 			continue
 		}
 		if pinned, _, _ := s.pinnedIdle(); (pinned || last) && s.drainable(h.began, now) {

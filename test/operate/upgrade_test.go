@@ -283,3 +283,45 @@ func TestUpgradeIsLost(t *testing.T) {
 	p.signal(t, syscall.SIGTERM)
 	p.exit(t, 0)
 }
+
+// TestUpgradeIsStopped: SIGTERM to all processes, as systemd sends it, lets a
+// transaction end also in the one that drains already; while a successor
+// starts it gives the upgrade up.
+func TestUpgradeIsStopped(t *testing.T) {
+	dsn, cluster := table(t, "stoppedon")
+	path := copied(t)
+	p := launch(t, map[string]string{"SUPABASE_POSTGRES_DSN": dsn}, path)
+	p.waitReady(t)
+	busy := p.mustDial(t, "postgres:secret", "postgres")
+	ask(t, busy, "begin; insert into stoppedon values (1)")
+	if said, code := p.upgradeBy(t); code != 0 {
+		t.Fatalf("exit %d: %s", code, said)
+	}
+	h := p.successor(t)
+	p.signal(t, syscall.SIGTERM)
+	h.signal(t, syscall.SIGTERM)
+	h.exit(t)
+	if c, err := p.dial(t, "postgres:secret", "postgres", "sslmode=disable&connect_timeout=5"); err == nil || code(err) != "" {
+		t.Errorf("a client came to %v, %v", c, err)
+	}
+	ask(t, busy, "insert into stoppedon values (2)")
+	ask(t, busy, "commit")
+	if got := lastWord(t, busy); got != "57P01" {
+		t.Errorf("the client was told %q", got)
+	}
+	p.exit(t, 0)
+	if n := count(t, cluster, "stoppedon"); n != "2" {
+		t.Errorf("%s rows", n)
+	}
+
+	p = launch(t, map[string]string{"SUPABASE_POSTGRES_DSN": dsn}, path)
+	p.waitReady(t)
+	replace(t, path, "#!/bin/sh\nexec sleep 1000\n")
+	p.signal(t, syscall.SIGUSR2)
+	p.waitLine(t, "upgrade: a successor was started")
+	p.signal(t, syscall.SIGUSR2)
+	p.waitLine(t, "upgrade: none is begun")
+	p.signal(t, syscall.SIGTERM)
+	p.exit(t, 0)
+	p.waitLine(t, "pgpoold ended")
+}
