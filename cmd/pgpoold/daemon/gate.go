@@ -20,11 +20,15 @@ type gate struct {
 	mu     sync.Mutex
 	held   chan struct{} // guarded by mu; not nil: closed when it goes on, or is closed
 	closed bool          // guarded by mu
+	inside int           // guarded by mu: calls of the listener's Accept
+	out    *sync.Cond    // signalled when inside becomes 0
 }
 
 func newGate(l net.Listener, network, address string, admin bool) *gate {
 	_, isUnix := l.(*net.UnixListener)
-	return &gate{Listener: l, configured: [2]string{network, address}, admin: admin, unlink: isUnix && network != ""}
+	g := &gate{Listener: l, configured: [2]string{network, address}, admin: admin, unlink: isUnix && network != ""}
+	g.out = sync.NewCond(&g.mu)
+	return g
 }
 
 // longAgo is a deadline that has passed.
@@ -33,10 +37,11 @@ var longAgo = time.Unix(1, 0)
 // Accept waits for the next client, and while the gate is held.
 func (g *gate) Accept() (net.Conn, error) {
 	for {
-		if err := g.passes(); err != nil {
+		if err := g.enter(); err != nil {
 			return nil, err
 		}
 		c, err := g.Listener.Accept()
+		g.leave()
 		if err != nil && errors.Is(err, os.ErrDeadlineExceeded) {
 			continue // it is held
 		}
@@ -44,28 +49,40 @@ func (g *gate) Accept() (net.Conn, error) {
 	}
 }
 
-func (g *gate) passes() error {
-	for {
-		g.mu.Lock()
-		held, closed := g.held, g.closed
+func (g *gate) enter() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for !g.closed && g.held != nil {
+		held := g.held
 		g.mu.Unlock()
-		switch {
-		case closed:
-			return net.ErrClosed
-		case held == nil:
-			return nil
-		}
 		<-held
+		g.mu.Lock()
 	}
+	if g.closed {
+		return net.ErrClosed
+	}
+	g.inside++
+	return nil
 }
 
-// Hold lets nobody in any more.
+func (g *gate) leave() {
+	g.mu.Lock()
+	if g.inside--; g.inside == 0 {
+		g.out.Broadcast()
+	}
+	g.mu.Unlock()
+}
+
+// Hold lets nobody in any more once it has returned.
 func (g *gate) Hold() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.held == nil {
 		g.held = make(chan struct{})
 		g.deadline(longAgo)
+	}
+	for g.inside > 0 {
+		g.out.Wait() // not for long: the deadline has passed
 	}
 }
 
