@@ -129,44 +129,63 @@ func (e encrypted) DSN(user, db string) string {
 // TestUpgradeUnderTLS: sessions behind TLS cannot move. They go on in the
 // process that leaves, are told 57P01 between two transactions before
 // drain_timeout is over, and connect again: none is refused, and no transaction
-// is lost or done twice. Others are served meanwhile, also by a pool of one.
+// is lost or done twice.
 func TestUpgradeUnderTLS(t *testing.T) {
+	t.Parallel()
+	c := postgres.StartForTest(t, postgres.Config{})
+	db := newDB(t, c)
+	const size, clients = 3, 4
+	p := harness.StartProcess(t, common+fmt.Sprintf("pool: {size: %d}\ndatabases: {%s: {dsn: '%s'}}\n", size, db, pooledDSN(t, c, db)))
+	b := keep(t, encrypted{p}, c, db, clients)
+	most := watchServers(t, c)
+	b.goOn(100)
+	p.Ended(t, p.Upgrade(t))
+	b.goOn(100)
+	if n := most(); n > size {
+		t.Errorf("there were %d servers, the pool may have %d", n, size)
+	}
+	errors := b.close()
+	for _, err := range errors {
+		if told(err).Code != "57P01" {
+			t.Error(err)
+		}
+	}
+	if len(errors) != clients {
+		t.Errorf("%d errors, each of %d clients was to be told once", len(errors), clients)
+	}
+}
+
+// TestUpgradeSharesPlaces: while sessions that cannot move work in the process
+// that leaves, the clients of the new one are served as well, and the other way
+// round, also by a pool of one.
+func TestUpgradeSharesPlaces(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int{1, 3} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			t.Parallel()
 			c := postgres.StartForTest(t, postgres.Config{})
 			db := newDB(t, c)
-			p := harness.StartProcess(t, common+fmt.Sprintf("pool: {size: %d}\ndatabases: {%s: {dsn: '%s'}}\n", size, db, pooledDSN(t, c, db)))
-			b := keep(t, encrypted{p}, c, db, 4)
+			p := harness.StartProcess(t, strings.Replace(common, "drain_timeout: 5s", "drain_timeout: 0", 1)+
+				fmt.Sprintf("pool: {size: %d}\ndatabases: {%s: {dsn: '%s'}}\n", size, db, pooledDSN(t, c, db)))
+			stay := keep(t, encrypted{p}, c, db, 3)
+			stay.goOn(50)
 			most := watchServers(t, c)
-			b.goOn(100)
 			before := p.Upgrade(t)
-			plain, err := pgx.Connect(within(t), p.DSN("app:app", db))
-			if err != nil {
-				t.Fatal(err)
+			plain := connect(t, p, "app", db)
+			for range 10 {
+				exec(t, plain, "select 1")
+				stay.goOn(1)
 			}
-			for range 20 {
+			if p.HasEnded(before) {
+				t.Error("the process that leaves has not waited for its clients")
+			}
+			stay.clean() // they leave
+			p.Ended(t, before)
+			for range 10 {
 				exec(t, plain, "select 1")
 			}
-			b.goOn(50)
-			if alive := !p.HasEnded(before); !alive {
-				t.Error("the process that left did not wait for them")
-			}
-			p.Ended(t, before)
-			b.goOn(100)
 			if n := most(); n > size {
 				t.Errorf("there were %d servers, the pool may have %d", n, size)
-			}
-			_ = plain.Close(context.Background())
-			errors := b.close()
-			for _, err := range errors {
-				if told(err).Code != "57P01" {
-					t.Error(err)
-				}
-			}
-			if len(errors) != 4 {
-				t.Errorf("%d errors, each of 4 clients was to be told once", len(errors))
 			}
 		})
 	}
