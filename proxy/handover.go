@@ -51,7 +51,9 @@ type handover struct {
 	to    Successor
 	began time.Time
 	kick  chan struct{} // holds a token when there may be something to tell
-	moved atomic.Int64
+
+	moving atomic.Int64 // sessions that are on their way
+	moved  atomic.Int64
 
 	mu      sync.Mutex
 	came    []PoolKey // guarded by mu: places that were granted
@@ -79,9 +81,15 @@ func (px *Server) SetPeer(p Peer) {
 // How often HandOver looks what can go, and how long before its end those that
 // cannot move are ended between transactions.
 const (
-	handoverInterval = 10 * time.Millisecond
+	handoverInterval = 10 * time.Millisecond // for as long as handoverBegin
+	handoverBegin    = 2 * time.Second
+	handoverLater    = 50 * time.Millisecond
 	lastCall         = 5 * time.Second
 )
+
+// maxMoving bounds the sessions that are on their way at once without having
+// asked for anything: those that have go first.
+const maxMoving = 32
 
 // Freeze lets no pool have more servers than now, and says how many those are.
 // HandOver or Thaw follows.
@@ -108,6 +116,8 @@ func (px *Server) Thaw() {
 	for _, p := range px.allPools() {
 		if limits, ok := h.was[p]; ok {
 			p.servers.SetLimits(limits)
+		} else if p.key.session != 0 {
+			p.servers.SetLimits(p.opts.Limits())
 		} else if db := px.database(p.key.database); db != nil {
 			p.servers.SetLimits(p.limits(live, db)) // it was made meanwhile
 		}
@@ -153,6 +163,9 @@ func (px *Server) HandOver(ctx context.Context, to Successor) (moved int, err er
 		if places := px.yield(h, now); places == 0 && px.Clients() == 0 {
 			return int(h.moved.Load()), nil
 		}
+		if now.Sub(h.began) > handoverBegin {
+			t.Reset(handoverLater)
+		}
 		select {
 		case <-ctx.Done():
 			return int(h.moved.Load()), ctx.Err()
@@ -174,12 +187,16 @@ func (px *Server) TakeBack() {
 	}
 }
 
-// letMove wakes the sessions that may be able to move, and ends those that
+// letMove wakes as many sessions that may be able to move as may be on their way, and ends those that
 // have been waited for long enough.
 func (px *Server) letMove(h *handover, now time.Time, last bool) {
+	room := maxMoving - h.moving.Load()
 	for _, s := range px.allSessions() {
 		if s.link.Load() == nil && s.willMove() {
-			s.conn.Wake()
+			if room > 0 {
+				s.conn.Wake()
+				room--
+			}
 			continue
 		}
 		if pinned, _, _ := s.pinnedIdle(); (pinned || last) && s.drainable(h.began, now) {
@@ -226,8 +243,12 @@ func (s *session) waitsToMove() bool {
 // departs reports whether the session is to leave now. It is held up then:
 // nobody does anything with it. The pump calls it, with in held.
 func (s *session) departs() bool {
-	if s.px.handover.Load() == nil || !s.movable() || len(s.reply) > 0 || !s.conn.Quiet() {
+	h := s.px.handover.Load()
+	if h == nil || !s.movable() || len(s.reply) > 0 || !s.conn.Quiet() {
 		return false
+	}
+	if len(s.input()) == 0 && h.moving.Load() >= maxMoving {
+		return false // it is woken again
 	}
 	if s.waiting {
 		if !s.pool.servers.Leave(&s.ticket) {
@@ -237,6 +258,7 @@ func (s *session) departs() bool {
 		s.state.Store(uint32(stateIdle))
 	}
 	s.gone, s.departing = true, true
+	h.moving.Add(1)
 	return true
 }
 
@@ -247,11 +269,13 @@ func (s *session) move() (moved bool) {
 	h := s.px.handover.Load()
 	if h != nil {
 		err = h.to.Move(s.pack(), s.conn)
+		if h.moving.Add(-1) == maxMoving/4 {
+			h.changed()
+		}
 	}
 	if err == nil {
 		s.parted()
 		h.moved.Add(1)
-		h.changed()
 		return true
 	}
 	s.px.opts.Log.Info("a session could not move and stays until it ends", zap.Uint64("session", s.id), zap.String("user", s.user),

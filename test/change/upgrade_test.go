@@ -190,3 +190,26 @@ func TestUpgradeSharesPlaces(t *testing.T) {
 		})
 	}
 }
+
+// TestUpgradeUnderPause: PAUSE stands in the new process, and those who wait
+// wait there.
+func TestUpgradeUnderPause(t *testing.T) {
+	t.Parallel()
+	c := postgres.StartForTest(t, postgres.Config{})
+	db := newDB(t, c)
+	p := harness.StartProcess(t, common+fmt.Sprintf("pool: {size: 2}\ndatabases: {%s: {dsn: '%s'}}\n", db, pooledDSN(t, c, db)))
+	b := keep(t, p, c, db, 6)
+	b.goOn(50)
+	command(t, p, "PAUSE")
+	p.Ended(t, p.Upgrade(t))
+	at := b.done.Load()
+	if err := c.Restart(within(t)); err != nil {
+		t.Fatal(err)
+	}
+	if n := b.done.Load(); n != at {
+		t.Errorf("%d transactions were done under PAUSE", n-at)
+	}
+	command(t, p, "RESUME")
+	b.goOn(50)
+	b.clean()
+}

@@ -33,12 +33,23 @@ const maxFiles = 128
 // writePatience is how long the other process may take to read a message.
 const writePatience = 10 * time.Second
 
-// Channel is one end. Any goroutine may Send; one may Receive.
+// maxSpare is the largest buffer that is kept for the next message.
+const maxSpare = 1 << 20
+
+// Channel is one end. Any goroutine may Send; one may Receive. The bodies of
+// one direction are one gob stream, which describes each type once: so no
+// message may be lost, and one that cannot be sent ends the channel.
 type Channel struct {
 	conn *net.UnixConn
 
 	wmu    sync.Mutex
-	broken error // guarded by wmu: a message was sent in part
+	out    bytes.Buffer // guarded by wmu
+	enc    *gob.Encoder // guarded by wmu: into out
+	broken error        // guarded by wmu
+
+	// Owned by the one who receives.
+	in  bytes.Buffer
+	dec *gob.Decoder // from in
 }
 
 // Pair makes both ends: one of this process's, one to be passed to a child.
@@ -68,22 +79,40 @@ func Open(f *os.File) (*Channel, error) {
 		_ = conn.Close()
 		return nil, fmt.Errorf("descriptor %d is no Unix socket", f.Fd())
 	}
-	return &Channel{conn: u}, nil
+	c := &Channel{conn: u}
+	c.enc, c.dec = gob.NewEncoder(&c.out), gob.NewDecoder(&c.in)
+	return c, nil
 }
 
 // Close ends the talk; a Receive that waits returns.
 func (c *Channel) Close() { _ = c.conn.Close() }
 
-// Send says something, with descriptors, which stay the caller's.
+// Send says something, with descriptors, which stay the caller's. An error is
+// permanent.
 func (c *Channel) Send(kind Kind, body any, fds ...int) error {
-	var b bytes.Buffer
-	b.Write(make([]byte, headerLen))
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	if c.broken != nil {
+		return c.broken
+	}
+	if c.broken = c.send(kind, body, fds); c.broken != nil {
+		_ = c.conn.Close() // both sides hear of it
+	}
+	return c.broken
+}
+
+func (c *Channel) send(kind Kind, body any, fds []int) error {
+	c.out.Reset()
+	if c.out.Cap() > maxSpare {
+		c.out = bytes.Buffer{}
+	}
+	c.out.Write(make([]byte, headerLen))
 	if body != nil {
-		if err := gob.NewEncoder(&b).Encode(body); err != nil {
+		if err := c.enc.Encode(body); err != nil {
 			return err
 		}
 	}
-	msg := b.Bytes()
+	msg := c.out.Bytes()
 	if len(msg)-headerLen > maxBody || len(fds) > maxFiles {
 		return fmt.Errorf("a message of %d bytes and %d descriptors is too large", len(msg), len(fds))
 	}
@@ -93,40 +122,28 @@ func (c *Channel) Send(kind Kind, body any, fds ...int) error {
 	if len(fds) > 0 {
 		oob = unix.UnixRights(fds...)
 	}
-	c.wmu.Lock()
-	defer c.wmu.Unlock()
-	if c.broken != nil {
-		return c.broken
-	}
 	_ = c.conn.SetWriteDeadline(time.Now().Add(writePatience))
 	n, _, err := c.conn.WriteMsgUnix(msg[:headerLen], oob, nil)
-	if err != nil {
-		if n > 0 || !errors.Is(err, unix.ETOOMANYREFS) {
-			c.broken = err
-		}
-		return err
+	if err == nil && n < headerLen {
+		err = io.ErrShortWrite
 	}
-	if n < headerLen {
-		c.broken = io.ErrShortWrite
-		return c.broken
+	if err == nil {
+		_, err = c.conn.Write(msg[headerLen:])
 	}
-	if _, err := c.conn.Write(msg[headerLen:]); err != nil {
-		c.broken = err
-		return err
-	}
-	return nil
+	return err
 }
 
 // Message is what was received. Its files are the receiver's to close.
 type Message struct {
 	Kind  Kind
-	body  []byte
+	ch    *Channel
 	Files []*os.File
 }
 
-// Decode reads the body.
+// Decode reads the body. It is called once for each message that has one,
+// before the next is received.
 func (m *Message) Decode(into any) error {
-	if err := gob.NewDecoder(bytes.NewReader(m.body)).Decode(into); err != nil {
+	if err := m.ch.dec.Decode(into); err != nil {
 		return fmt.Errorf("a message of kind %d cannot be read: %w", m.Kind, err)
 	}
 	return nil
@@ -145,7 +162,10 @@ func (m *Message) CloseFiles() {
 func (c *Channel) Receive() (*Message, error) {
 	var head [headerLen]byte
 	oob := make([]byte, unix.CmsgSpace(4*maxFiles))
-	m := &Message{}
+	m := &Message{ch: c}
+	if c.in.Len() > 0 {
+		return nil, errors.New("a message was not read")
+	}
 	for have := 0; have < headerLen; {
 		n, oobn, flags, _, err := c.conn.ReadMsgUnix(head[have:], oob)
 		if err == nil && n == 0 {
@@ -169,8 +189,10 @@ func (c *Channel) Receive() (*Message, error) {
 		m.CloseFiles()
 		return nil, fmt.Errorf("a message of %d bytes with %d descriptors, of which %d came", size, head[5], len(m.Files))
 	}
-	m.body = make([]byte, size)
-	if _, err := io.ReadFull(c.conn, m.body); err != nil {
+	if c.in.Cap() > maxSpare {
+		c.in = bytes.Buffer{}
+	}
+	if _, err := io.CopyN(&c.in, c.conn, int64(size)); err != nil {
 		m.CloseFiles()
 		return nil, err
 	}
