@@ -129,8 +129,9 @@ func (px *Server) StarvedHere() (pools []Held) {
 	if !some {
 		return nil
 	}
+	now := time.Now()
 	for _, p := range px.allPools() {
-		if p.servers.Waiting() {
+		if p.servers.State(now, nil).Waiting > int(p.loans.Load()) {
 			pools = append(pools, p.held(0))
 		}
 	}
@@ -151,6 +152,7 @@ func (px *Server) Lend(key PoolKey, given func()) {
 	}
 	l := &loan{p: p, given: given}
 	l.ticket.W = l
+	p.loans.Add(1)
 	srv, err := p.servers.Acquire(&l.ticket)
 	if srv != nil {
 		l.Granted(srv)
@@ -168,6 +170,7 @@ type loan struct {
 
 // Granted implements backend.Waiter.
 func (l *loan) Granted(srv *backend.Server) {
+	l.p.loans.Add(-1)
 	px := l.p.px
 	if px.peer.Load() == nil {
 		free := srv.Handler.(*link)
@@ -187,4 +190,4 @@ func (l *loan) Granted(srv *backend.Server) {
 }
 
 // Refused implements backend.Waiter: the other process asks again.
-func (l *loan) Refused(error) {}
+func (l *loan) Refused(error) { l.p.loans.Add(-1) }

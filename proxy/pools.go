@@ -29,6 +29,7 @@ type pool struct {
 	hidden     atomic.Pointer[sqlscan.Hidden] // what names of functions and tables hide; nil: not known yet
 	maxPinned  atomic.Int64                   // max_pinned; 0: unlimited
 	pins       atomic.Int64                   // sessions that keep a server
+	loans      atomic.Int64                   // places that another process waits for among the clients
 	pinWaiters atomic.Int64                   // of them, those that wait for a place under max_pinned
 	usesLast   atomic.Bool                    // a session has asked for currval or lastval
 

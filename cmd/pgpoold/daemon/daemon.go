@@ -173,10 +173,24 @@ func (d *Daemon) start(ctx context.Context, signals <-chan os.Signal) error {
 		if err := p.ch.Send(upgrade.KindServing, nil); err != nil {
 			d.log.Warn("upgrade: the predecessor cannot be told that this process serves", zap.Error(err))
 		}
+		d.ownSockets()
 		return nil // systemd hears it from the predecessor, to whom it still listens
 	}
 	d.notifyReady()
 	return nil
+}
+
+// ownSockets makes the files of Unix sockets this process's, and closes the
+// sockets that are not configured any more.
+func (d *Daemon) ownSockets() {
+	for _, g := range d.gates {
+		g.keepFile(false)
+	}
+	for _, g := range d.opts.Predecessor.gates {
+		g.keepFile(false)
+		_ = g.Close()
+	}
+	d.opts.Predecessor.gates = nil
 }
 
 // serveAdmin begins to answer on the admin port.
@@ -280,14 +294,6 @@ func (d *Daemon) takeOver(signals <-chan os.Signal) error {
 		return err
 	}
 	d.predecessor.Store(p)
-	for _, g := range d.gates {
-		g.keepFile(false)
-	}
-	for _, g := range p.gates { // they are not configured any more
-		g.keepFile(false)
-		_ = g.Close()
-	}
-	p.gates = nil
 	d.server.SetLegacy(&t.Legacy)
 	d.server.SetElsewhere(t.Held)
 	d.server.Inherit(t.Controls, t.LastSession)
