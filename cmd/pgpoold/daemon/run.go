@@ -20,10 +20,12 @@ func (d *Daemon) Run(ctx context.Context, signals <-chan os.Signal) error {
 		return err
 	}
 	defer balanceThreads()()
-	var left <-chan time.Time      // ticks while clients are waited for
-	var upgrade *attempt           // while one is under way
-	var ended <-chan struct{}      // its end
-	giveUp := func() (over bool) { // before this process ends itself
+	var left <-chan time.Time // ticks while clients are waited for
+	var upgrade *attempt      // while one is under way
+	var ended <-chan struct{} // its end
+	// giveUp ends an upgrade before this process ends itself. Where it comes
+	// too late the successor is told what this process was.
+	giveUp := func(sig os.Signal) (over bool) {
 		if upgrade == nil {
 			return false
 		}
@@ -31,7 +33,13 @@ func (d *Daemon) Run(ctx context.Context, signals <-chan os.Signal) error {
 		<-upgrade.done
 		to := upgrade.to
 		upgrade, ended = nil, nil
-		return to != nil && d.handOver(to, signals) // it came too late
+		if to == nil {
+			return false
+		}
+		if sig != nil {
+			_ = to.cmd.Process.Signal(sig)
+		}
+		return d.handOver(to, signals)
 	}
 	for {
 		select {
@@ -42,7 +50,7 @@ func (d *Daemon) Run(ctx context.Context, signals <-chan os.Signal) error {
 				return nil
 			}
 		case mode := <-d.asked:
-			if giveUp() {
+			if giveUp(syscall.SIGTERM) {
 				return nil
 			}
 			switch mode {
@@ -69,6 +77,9 @@ func (d *Daemon) Run(ctx context.Context, signals <-chan os.Signal) error {
 			}
 		case err := <-d.failed:
 			d.log.Error("a listener failed", zap.Error(err))
+			if giveUp(nil) {
+				return nil
+			}
 			d.Close()
 			return err
 		case sig := <-signals:
@@ -87,14 +98,14 @@ func (d *Daemon) Run(ctx context.Context, signals <-chan os.Signal) error {
 				}
 				upgrade, ended = a, a.done
 			case syscall.SIGQUIT:
-				if giveUp() {
+				if giveUp(sig) {
 					return nil
 				}
 				d.log.Info("closing at once", zap.Stringer("signal", sig))
 				d.Close()
 				return nil
 			default:
-				if giveUp() {
+				if giveUp(sig) {
 					return nil
 				}
 				d.drain(sig.String(), d.config().DrainTimeout, signals)
