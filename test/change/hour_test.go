@@ -34,7 +34,7 @@ func TestEverythingChanges(t *testing.T) {
 	configuration := func() string {
 		return fmt.Sprintf("pool: {size: %d, server_lifetime: 30s}\ndatabases: {%s: {dsn: '%s&work_mem=%dMB'}}\n", size, db, withQuery(c.SuperDSN(db)), memory)
 	}
-	p := harness.StartProcess(t, common+configuration())
+	p := harness.StartProcess(t, patient+configuration())
 	install := c.Install()
 	bench, err := install.Tool("pgbench")
 	if err == nil {
@@ -77,14 +77,14 @@ func TestEverythingChanges(t *testing.T) {
 			nextUpgrade = nextUpgrade.Add(upgrades)
 		case now.After(nextResize):
 			size = 9 - size
-			p.Reload(t, common+configuration())
+			p.Reload(t, patient+configuration())
 			counts["resizes"]++
 			nextResize = nextResize.Add(resizes)
 		case now.After(nextReload):
 			if counts["reloads"]%2 == 1 {
 				memory = 3 - memory // other servers
 			}
-			p.Reload(t, common+configuration())
+			p.Reload(t, patient+configuration())
 			counts["reloads"]++
 			nextReload = nextReload.Add(reloads)
 		}

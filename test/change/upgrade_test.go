@@ -16,6 +16,9 @@ import (
 	"pgpoold/test/postgres"
 )
 
+// patient is common for a machine that is slow: nobody is ended by a drain.
+var patient = strings.Replace(common, "drain_timeout: 5s", "drain_timeout: 0", 1)
+
 // TestUpgradeUnderLoad: while pgbench and clients that keep books work over
 // connections that they keep, one process takes over from another again and
 // again. Nothing fails, no connection is lost, and both processes together
@@ -25,7 +28,7 @@ func TestUpgradeUnderLoad(t *testing.T) {
 	c := postgres.StartForTest(t, postgres.Config{})
 	db := newDB(t, c)
 	const size = 4
-	p := harness.StartProcess(t, common+fmt.Sprintf("pool: {size: %d}\ndatabases: {%s: {dsn: '%s'}}\n", size, db, pooledDSN(t, c, db)))
+	p := harness.StartProcess(t, patient+fmt.Sprintf("pool: {size: %d}\ndatabases: {%s: {dsn: '%s'}}\n", size, db, pooledDSN(t, c, db)))
 	bench := pgbench(t, c, db)
 	b := keep(t, p, c, db, 8)
 	worked := bench(p.DSN("app:app", db), 6*time.Second)
@@ -165,8 +168,7 @@ func TestUpgradeSharesPlaces(t *testing.T) {
 			t.Parallel()
 			c := postgres.StartForTest(t, postgres.Config{})
 			db := newDB(t, c)
-			p := harness.StartProcess(t, strings.Replace(common, "drain_timeout: 5s", "drain_timeout: 0", 1)+
-				fmt.Sprintf("pool: {size: %d}\ndatabases: {%s: {dsn: '%s'}}\n", size, db, pooledDSN(t, c, db)))
+			p := harness.StartProcess(t, patient+fmt.Sprintf("pool: {size: %d}\ndatabases: {%s: {dsn: '%s'}}\n", size, db, pooledDSN(t, c, db)))
 			stay := keep(t, encrypted{p}, c, db, 3)
 			stay.goOn(50)
 			most := watchServers(t, c)
@@ -212,4 +214,31 @@ func TestUpgradeUnderPause(t *testing.T) {
 	command(t, p, "RESUME")
 	b.goOn(50)
 	b.clean()
+}
+
+// TestUpgradeUnderACap: both processes together also keep a limit that several
+// pools share.
+func TestUpgradeUnderACap(t *testing.T) {
+	t.Parallel()
+	c := postgres.StartForTest(t, postgres.Config{})
+	first, second := newDB(t, c), newDB(t, c)
+	const most = 3
+	p := harness.StartProcess(t, common+fmt.Sprintf("pool: {size: %d, max_host_connections: %d}\ndatabases: {%s: {dsn: '%s'}, %s: {dsn: '%s'}}\n",
+		most, most, first, pooledDSN(t, c, first), second, c.DSN("pooled", second)))
+	a, b := keep(t, p, c, first, 4), keep(t, encrypted{p}, c, second, 4)
+	a.goOn(50)
+	b.goOn(50)
+	had := watchServers(t, c)
+	p.Ended(t, p.Upgrade(t))
+	a.goOn(50)
+	b.goOn(50)
+	if n := had(); n > most {
+		t.Errorf("there were %d servers, the host may have %d", n, most)
+	}
+	a.clean()
+	for _, err := range b.close() {
+		if told(err).Code != "57P01" {
+			t.Error(err)
+		}
+	}
 }

@@ -79,7 +79,7 @@ func StartProcess(tb testing.TB, yaml string) *Process {
 			tb.Error("the log has a race or a panic")
 		}
 		if tb.Failed() {
-			tb.Logf("log of pgpoold:\n%s", tail(p.Log(), 16000))
+			tb.Logf("log of pgpoold:\n%s", tail(p.Log(), 100_000))
 		}
 	})
 	if p.process, err = p.guard.Start(cmd); err != nil {

@@ -96,7 +96,7 @@ func (c *Channel) Send(kind Kind, body any, fds ...int) error {
 		return c.broken
 	}
 	if c.broken = c.send(kind, body, fds); c.broken != nil {
-		_ = c.conn.Close() // both sides hear of it
+		_ = c.conn.CloseWrite() // the other hears of it; what it has said is still to be read
 	}
 	return c.broken
 }

@@ -80,6 +80,39 @@ func TestChannel(t *testing.T) {
 	}
 }
 
+// What one has said before its end is heard, also by one who has failed to
+// answer since.
+func TestLastWords(t *testing.T) {
+	a, b := pair(t)
+	if err := b.Send(KindAnswer, &Answer{Number: 1}); err != nil {
+		t.Fatal(err)
+	}
+	for n := range uint64(3) {
+		if err := a.Send(KindGo, &Number{n}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := a.Send(KindBye, nil); err != nil {
+		t.Fatal(err)
+	}
+	a.Close() // with an answer that it has not read
+	for b.Send(KindAnswer, &Answer{Number: 2}) == nil {
+	}
+	for n := range uint64(3) {
+		m, err := b.Receive()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got Number
+		if err := m.Decode(&got); err != nil || got.Number != n {
+			t.Fatalf("%d, %v", got.Number, err)
+		}
+	}
+	if m, err := b.Receive(); err != nil || m.Kind != KindBye {
+		t.Fatalf("%+v, %v", m, err)
+	}
+}
+
 // What does not fit, and what is no message, is an error and ends the channel.
 func TestChannelRefuses(t *testing.T) {
 	for name, try := range map[string]func(a, b *Channel) error{
