@@ -212,7 +212,8 @@ func (p *Predecessor) heard(d *Daemon, m *upgrade.Message) (bye bool, err error)
 		} else {
 			p.offers[s.Number] = adopted
 		}
-		return false, p.ch.Send(upgrade.KindAnswer, &a)
+		_ = p.ch.Send(upgrade.KindAnswer, &a) // what it has said before it ended is still to be read
+		return false, nil
 	case upgrade.KindGo, upgrade.KindKeep:
 		var n upgrade.Number
 		if err := m.Decode(&n); err != nil {
