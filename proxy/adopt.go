@@ -50,6 +50,7 @@ func (px *Server) adopt(m *Moved, nc net.Conn) (*Adopted, error) {
 	}
 	own := px.live().users[m.User]
 	s := &session{px: px, id: m.ID, db: db, user: m.User, mode: db.Mode, conn: conn, addr: addrOf(nc.RemoteAddr())}
+	conn.ParkWith(px.parker, s)
 	s.timeouts.Store(px.timeoutsOf(db, m.User))
 	if own.Mode != nil {
 		s.mode = *own.Mode

@@ -147,7 +147,9 @@ func (px *Server) HandOver(ctx context.Context, to Successor) (moved int, err er
 	h := px.frozen.Load()
 	h.to, h.began = to, time.Now()
 	for _, s := range px.allSessions() {
-		s.stays.Store(false)
+		s.in.Lock()
+		s.stays = false
+		s.in.Unlock()
 	}
 	px.handover.Store(h)
 	px.consoles.closeAll()
@@ -208,13 +210,20 @@ func (px *Server) letMove(h *handover, now time.Time, last bool) {
 // willMove reports whether the session is of the kind that can move, once it
 // is between transactions.
 func (s *session) willMove() bool {
-	return s.conn.TLS() == nil && s.repl == "" && !s.stays.Load() && !s.torn.Load()
+	s.in.Lock()
+	defer s.in.Unlock()
+	return s.mayMove()
+}
+
+// mayMove is willMove where in is held.
+func (s *session) mayMove() bool {
+	return s.conn.TLS() == nil && s.repl == "" && !s.stays && !s.torn.Load()
 }
 
 // movable reports whether the session can move now, but for what is still to
 // be written to its client. in is held.
 func (s *session) movable() bool {
-	if !s.willMove() || s.gone || s.link.Load() != nil || s.ending.Load() != nil || s.orderly || s.terminate || s.canceled || s.pass > 0 {
+	if !s.mayMove() || s.gone || s.link.Load() != nil || s.ending.Load() != nil || s.orderly || s.terminate || s.canceled || s.pass > 0 {
 		return false
 	}
 	if s.pin != "" || s.held != 0 || s.cancel != nil || s.suspicious() || len(s.unnamed.versions) > 1 {
@@ -268,6 +277,7 @@ func (s *session) move() (moved bool) {
 	err := ErrLost
 	h := s.px.handover.Load()
 	if h != nil {
+		s.conn.Unhook()
 		err = h.to.Move(s.pack(), s.conn)
 		if h.moving.Add(-1) == maxMoving/4 {
 			h.changed()
@@ -282,7 +292,7 @@ func (s *session) move() (moved bool) {
 		zap.String("database", s.db.Name), zap.Error(err))
 	s.in.Lock()
 	s.gone, s.departing = false, false
-	s.stays.Store(true)
+	s.stays = true
 	s.in.Unlock()
 	s.conn.Wake() // to what has come meanwhile
 	return false

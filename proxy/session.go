@@ -50,7 +50,6 @@ type session struct {
 	blocked    atomic.Bool                    // advance waits for replies; the server's pump wakes the client's
 	drainTold  atomic.Bool                    // the log has been told that a drain waits for it
 	state      atomic.Uint32                  // sessionState, for the console
-	stays      atomic.Bool                    // it cannot move to another process
 	torn       atomic.Bool                    // the last message it got was cut off: nothing is said behind it
 	ending     atomic.Pointer[wire.Error]     // why the session must end; Severity "" for without a word
 	idleLimit  atomic.Int64                   // idle_session_timeout in milliseconds; 0: none
@@ -96,6 +95,7 @@ type session struct {
 	found        sqlscan.Finding // what the texts since the last inspection may have done
 	forgets      bool            // a DEALLOCATE or DISCARD was sent, and may not have been answered
 	usesLast     bool            // its texts have asked for currval or lastval
+	stays        bool            // guarded by in: it cannot move to another process (here it takes no room)
 	held         sqlscan.Finding // what state it has on its server
 	own          sqlscan.Finding // what the text scanned last says itself
 	print        uint64          // fingerprint of the text scanned last, where the audit is on
@@ -135,18 +135,16 @@ func (st sessionState) String() string {
 func (s *session) run() {
 	for {
 		err := s.conn.Pump(s.readable, s.woken)
-		if err == stream.ErrParked {
+		switch {
+		case err == stream.ErrParked:
 			return // it is not this goroutine's any more
-		}
-		if !s.departing {
-			defer s.px.sessions.Done()
+		case !s.departing:
 			s.leave(err)
-			return
+		case !s.move():
+			continue // it goes on here
 		}
-		if s.move() {
-			s.px.sessions.Done()
-			return
-		}
+		s.px.sessions.Done()
+		return
 	}
 }
 

@@ -193,7 +193,9 @@ func TestMoved(t *testing.T) {
 			p.exit(t, 0)
 		} else {
 			heirs[0].exit(t)
+			break
 		}
+		time.Sleep(2500 * time.Millisecond) // those that are quiet are parked
 	}
 	for i, r := range clients {
 		steps[i/2].after(r)
