@@ -34,7 +34,7 @@ test-faults: need-go ## cut, reset, stall and split at every place of every wire
 test-mutants: need-go ## bring defects back, one by one, and see which test fails
 	@$(GO) run ./test/mutants $(MUTANTS)
 
-test-change: need-go ## an hour of reloads, resizes and restarts under load, without one failed transaction
+test-change: need-go ## an hour of reloads, resizes, upgrades and restarts under load, without one failed transaction
 	@PGPOOLD_CHANGE=1h INSTALL=1 $(GO) test ./test/change -run '^TestEverythingChanges$$' -count 1 -timeout 90m -v
 
 test-drivers: need-go ## every driver with 200 tasks on 20 servers for 20 seconds

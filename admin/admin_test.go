@@ -167,6 +167,8 @@ func (o *operator) Disable(db string, off bool) {
 // process is a Process whose settings are log_level and one that is fixed.
 type process struct{ level *level }
 
+func (process) Upgrades() (int, error) { return 0, nil }
+
 func (process) Reload() ([]string, error) {
 	return []string{"listen_addr was changed: it needs a restart"}, nil
 }

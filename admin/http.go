@@ -8,6 +8,9 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"os"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -91,8 +94,23 @@ func (h *HTTP) Shutdown(ctx context.Context) error {
 	return nil
 }
 
-// healthz says that the process lives; nothing else.
-func (h *HTTP) healthz(w http.ResponseWriter, _ *http.Request) {
+// Headers of the answer to /healthz, which pgpoold upgrade reads.
+const (
+	HeaderPID            = "Pgpoold-Pid"
+	HeaderUpgradesFailed = "Pgpoold-Upgrades-Failed"
+	HeaderUpgradeError   = "Pgpoold-Upgrade-Error" // for those who may look
+)
+
+// healthz says that the process lives, and which it is.
+func (h *HTTP) healthz(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set(HeaderPID, strconv.Itoa(os.Getpid()))
+	if p := h.opts().Process; p != nil {
+		failed, last := p.Upgrades()
+		w.Header().Set(HeaderUpgradesFailed, strconv.Itoa(failed))
+		if last != nil && h.mayLook(r) {
+			w.Header().Set(HeaderUpgradeError, strings.Join(strings.Fields(last.Error()), " "))
+		}
+	}
 	plain(w, http.StatusOK, "ok")
 }
 

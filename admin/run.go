@@ -35,6 +35,9 @@ type Process interface {
 	Set(name, value string) error
 	// Shutdown begins to stop and does not wait.
 	Shutdown(ShutdownMode)
+	// Upgrades is how many upgrades of this process have failed, and why the
+	// last one has.
+	Upgrades() (failed int, last error)
 }
 
 // ErrRestart says that a setting cannot be changed while pgpoold runs.

@@ -120,7 +120,7 @@ func (p *Pool) wantedLocked(now time.Time) (want int, waits bool) {
 // roomLocked is how many servers more the pool may have by its own size. The
 // reserve is open while somebody has waited for reserve_pool_timeout.
 func (p *Pool) roomLocked(now time.Time) int {
-	room := p.size - len(p.all) - p.leaving - p.dialling
+	room := p.size - p.placesLocked() - p.elsewhere
 	if t := p.waiting.first; t != nil && p.limits.ReserveSize > 0 && p.limits.ReserveTimeout > 0 && now.Sub(t.since) >= p.limits.ReserveTimeout {
 		room += p.limits.ReserveSize
 	}

@@ -46,6 +46,8 @@ type sharedCap struct {
 	most  int // 0: there is none
 	used  int
 	debts []debt
+	// elsewhere is how many servers of another process count for it.
+	elsewhere int
 }
 
 // debt is a place that some pool with more servers is to give up.
@@ -154,7 +156,7 @@ func (sh *Shares) partLocked(p *Pool, h *shareholder) {
 		}
 	}
 	for key, c := range sh.caps {
-		if !used[c] && slices.Contains(h.caps, c) {
+		if !used[c] && c.elsewhere == 0 && slices.Contains(h.caps, c) {
 			delete(sh.caps, key)
 		}
 	}
@@ -171,7 +173,7 @@ func (sh *Shares) sateLocked(h *shareholder) {
 // full returns the first limit that a place more would break, or nil.
 func (h *shareholder) full() *sharedCap {
 	for _, c := range h.caps {
-		if c.most > 0 && c.used >= c.most {
+		if c.most > 0 && c.used+c.elsewhere >= c.most {
 			return c
 		}
 	}
@@ -231,7 +233,10 @@ func (sh *Shares) ask(p *Pool, want int, waits bool) (got int) {
 }
 
 // giveBack frees a place. The pool's lock may be held.
-func (sh *Shares) giveBack(p *Pool) {
+func (sh *Shares) giveBack(p *Pool) { sh.leave(p, false) }
+
+// leave is giveBack; lent says that the place is another process's now.
+func (sh *Shares) leave(p *Pool, lent bool) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	h := sh.members[p]
@@ -241,6 +246,9 @@ func (sh *Shares) giveBack(p *Pool) {
 	h.places--
 	for _, c := range h.caps {
 		c.used--
+		if lent {
+			c.elsewhere++
+		}
 	}
 	if h.closed {
 		sh.partLocked(p, h)

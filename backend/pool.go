@@ -68,6 +68,7 @@ type Pool struct {
 	connects    Histogram            // guarded by mu: how long connecting took, where it worked
 	connectTime time.Duration        // guarded by mu: and together
 	picker      Picker               // guarded by mu
+	elsewhere   int                  // guarded by mu: servers that another process has
 	yields      bool                 // guarded by mu: a server that becomes free may have to make room for another pool
 }
 
@@ -348,7 +349,7 @@ func (p *Pool) Newest() *Server {
 func (p *Pool) Ready() (ok bool, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.all) > 0 || p.base != nil && p.lastErr == nil, p.lastErr
+	return len(p.all) > 0 || (p.base != nil || p.elsewhere > 0) && p.lastErr == nil, p.lastErr
 }
 
 // goneLocked takes s out of the pool's account of usable servers.
@@ -388,11 +389,18 @@ func (p *Pool) removed(s *Server) {
 		p.marked--
 	}
 	p.fitsLocked()
+	lent := s.lent
+	if lent != nil {
+		p.elsewhere++
+	}
 	if p.opts.Shares != nil {
-		p.opts.Shares.giveBack(p)
+		p.opts.Shares.leave(p, lent != nil)
 	}
 	p.dialLocked()
 	p.mu.Unlock()
+	if lent != nil {
+		lent()
+	}
 }
 
 // Discard closes a server that its session cannot give back.

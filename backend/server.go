@@ -57,6 +57,7 @@ type Server struct {
 	close     bool // it is to end when it is next free
 	why       CloseReason
 	marked    time.Time // and since when
+	lent      func()    // its place goes to another process, which hears of it by this
 }
 
 // Used marks what has been done on a server that cannot be undone. Few sessions

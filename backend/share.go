@@ -90,7 +90,7 @@ func (e *WaitError) Is(target error) bool { return target == ErrWaitTimeout }
 
 // boundLocked is the limit that keeps the pool from having one server more.
 func (p *Pool) boundLocked() string {
-	if len(p.all)+p.leaving+p.dialling >= p.size {
+	if p.placesLocked()+p.elsewhere >= p.size {
 		if p.limits.ReserveSize > 0 {
 			return "reserve_pool_size"
 		}

@@ -26,6 +26,7 @@ type Config struct {
 
 	DrainTimeout            time.Duration
 	PinDrainTimeout         time.Duration
+	UpgradeTimeout          time.Duration
 	DNSMaxTTL               time.Duration
 	PreparedStatementMemory int
 	CancelWaitTimeout       time.Duration

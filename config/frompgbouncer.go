@@ -97,7 +97,7 @@ func pgbouncerSettings() []pgbouncerSetting {
 		{name: "server_tls_protocols", note: "None: TLS 1.2 and 1.3."},
 		{name: "server_tls_sslmode", note: "For each database; allow means what it means in libpq. Cancel requests are encrypted too."},
 		{name: "service_name", note: "None: it names a service of Windows."},
-		{name: "so_reuseport", note: "None: one process uses all cores."},
+		{name: "so_reuseport", note: "None: one process uses all cores, and an upgrade passes the listening sockets on."},
 		{name: "stats_period", note: "Averages are of the last complete period, as in PgBouncer; nothing is logged."},
 		{name: "stats_users"},
 		{name: "suspend_timeout", note: "None, as in PgBouncer 1.26."},
@@ -185,6 +185,10 @@ func FromPgBouncer() string {
 		"- A reload is taken whole or not at all. In PgBouncer the first bad line leaves the rest at their defaults.\n" +
 		"- `SET` and `RELOAD` of what needs a restart say so; in PgBouncer they report success and do nothing.\n" +
 		"- An error names the setting that causes it, with its place in the file in the DETAIL.\n\n" +
+		"`-R` and `-d` have no equal. An upgrade is `pgpoold upgrade`, or SIGUSR2 to the running process, which starts the new one and passes it\n" +
+		"the listening sockets, the counters, and the sessions that are between transactions, with their settings, statements and cancel keys (PgBouncer 1.26\n" +
+		"has no `-R` any more, and several processes with `so_reuseport` and peers instead). As with `-R`, TLS sessions do not move; unlike there, servers do not either:\n" +
+		"they are dialled anew, and both processes together keep the limits.\n\n" +
 		"## `[pgbouncer]`\n\n| pgbouncer.ini | here | default | differs |\n|---|---|---|---|\n")
 	settings := Settings()
 	for _, p := range pgbouncerSettings() {

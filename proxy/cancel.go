@@ -69,8 +69,22 @@ func (px *Server) cancelRequest(pid uint32, secret []byte) {
 	s := px.keys.find(pid, secret)
 	if s == nil {
 		px.keys.cancelConsole(pid, secret)
+		if other := px.peer.Load(); other != nil {
+			(*other).Cancel(px.ctx, pid, secret)
+		}
 		return
 	}
+	px.cancelFor(s)
+}
+
+// CancelHere is cancelRequest for one that has reached another process.
+func (px *Server) CancelHere(pid uint32, secret []byte) {
+	if s := px.keys.find(pid, secret); s != nil {
+		px.cancelFor(s)
+	}
+}
+
+func (px *Server) cancelFor(s *session) {
 	px.counts.cancelRequests.Add(1)
 	look := time.NewTicker(time.Millisecond)
 	defer look.Stop()

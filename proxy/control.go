@@ -102,7 +102,7 @@ func (px *Server) settlePauses(pools []*pool) {
 // free, and hands out none until Resume. Whoever wants one waits. The mark is
 // for Paused and Unpause; own says whether this call made it.
 func (px *Server) Pause(database string) (mark uint64, own bool, err error) {
-	if px.draining.Load() {
+	if px.Draining() {
 		return 0, false, ErrStopping
 	}
 	c := &px.control
@@ -140,7 +140,7 @@ func (px *Server) Paused(database string, mark uint64) (stands, done bool) {
 			return true, false
 		}
 	}
-	return true, true
+	return true, !px.keptElsewhere(database)
 }
 
 // Unpause undoes the Pause with this mark, if it still stands, and nothing
@@ -164,7 +164,7 @@ func (px *Server) Unpause(database string, mark uint64) {
 // Resume undoes Pause and Kill: of one database, or with "" of everything,
 // however it was paused.
 func (px *Server) Resume(database string) error {
-	if px.draining.Load() {
+	if px.Draining() {
 		return ErrStopping
 	}
 	c := &px.control
@@ -290,7 +290,7 @@ func (px *Server) Controls() Controls {
 }
 
 // Draining reports whether nobody is let in any more.
-func (px *Server) Draining() bool { return px.draining.Load() }
+func (px *Server) Draining() bool { return px.draining.Load() || px.handover.Load() != nil }
 
 // StopAccepting closes the listeners and lets nobody else in; who is in
 // stays.

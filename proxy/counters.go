@@ -118,6 +118,11 @@ func (px *Server) totals() Totals {
 	}
 	t.SettingsBytes = c.settingsBytes.Load()
 	c.mu.Unlock()
+	px.inherited.mu.Lock()
+	if px.inherited.legacy != nil {
+		t.addCounters(&px.inherited.legacy.Totals)
+	}
+	px.inherited.mu.Unlock()
 	t.StatementsKept, t.StatementsBytes = px.statements.size()
 	return t
 }

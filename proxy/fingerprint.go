@@ -219,6 +219,7 @@ func (px *Server) Fingerprints() []FingerprintSnapshot {
 		}
 	}
 	f.mu.Unlock()
+	all = px.mergePrints(all)
 	slices.SortFunc(all, func(a, b FingerprintSnapshot) int {
 		return cmp.Or(-cmp.Compare(a.Time, b.Time), cmp.Compare(a.Database, b.Database), cmp.Compare(a.Text, b.Text))
 	})

@@ -100,16 +100,7 @@ const maxFrozen = 100
 func (f *feeder) bringFrozen() {
 	s := f.s
 	if s.frozenFor != s.settings {
-		s.frozenFor, s.frozen = s.settings, s.frozen[:0]
-		env := s.settings.parsing()
-		for _, e := range s.names.m {
-			if e.cur != nil {
-				s.settleEnv(e.cur)
-			}
-			if st := e.cur; st != nil && st.env != env && len(s.frozen) < maxFrozen && hasLiteral([]byte(st.body)) {
-				s.frozen = append(s.frozen, e)
-			}
-		}
+		s.findFrozen()
 	}
 	if len(s.frozen) == 0 || s.upstream || f.l.awaiting || !f.atBegin() {
 		return
@@ -125,6 +116,20 @@ func (f *feeder) bringFrozen() {
 			b.name(st.name, st)
 		default:
 			f.ensureUnder(st)
+		}
+	}
+}
+
+// findFrozen lists those statements.
+func (s *session) findFrozen() {
+	s.frozenFor, s.frozen = s.settings, s.frozen[:0]
+	env := s.settings.parsing()
+	for _, e := range s.names.m {
+		if e.cur != nil {
+			s.settleEnv(e.cur)
+		}
+		if st := e.cur; st != nil && st.env != env && len(s.frozen) < maxFrozen && hasLiteral([]byte(st.body)) {
+			s.frozen = append(s.frozen, e)
 		}
 	}
 }

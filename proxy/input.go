@@ -343,6 +343,9 @@ func statementName(typ byte, body []byte, whole bool) (text []byte, p progress) 
 
 // acquire asks the pool for a server and attaches it, or queues.
 func (s *session) acquire() bool {
+	if s.waitsToMove() {
+		return false
+	}
 	t := &s.ticket
 	t.W, t.Label, t.Last, t.Without = s, s.settings, s.lastServer.Load(), s.asks()
 	s.waiting = true // before the pool can call back

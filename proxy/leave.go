@@ -38,15 +38,8 @@ func (s *session) leave(err error) {
 		s.conn.Close(0)
 	}
 	s.in.Lock()
-	for _, st := range s.names.clear() {
-		s.px.statements.drop(st)
-	}
-	if s.buf != nil {
-		s.pos, s.n = 0, 0
-	}
-	s.tidyBuffer()
+	s.clear()
 	s.in.Unlock()
-	s.px.counts.settingsBytes.Add(-s.settingsSize)
 	if s.pin != "" {
 		s.pool.pins.Add(-1)
 	}

@@ -76,6 +76,18 @@ func (px *Server) countClient(db *Database, user string) *wire.Error {
 	return nil
 }
 
+// enter counts a client whatever the limits say.
+func (px *Server) enter(database, user string) {
+	px.mu.Lock()
+	defer px.mu.Unlock()
+	c := &px.clientCounts
+	if c.db == nil {
+		c.db, c.user = map[string]int{}, map[string]int{}
+	}
+	c.db[database]++
+	c.user[user]++
+}
+
 func (px *Server) uncountClient(database, user string) {
 	px.mu.Lock()
 	defer px.mu.Unlock()

@@ -207,12 +207,7 @@ func (lg *login) begin(st *wire.Startup, db *Database, user string, id identity)
 	s.startTo, s.told = start.told, start.told
 	s.startLink = start.link
 	s.keepLink(start.link)
-	s.upstream = db.Pool.UpstreamPooler
-	s.level = db.State.Level
-	if own.Level != nil {
-		s.level = *own.Level
-	}
-	s.carries = !s.upstream && s.level != StateIgnore && s.mode != ModeSession
+	s.govern(own)
 	if s.carries {
 		s.pool.seeHidden(lg.sock.HungUp)
 	}

@@ -32,7 +32,7 @@ func (px *Server) Summary() Snapshot {
 // describe fills in a Snapshot; its Clients only where there are to be any.
 func (px *Server) describe(snap *Snapshot, all []*session) {
 	now := time.Now()
-	snap.Started, snap.Draining, snap.Totals, snap.Controls = px.started, px.draining.Load(), px.totals(), px.Controls()
+	snap.Started, snap.Draining, snap.Totals, snap.Controls = px.started, px.Draining(), px.totals(), px.Controls()
 	held := map[*pool]int{}
 	for _, s := range all {
 		if snap.Clients != nil {
@@ -206,6 +206,7 @@ func (p *pool) snapshot(now time.Time, snap *Snapshot) PoolSnapshot {
 		Waits: st.Waits, XactTimes: stats.xactTimes, QueryTimes: stats.queryTimes, Connects: st.Connects, ConnectTime: st.ConnectTime,
 	}
 	ps.Stats.Add(&buried)
+	p.inheritedStats(&ps.Stats)
 	return ps
 }
 

@@ -30,6 +30,7 @@ type pool struct {
 	hidden     atomic.Pointer[sqlscan.Hidden] // what names of functions and tables hide; nil: not known yet
 	maxPinned  atomic.Int64                   // max_pinned; 0: unlimited
 	pins       atomic.Int64                   // sessions that keep a server
+	loans      atomic.Int64                   // places that another process waits for among the clients
 	pinWaiters atomic.Int64                   // of them, those that wait for a place under max_pinned
 	usesLast   atomic.Bool                    // a session has asked for currval or lastval
 	usedTemp   atomic.Bool                    // there have been temporary objects on some server
@@ -107,6 +108,12 @@ func (px *Server) poolFor(db *Database, id identity, size *int, replication stri
 	p.servers, err = backend.NewPool(opts, backend.Callbacks{NewHandler: p.newLink, Dialled: p.dialled})
 	if err != nil {
 		return nil, err
+	}
+	if n := px.elsewhere(key); n > 0 {
+		p.servers.SetElsewhere(n)
+	}
+	if px.frozen.Load() != nil {
+		p.servers.Yield(0)
 	}
 	if px.picker != nil {
 		p.servers.SetPicker(px.picker)

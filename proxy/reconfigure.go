@@ -3,6 +3,7 @@ package proxy
 import (
 	"time"
 
+	"pgpoold/backend"
 	"pgpoold/wire"
 )
 
@@ -87,13 +88,18 @@ func (p *pool) reconfigure(live *liveOptions, db *Database) {
 	target.Caps = p.px.capsOf(live, db, target.Credentials.User)
 	p.servers.Retarget(target)
 	p.maxPinned.Store(int64(db.State.MaxPinned))
+	if limits := p.limits(live, db); limits != p.servers.Limits() {
+		p.servers.SetLimits(limits)
+	}
+}
+
+// limits are those that the configuration gives the pool.
+func (p *pool) limits(live *liveOptions, db *Database) backend.Limits {
 	limits := db.Pool.Limits()
 	if own := live.users[p.key.client].Size; own != nil {
 		limits.Size = *own
 	}
-	if limits != p.servers.Limits() {
-		p.servers.SetLimits(limits)
-	}
+	return limits
 }
 
 // endRemoved ends the idle clients of databases that are gone, and their

@@ -34,6 +34,10 @@ type Server struct {
 	consoles    connSet
 	counts      counters
 	control     control
+	inherited   inherited
+	frozen      atomic.Pointer[handover] // not nil: no pool may grow
+	handover    atomic.Pointer[handover] // not nil: another process takes over
+	peer        atomic.Pointer[Peer]     // the other process, while there is one
 	prints      fingerprints
 	current     atomic.Pointer[liveOptions]
 	lastSession atomic.Uint64
@@ -254,6 +258,9 @@ func (px *Server) begin(s *session) {
 	if closed || px.draining.Load() {
 		s.end(errShutdown)
 	}
+	if px.handover.Load() != nil {
+		s.conn.Wake() // it moves as soon as it can
+	}
 	go s.run()
 }
 
@@ -308,7 +315,7 @@ func (px *Server) upstreamTurn(l *link) bool { return l.pool.opts.UpstreamPooler
 
 // Ready reports whether clients can be served, and if not, why.
 func (px *Server) Ready() (bool, string) {
-	if px.draining.Load() {
+	if px.Draining() {
 		return false, "draining"
 	}
 	for _, p := range px.allPools() {

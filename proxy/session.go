@@ -74,6 +74,7 @@ type session struct {
 	gone      bool           // guarded by in: the pump has ended
 	canceled  bool           // guarded by in: a cancel came when it had just left the queue
 	waiting   bool           // guarded by in: in the pool's queue
+	departing bool           // guarded by in, owned by the pump: the session is moving to another process
 	skip      bool           // guarded by in: an error of ours: everything up to Sync is dropped
 	reply     []byte         // guarded by in: answers of ours, sent when advance ends
 	ticket    backend.Ticket // guarded by in while not waiting
@@ -95,6 +96,7 @@ type session struct {
 	forgets      bool            // a DEALLOCATE or DISCARD was sent, and may not have been answered
 	usesLast     bool            // its texts have asked for currval or lastval
 	without      backend.Used    // what no server of its may have had
+	stays        bool            // guarded by in: it cannot move to another process (here it takes no room)
 	held         sqlscan.Finding // what state it has on its server
 	own          sqlscan.Finding // what the text scanned last says itself
 	print        uint64          // fingerprint of the text scanned last, where the audit is on
@@ -133,12 +135,19 @@ func (st sessionState) String() string {
 // run is the client pump's life, or the part of it up to where the connection
 // is parked. It owns the connection and closes it.
 func (s *session) run() {
-	err := s.conn.Pump(s.readable, s.woken)
-	if err == stream.ErrParked {
-		return // it is not this goroutine's any more
+	for {
+		err := s.conn.Pump(s.readable, s.woken)
+		switch {
+		case err == stream.ErrParked:
+			return // it is not this goroutine's any more
+		case !s.departing:
+			s.leave(err)
+		case !s.move():
+			continue // it goes on here
+		}
+		s.px.sessions.Done()
+		return
 	}
-	defer s.px.sessions.Done()
-	s.leave(err)
 }
 
 // Resume implements stream.Parkable. px.sessions has counted the session all the
@@ -279,7 +288,7 @@ func (s *session) woken() bool {
 	}
 	s.blocked.Store(false)
 	s.in.Lock()
-	more := s.advance()
+	more := !s.departs() && s.advance()
 	s.tidyBuffer()
 	link := s.link.Load()
 	s.in.Unlock()

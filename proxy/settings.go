@@ -59,7 +59,12 @@ func (s settings) list() []setting {
 	if s == noSettings {
 		return nil
 	}
-	fields := strings.Split(s.h.Value().all, "\x00")
+	return pairsOf(s.h.Value().all)
+}
+
+// pairsOf reads a set's text.
+func pairsOf(text string) []setting {
+	fields := strings.Split(text, "\x00")
 	pairs := make([]setting, 0, len(fields)/2)
 	for i := 0; i+1 < len(fields); i += 2 {
 		pairs = append(pairs, setting{fields[i], fields[i+1]})

@@ -225,6 +225,13 @@ func (c *connSet) add(nc net.Conn) {
 	c.mu.Unlock()
 }
 
+// open admits connections again.
+func (c *connSet) open() {
+	c.mu.Lock()
+	c.closed = false
+	c.mu.Unlock()
+}
+
 func (c *connSet) remove(nc net.Conn) {
 	c.mu.Lock()
 	delete(c.m, nc)

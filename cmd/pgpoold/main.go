@@ -3,6 +3,7 @@
 //	pgpoold [--config FILE]        serve
 //	pgpoold check [--config FILE]  validate the configuration
 //	pgpoold health                 ask a running pgpoold whether it lives
+//	pgpoold upgrade                have a running pgpoold hand over to a new process
 //	pgpoold hash                   make a SCRAM verifier of a password
 //	pgpoold version                say which version this is
 //
@@ -42,6 +43,7 @@ Usage:
   pgpoold [--config FILE]                                serve, until SIGTERM
   pgpoold check [--config FILE] [--print] [--connect]    validate the configuration
   pgpoold health [--config FILE]                         exit 0 if a running pgpoold lives
+  pgpoold upgrade [--config FILE] [PID]                  have a running pgpoold hand over to a new process
   pgpoold hash [--iterations N]                          make a SCRAM verifier of a password
   pgpoold version
 
@@ -87,6 +89,8 @@ func (p *program) run(args []string) int {
 			return p.check(args[1:])
 		case "health":
 			return p.health(args[1:])
+		case "upgrade":
+			return p.upgrade(args[1:])
 		case "hash":
 			return p.hash(args[1:])
 		case "version":
@@ -135,13 +139,26 @@ func (p *program) serve(args []string) int {
 	if code, done := p.parse(fs, args); done {
 		return code
 	}
+	var before *daemon.Predecessor
+	if fd, _ := p.environ(daemon.EnvUpgrade); fd != "" {
+		_ = os.Unsetenv(daemon.EnvUpgrade)
+		var err error
+		if before, err = daemon.MeetPredecessor(fd); err != nil {
+			fmt.Fprintln(p.stderr, "pgpoold:", err)
+			return exitFailed
+		}
+	}
 	cfg, ok := p.load(*file)
 	if !ok {
+		if before != nil {
+			before.Refuse(errors.New("the configuration has mistakes"))
+		}
 		return exitFailed
 	}
-	d, err := daemon.New(daemon.Options{Config: cfg, Version: versionText(), Log: p.stderr, Environ: p.environ})
+	d, err := daemon.New(daemon.Options{Config: cfg, Version: versionText(), Log: p.stderr, Environ: p.environ,
+		Executable: executable(), Command: os.Args, Predecessor: before})
 	if err == nil {
-		signal.Notify(p.signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP)
+		signal.Notify(p.signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP, syscall.SIGUSR2)
 		defer signal.Stop(p.signals)
 		err = d.Run(context.Background(), p.signals)
 	}

@@ -11,7 +11,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"pgpoold/test/harness"
 	"pgpoold/test/postgres"
 )
 
@@ -41,9 +40,12 @@ const (
 	unknown           // the answer to COMMIT did not come
 )
 
+// pooler is a running pgpoold: one in this process, or one of its own.
+type pooler interface{ DSN(user, db string) string }
+
 // keep starts clients that keep books in a table of the database's. cluster is
 // where the table is made; it must reach it when the books are closed, too.
-func keep(t testing.TB, p *harness.Pgpoold, c *postgres.Cluster, db string, clients int) *books {
+func keep(t testing.TB, p pooler, c *postgres.Cluster, db string, clients int) *books {
 	t.Helper()
 	if err := c.Exec(within(t), db, "create table if not exists books (client int, n int)"); err != nil {
 		t.Fatal(err)

@@ -11,12 +11,28 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"pgpoold/proxy"
-	"pgpoold/test/harness"
 	"pgpoold/test/postgres"
 )
 
 // operator is a client of the console.
-func operator(t testing.TB, p *harness.Pgpoold) func(command string) {
+func operator(t testing.TB, p pooler) func(command string) {
+	t.Helper()
+	conn := console(t, p)
+	return func(command string) {
+		t.Helper()
+		exec(t, conn, command)
+	}
+}
+
+// command gives one command over a connection of its own.
+func command(t testing.TB, p pooler, command string) {
+	t.Helper()
+	conn := console(t, p)
+	exec(t, conn, command)
+	_ = conn.Close(context.Background())
+}
+
+func console(t testing.TB, p pooler) *pgx.Conn {
 	t.Helper()
 	cfg, err := pgx.ParseConfig(p.DSN("ops:ops", "pgbouncer"))
 	if err != nil {
@@ -28,10 +44,7 @@ func operator(t testing.TB, p *harness.Pgpoold) func(command string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close(context.Background()) })
-	return func(command string) {
-		t.Helper()
-		exec(t, conn, command)
-	}
+	return conn
 }
 
 // TestRestartUnderPause: PostgreSQL is restarted behind a PAUSE, and no client

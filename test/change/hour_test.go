@@ -9,23 +9,24 @@ import (
 	"testing"
 	"time"
 
+	"pgpoold/test/harness"
 	"pgpoold/test/postgres"
 )
 
-// TestEverythingChanges is an operator who does not stop: reloads, resizes and
-// restarts of PostgreSQL under PAUSE, while pgbench and clients that keep
-// books work. Nothing may fail. PGPOOLD_CHANGE is how long it goes on; the
+// TestEverythingChanges is an operator who does not stop: reloads, resizes,
+// upgrades in place and restarts of PostgreSQL under PAUSE, while pgbench and
+// clients that keep books work. Nothing may fail. PGPOOLD_CHANGE is how long it goes on; the
 // long form has the intervals of an hour's work, the short one does the same
 // in seconds.
 func TestEverythingChanges(t *testing.T) {
 	t.Parallel()
-	length, reloads, resizes, restarts := 16*time.Second, time.Second, 3*time.Second, 6*time.Second
+	length, reloads, resizes, upgrades, restarts := 16*time.Second, time.Second, 3*time.Second, 5*time.Second, 6*time.Second
 	if given := os.Getenv("PGPOOLD_CHANGE"); given != "" {
 		var err error
 		if length, err = time.ParseDuration(given); err != nil {
 			t.Fatal(err)
 		}
-		reloads, resizes, restarts = 10*time.Second, time.Minute, 10*time.Minute
+		reloads, resizes, upgrades, restarts = 10*time.Second, time.Minute, 5*time.Minute, 10*time.Minute
 	}
 	c := postgres.StartForTest(t, postgres.Config{})
 	db := newDB(t, c)
@@ -33,8 +34,7 @@ func TestEverythingChanges(t *testing.T) {
 	configuration := func() string {
 		return fmt.Sprintf("pool: {size: %d, server_lifetime: 30s}\ndatabases: {%s: {dsn: '%s&work_mem=%dMB'}}\n", size, db, withQuery(c.SuperDSN(db)), memory)
 	}
-	p := start(t, configuration())
-	console := operator(t, p)
+	p := harness.StartProcess(t, patient+configuration())
 	install := c.Install()
 	bench, err := install.Tool("pgbench")
 	if err == nil {
@@ -58,29 +58,33 @@ func TestEverythingChanges(t *testing.T) {
 	}
 	began := time.Now()
 	counts := map[string]int{}
-	nextReload, nextResize, nextRestart := began.Add(reloads), began.Add(resizes), began.Add(restarts)
+	nextReload, nextResize, nextUpgrade, nextRestart := began.Add(reloads), began.Add(resizes), began.Add(upgrades), began.Add(restarts)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for now := began; now.Sub(began) < length; now = <-tick.C {
 		switch {
 		case now.After(nextRestart):
-			console("PAUSE")
+			command(t, p, "PAUSE")
 			if err := c.Restart(within(t)); err != nil {
 				t.Fatal(err)
 			}
-			console("RESUME")
+			command(t, p, "RESUME")
 			counts["restarts"]++
 			nextRestart = nextRestart.Add(restarts)
+		case now.After(nextUpgrade):
+			p.Upgrade(t)
+			counts["upgrades"]++
+			nextUpgrade = nextUpgrade.Add(upgrades)
 		case now.After(nextResize):
 			size = 9 - size
-			reload(t, p, configuration())
+			p.Reload(t, patient+configuration())
 			counts["resizes"]++
 			nextResize = nextResize.Add(resizes)
 		case now.After(nextReload):
 			if counts["reloads"]%2 == 1 {
 				memory = 3 - memory // other servers
 			}
-			reload(t, p, configuration())
+			p.Reload(t, patient+configuration())
 			counts["reloads"]++
 			nextReload = nextReload.Add(reloads)
 		}

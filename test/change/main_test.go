@@ -58,7 +58,7 @@ func start(t testing.TB, yaml string) *harness.Pgpoold {
 }
 
 // connect logs in to a database through pgpoold.
-func connect(t testing.TB, p *harness.Pgpoold, user, db string) *pgx.Conn {
+func connect(t testing.TB, p pooler, user, db string) *pgx.Conn {
 	t.Helper()
 	conn, err := open(t, p, user, db)
 	if err != nil {
@@ -67,7 +67,7 @@ func connect(t testing.TB, p *harness.Pgpoold, user, db string) *pgx.Conn {
 	return conn
 }
 
-func open(t testing.TB, p *harness.Pgpoold, user, db string) (*pgx.Conn, error) {
+func open(t testing.TB, p pooler, user, db string) (*pgx.Conn, error) {
 	conn, err := pgx.Connect(within(t), p.DSN(user+":"+user, db))
 	if err == nil {
 		t.Cleanup(func() { _ = conn.Close(context.Background()) })

@@ -32,6 +32,7 @@ type Guard struct {
 	mu      sync.Mutex
 	pipe    io.WriteCloser // guarded by mu; nil once closed
 	running map[*Process]struct{}
+	adopted map[int]string // guarded by mu: births of processes that others have started
 }
 
 // New makes the directory and starts the watching half. The directory and
@@ -86,6 +87,10 @@ func (g *Guard) Close() error {
 	for _, p := range left {
 		p.End(syscall.SIGQUIT, 0)
 	}
+	g.mu.Lock()
+	endAll(g.adopted)
+	g.adopted = nil
+	g.mu.Unlock()
 	err := removeAll(g.dir)
 	pipe.Close()
 	if werr := g.watch.Wait(); werr != nil {
@@ -164,4 +169,24 @@ func removeAll(dir string) error {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
+}
+
+// Adopt takes on a process that a child has started: it is ended with the
+// others.
+func (g *Guard) Adopt(pid int) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.adopted == nil {
+		g.adopted = map[int]string{}
+	}
+	g.adopted[pid] = birth(pid)
+	return g.note('+', pid)
+}
+
+// Alive reports whether a process that was adopted still runs.
+func (g *Guard) Alive(pid int) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	born := g.adopted[pid]
+	return born != "" && birth(pid) == born
 }

@@ -60,6 +60,7 @@ func program(t *testing.T) string {
 type pgpoold struct {
 	cmd     *exec.Cmd
 	process *guard.Process
+	guard   *guard.Guard
 	logFile string
 
 	addr, admin, socket string
@@ -107,10 +108,14 @@ func launchWith(t *testing.T, env map[string]string, files []*os.File, argv ...s
 		if err := g.Close(); err != nil {
 			t.Error(err)
 		}
+		if strings.Contains(p.log(), "DATA RACE") || strings.Contains(p.log(), "goroutine ") {
+			t.Error("the log has a race or a panic")
+		}
 		if t.Failed() {
 			t.Logf("log of pgpoold:\n%s", p.log())
 		}
 	})
+	p.guard = g
 	if p.process, err = g.Start(p.cmd); err != nil {
 		t.Fatal(err)
 	}

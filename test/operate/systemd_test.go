@@ -4,6 +4,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -123,4 +124,49 @@ func TestSystemd(t *testing.T) {
 		t.Error("it does not say how long its end may take")
 	}
 	p.exit(t, 0)
+}
+
+// TestSystemdUpgrade: the process that leaves says which its successor is, and
+// nothing more; the successor says the rest, with systemd's own sockets.
+func TestSystemdUpgrade(t *testing.T) {
+	dsn, _ := table(t, "managedon")
+	m, notify := startManager(t)
+	var files []*os.File
+	var addrs []string
+	for range 2 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := l.(*net.TCPListener).File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		addrs = append(addrs, l.Addr().String())
+		_ = l.Close()
+		defer f.Close()
+		files = append(files, f)
+	}
+	p := launchWith(t, map[string]string{
+		"SUPABASE_POSTGRES_DSN": dsn, "NOTIFY_SOCKET": notify, "WATCHDOG_USEC": "400000", "LISTEN_FDS": "2", "LISTEN_FDNAMES": "clients:admin",
+	}, files, "/bin/sh", "-c", `LISTEN_PID=$$ WATCHDOG_PID=$$ exec "$0"`, program(t))
+	p.waitReady(t)
+	c := p.mustDial(t, "postgres:secret", "postgres")
+	p.until(t, "READY", func() bool { return m.count("READY=1") == 1 })
+	if said, code := p.upgradeBy(t); code != 0 {
+		t.Fatalf("exit %d: %s", code, said)
+	}
+	h := p.successor(t)
+	p.exit(t, 0)
+	if m.count("RELOADING=1") != 1 || m.count("MAINPID="+strconv.Itoa(h.pid)) != 1 || m.count("STOPPING=1") != 0 {
+		t.Errorf("systemd was told %q", m.told)
+	}
+	signs := m.count("WATCHDOG=1")
+	p.until(t, "signs of life of the successor", func() bool { return m.count("WATCHDOG=1") >= signs+3 })
+	ask(t, c, "select 1")
+	p.addr = addrs[0]
+	ask(t, p.mustDial(t, "postgres:secret", "postgres"), "select 1")
+	h.signal(t, syscall.SIGTERM)
+	h.exit(t)
+	p.until(t, "STOPPING", func() bool { return m.count("STOPPING=1") == 1 })
 }

@@ -89,6 +89,9 @@ func (p *Parker) watch(c *Conn) error {
 // forget is for a connection that is started. mu is held.
 func (p *Parker) forget(c *Conn) { delete(p.parked, int32(c.fd)) }
 
+// drop takes a socket out of the set, if it is there.
+func (p *Parker) drop(fd int) { _ = unix.EpollCtl(p.set, unix.EPOLL_CTL_DEL, fd, nil) }
+
 // Parked is how many connections are parked.
 func (p *Parker) Parked() int {
 	p.mu.Lock()

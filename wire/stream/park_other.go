@@ -16,6 +16,7 @@ func NewParker() (*Parker, error) { return nil, nil }
 
 func (*Parker) watch(*Conn) error { return errors.ErrUnsupported }
 func (*Parker) forget(*Conn)      {}
+func (*Parker) drop(int)          {}
 
 // Parked is 0.
 func (*Parker) Parked() int { return 0 }

@@ -3,8 +3,10 @@
 // and stops them in reverse.
 //
 // Files, in reading order: daemon.go (the life), run.go (signals), threads.go
-// (how many the load needs), listen.go, tls.go and limits.go (what the start
-// needs), options.go (from configuration to options).
+// (how many the load needs), listen.go, gate.go, tls.go and limits.go (what the
+// start needs), options.go (from configuration to options); upgrade.go and
+// successor.go (giving everything to another process), predecessor.go (taking
+// it).
 package daemon
 
 import (
@@ -24,6 +26,7 @@ import (
 
 	"pgpoold/admin"
 	"pgpoold/cmd/pgpoold/logging"
+	"pgpoold/cmd/pgpoold/upgrade"
 	"pgpoold/config"
 	"pgpoold/proxy"
 )
@@ -37,6 +40,12 @@ type Options struct {
 	// Environ looks up an environment variable when the configuration is read
 	// again; nil is os.LookupEnv.
 	Environ func(string) (string, bool)
+	// Executable and Command are the program and the arguments, its name the
+	// first, with which an upgrade starts a successor; "": there is none.
+	Executable string
+	Command    []string
+	// Predecessor is the process to take over from; nil: there is none.
+	Predecessor *Predecessor
 	// Adjust, when set, sees the proxy's options before they are used. Tests
 	// use it.
 	Adjust func(*proxy.Options)
@@ -51,8 +60,14 @@ type Daemon struct {
 	log  *logging.Logger
 
 	reloading sync.Mutex              // held while a configuration is brought in force
+	upgrading bool                    // guarded by reloading: a successor is starting, or has everything
 	asked     chan admin.ShutdownMode // what the console asks of Run
+	outcome   outcome                 // of upgrades
 
+	predecessor atomic.Pointer[Predecessor] // while it has something left
+
+	gates         []*gate // all listeners
+	activated     bool    // they are systemd's choice
 	listeners     []net.Listener
 	adminListener net.Listener // nil: there is no admin port
 	isSelf        func(network, addr string) bool
@@ -83,7 +98,16 @@ func New(opts Options) (*Daemon, error) {
 
 // Start listens and serves. When it returns an error, nothing is left open.
 func (d *Daemon) Start(ctx context.Context) error {
-	if err := d.start(ctx); err != nil {
+	return d.startOver(ctx, nil)
+}
+
+// startOver is Start for a process that may take over from another one; then
+// it returns when it serves, unless one of the signals ends it before.
+func (d *Daemon) startOver(ctx context.Context, signals <-chan os.Signal) error {
+	if err := d.start(ctx, signals); err != nil {
+		if p := d.opts.Predecessor; p != nil {
+			p.Refuse(err)
+		}
 		d.closeListeners()
 		d.log.Close()
 		return err
@@ -91,7 +115,7 @@ func (d *Daemon) Start(ctx context.Context) error {
 	return nil
 }
 
-func (d *Daemon) start(ctx context.Context) error {
+func (d *Daemon) start(ctx context.Context, signals <-chan os.Signal) error {
 	for _, w := range d.config().Warnings {
 		d.log.Warn(w)
 	}
@@ -126,73 +150,171 @@ func (d *Daemon) start(ctx context.Context) error {
 	d.console = admin.NewConsole(adminOpts)
 	d.http = admin.NewHTTP(adminOpts, d.console)
 
+	if d.opts.Predecessor != nil {
+		if err := d.takeOver(signals); err != nil {
+			d.server.Close()
+			return err
+		}
+	}
 	if err := d.server.Start(ctx); err != nil {
 		d.server.Close()
 		return err
 	}
 	d.console.Start()
-	if d.adminListener != nil {
-		d.serving.Add(1)
-		go d.serve("admin.addr", func() error { return d.http.Serve(d.adminListener) })
-	}
+	d.serveAdmin()
 	for _, l := range d.listeners {
 		d.serving.Add(1)
 		go d.serve("listen.addr", func() error { return d.server.Serve(l) })
 	}
-	d.serving.Add(1)
-	go d.watch()
-	if every := d.watchdogInterval(); every > 0 {
-		d.serving.Add(1)
-		go d.watchdog(every)
+	d.beginWatching()
+	if p := d.opts.Predecessor; p != nil {
+		d.server.SetPeer(p)
+		go p.receive(d)
+		if err := p.ch.Send(upgrade.KindServing, nil); err != nil {
+			d.log.Warn("upgrade: the predecessor cannot be told that this process serves", zap.Error(err))
+		}
+		d.ownSockets()
+		return nil // systemd hears it from the predecessor, to whom it still listens
 	}
 	d.notifyReady()
 	return nil
 }
 
+// ownSockets makes the files of Unix sockets this process's, and closes the
+// sockets that are not configured any more.
+func (d *Daemon) ownSockets() {
+	for _, g := range d.gates {
+		g.keepFile(false)
+	}
+	for _, g := range d.opts.Predecessor.gates {
+		g.keepFile(false)
+		_ = g.Close()
+	}
+	d.opts.Predecessor.gates = nil
+}
+
+// serveAdmin begins to answer on the admin port.
+func (d *Daemon) serveAdmin() {
+	if d.adminListener != nil {
+		d.serving.Add(1)
+		http, l := d.http, d.adminListener
+		go d.serve("admin.addr", func() error { return http.Serve(l) })
+	}
+}
+
+// beginWatching starts what goes on until stop is closed.
+func (d *Daemon) beginWatching() {
+	d.serving.Add(1)
+	go d.watch(d.stop)
+	if every := d.watchdogInterval(); every > 0 {
+		d.serving.Add(1)
+		go d.watchdog(every, d.stop)
+	}
+}
+
 func (d *Daemon) listen() error {
 	cfg := d.config()
 	mode := os.FileMode(cfg.Listen.UnixSocketMode).Perm()
-	var err error
-	if d.listeners, d.adminListener, err = passed(); err != nil {
+	if err := d.takeActivated(); err != nil {
 		return err
 	}
 	addrs := cfg.Listen.Addrs
-	if len(d.listeners) > 0 {
+	if d.activated {
 		addrs = nil // the sockets are systemd's choice
 	}
 	for _, addr := range addrs {
+		if d.inherit(addr.Network, addr.Address, false) {
+			continue
+		}
 		l, err := listen(addr, mode)
 		if err != nil {
 			return err
 		}
-		d.listeners = append(d.listeners, l)
+		d.add(newGate(l, addr.Network, addr.Address, false))
 	}
-	if cfg.Admin.Addr == "" || d.adminListener != nil {
+	if cfg.Admin.Addr == "" || d.adminListener != nil || d.inherit("tcp", cfg.Admin.Addr, true) {
 		return nil
 	}
 	l, err := net.Listen("tcp", cfg.Admin.Addr)
 	if err != nil {
 		return takenError("admin.addr", cfg.Admin.Addr, err)
 	}
-	d.adminListener = l
+	d.add(newGate(l, "tcp", cfg.Admin.Addr, true))
+	return nil
+}
+
+// takeActivated takes the sockets that systemd has opened, for this process or
+// for the one before.
+func (d *Daemon) takeActivated() error {
+	p := d.opts.Predecessor
+	if p == nil {
+		clients, port, err := passed()
+		for _, l := range clients {
+			d.add(newGate(l, "", "", false))
+		}
+		if port != nil {
+			d.add(newGate(port, "", "", true))
+		}
+		d.activated = len(clients) > 0
+		return err
+	}
+	for d.inherit("", "", false) {
+	}
+	d.inherit("", "", true)
+	d.activated = p.hello.Systemd
+	return nil
+}
+
+// inherit takes a socket of the process before, if it has one of this address.
+func (d *Daemon) inherit(network, address string, port bool) bool {
+	if d.opts.Predecessor == nil {
+		return false
+	}
+	g := d.opts.Predecessor.socket(network, address, port)
+	if g != nil {
+		d.add(g)
+	}
+	return g != nil
+}
+
+func (d *Daemon) add(g *gate) {
+	d.gates = append(d.gates, g)
+	if g.admin {
+		d.adminListener = g
+	} else {
+		d.listeners = append(d.listeners, g)
+	}
+}
+
+// takeOver waits until the process before gives everything, and takes it.
+func (d *Daemon) takeOver(signals <-chan os.Signal) error {
+	p := d.opts.Predecessor
+	t, err := p.awaitTake(d, signals)
+	if err != nil {
+		return err
+	}
+	d.predecessor.Store(p)
+	d.server.SetLegacy(&t.Legacy)
+	d.server.SetElsewhere(t.Held)
+	d.server.Inherit(t.Controls, t.LastSession)
+	d.log.Announce("upgrade: this process takes over", zap.Int("predecessor", p.hello.PID), zap.String("from", p.hello.Version),
+		zap.String("version", d.opts.Version), zap.Int("pid", os.Getpid()))
 	return nil
 }
 
 func (d *Daemon) closeListeners() {
-	for _, l := range d.listeners {
-		l.Close()
-	}
-	if d.adminListener != nil {
-		d.adminListener.Close()
+	for _, g := range d.gates {
+		_ = g.Close()
 	}
 }
 
 // serve runs one listener until it ends. Shutdown joins it.
 func (d *Daemon) serve(setting string, serve func() error) {
 	defer d.serving.Done()
+	stop := d.stop
 	err := serve()
 	select {
-	case <-d.stop: // asked to
+	case <-stop: // asked to
 		return
 	default:
 	}
@@ -220,7 +342,7 @@ const (
 
 // watch writes the ready line once clients are served, and a line each time
 // that this changes. Shutdown joins it.
-func (d *Daemon) watch() {
+func (d *Daemon) watch(stop <-chan struct{}) {
 	defer d.serving.Done()
 	started, announced, was := time.Now(), false, false
 	told := ""
@@ -228,7 +350,7 @@ func (d *Daemon) watch() {
 	defer tick.Stop()
 	for {
 		select {
-		case <-d.stop:
+		case <-stop:
 			return
 		case <-tick.C:
 		}
@@ -271,6 +393,7 @@ func (d *Daemon) describe() []zap.Field {
 		databases = append(databases, name)
 	}
 	fields := []zap.Field{
+		zap.Int("pid", os.Getpid()),
 		zap.Strings("listen", addrs),
 		zap.Strings("databases", databases),
 		zap.String("mode", cfg.Pool.Mode),
@@ -330,16 +453,27 @@ func (d *Daemon) Shutdown(ctx context.Context) {
 	if err := d.server.Shutdown(ctx); err != nil {
 		d.log.Warn("the drain was cut short", zap.Error(err))
 	}
-	if d.adminListener != nil {
-		grace, cancel := context.WithTimeout(context.Background(), adminGrace)
-		defer cancel()
-		if err := d.http.Shutdown(grace); err != nil {
-			d.log.Debug("admin requests were cut short", zap.Error(err))
-		}
-	}
+	d.closeHTTP()
 	d.serving.Wait()
+	if p := d.opts.Predecessor; p != nil {
+		_ = p.ch.Send(upgrade.KindBye, nil) // if it still listens
+		p.ch.Close()
+		<-p.ended
+	}
 	d.log.Info("pgpoold ended")
 	d.log.Close()
+}
+
+// closeHTTP ends the admin port.
+func (d *Daemon) closeHTTP() {
+	if d.adminListener == nil {
+		return
+	}
+	grace, cancel := context.WithTimeout(context.Background(), adminGrace)
+	defer cancel()
+	if err := d.http.Shutdown(grace); err != nil {
+		d.log.Debug("admin requests were cut short", zap.Error(err))
+	}
 }
 
 // Close ends everything at once.

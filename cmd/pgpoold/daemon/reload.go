@@ -19,6 +19,10 @@ func (d *Daemon) config() *config.Config { return d.cfg.Load() }
 func (d *Daemon) Reload() (notes []string, err error) {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
+	if d.upgrading {
+		d.log.Error("reload: nothing was changed", zap.Error(errUpgrading))
+		return nil, errUpgrading
+	}
 	d.notifyReloading()
 	defer d.notifyReady()
 	next, err := config.Load(d.config().File, d.opts.Environ)
@@ -43,6 +47,9 @@ func (d *Daemon) Reload() (notes []string, err error) {
 func (d *Daemon) Set(name, value string) error {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
+	if d.upgrading {
+		return errUpgrading
+	}
 	next, err := d.config().With(name, value)
 	if err != nil {
 		if errors.Is(err, config.ErrRestart) {

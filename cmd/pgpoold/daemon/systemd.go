@@ -62,7 +62,7 @@ func (d *Daemon) notifyStopping(most time.Duration) {
 
 // watchdog tells systemd again and again that the proxy still answers, if
 // systemd wants to know. Shutdown joins it.
-func (d *Daemon) watchdog(every time.Duration) {
+func (d *Daemon) watchdog(every time.Duration, stop <-chan struct{}) {
 	defer d.serving.Done()
 	tick := time.NewTicker(every)
 	defer tick.Stop()
@@ -70,7 +70,7 @@ func (d *Daemon) watchdog(every time.Duration) {
 		d.server.Ready() // it takes every lock that a stuck proxy would hold
 		d.notify(daemon.SdNotifyWatchdog)
 		select {
-		case <-d.stop:
+		case <-stop:
 			return
 		case <-tick.C:
 		}
