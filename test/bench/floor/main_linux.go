@@ -25,10 +25,8 @@ func main() {
 	database := flag.String("database", "postgres", "the database")
 	size := flag.Int("size", 20, "servers")
 	flag.Parse()
-	if err := run(*listen, *upstream, *user, *database, *size); err != nil {
-		fmt.Fprintln(os.Stderr, "floor:", err)
-		os.Exit(1)
-	}
+	fmt.Fprintln(os.Stderr, "floor:", run(*listen, *upstream, *user, *database, *size))
+	os.Exit(1)
 }
 
 // end is one socket, a client's or a server's.
@@ -48,6 +46,7 @@ type loop struct {
 	buf   []byte
 }
 
+// run serves until something fails.
 func run(listen, upstream, user, database string, size int) error {
 	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
