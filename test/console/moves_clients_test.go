@@ -26,12 +26,14 @@ func TestEveryColumnAndMetricMoves(t *testing.T) {
 	}
 	played := 0
 	for _, scene := range scenes {
-		t.Run(scene.name, func(t *testing.T) {
+		if !t.Run(scene.name, func(t *testing.T) {
 			scene.play(t, l)
 			played++
-		})
+		}) {
+			return // each wait for what does not come takes its time
+		}
 	}
-	if !t.Failed() && played == len(scenes) { // -run may have chosen some
+	if played == len(scenes) { // -run may have chosen some
 		l.complete(t)
 	}
 }
@@ -239,7 +241,7 @@ func moveWaits(t *testing.T, l *ledger) {
 		}
 	}, query("b").with(query("a")).with(assigned).with(ends).times(60).with(effects{"STATS.total_query_count": "+90", "queries_total": "+90", "query_seconds": "+90",
 		"CLIENTS[a].bytes_received": "more", "CLIENTS[b].bytes_received": "more", "CLIENTS[a].bytes_sent": "more", "CLIENTS[b].bytes_sent": "more",
-		"SERVERS[1].application_name": "maybe", "server_wait_seconds_sum": "more", "STATS.total_wait_time": "more", "STATS.wait_p50": "more", "STATS.wait_p95": "more", "STATS.wait_p99": "more"}))
+		"SERVERS[1].application_name": "maybe", "server_wait_seconds_sum": "more", "STATS.total_wait_time": "more", "STATS.wait_p50": "more", "STATS.wait_p95": "differs", "STATS.wait_p99": "differs"}))
 }
 
 func moveStates(t *testing.T, l *ledger) {
@@ -267,7 +269,7 @@ func moveStates(t *testing.T, l *ledger) {
 		}
 	}, query("b").with(query("a")).with(assigned).with(ends).times(2).with(frees("a")).with(waits).with(effects{"POOLS.sv_idle_in_transaction": "-1", "servers_idle_in_transaction": "-1",
 		"SERVERS[1].idle_in_transaction_us": "=0", "CLIENTS[b].state": "=idle", "POOLS.cl_waiting": "-1", "POOLS.cl_active": "+1", "clients[waiting]": "-1", "clients[active]": "+1",
-		"STATS.total_server_assignment_count": "+1", "server_assignments_total": "+1", "server_wait_seconds": "+1", "server_wait_seconds_sum": "more", "STATS.total_wait_time": "more", "STATS.wait_p99": "more",
+		"STATS.total_server_assignment_count": "+1", "server_assignments_total": "+1", "server_wait_seconds": "+1", "server_wait_seconds_sum": "more", "STATS.total_wait_time": "more", "STATS.wait_p99": "differs",
 		"STATS.query_p50": "maybe", "STATS.query_p95": "maybe", "STATS.query_p99": "maybe", "STATS.xact_p95": "more", "SERVERS[1].application_name": "=b",
 		"CLIENTS[a].bytes_received": "more", "CLIENTS[b].bytes_received": "", "STATS.total_received": "more", "received_bytes_total": "more", "CLIENTS[a].bytes_sent": "more", "CLIENTS[b].bytes_sent": "more",
 		"CLIENTS[b].wait": "=0", "CLIENTS[b].wait_us": "=0", "POOLS.maxwait": "=0", "POOLS.maxwait_us": "=0", "pool_max_wait_seconds": "=0"}))
@@ -275,7 +277,7 @@ func moveStates(t *testing.T, l *ledger) {
 		for range 80 {
 			exec(t, b.Conn, "select pg_sleep(0.02)")
 		}
-	}, transaction("b").times(80).with(effects{"STATS.query_p50": "more", "STATS.query_p95": "more", "STATS.query_p99": "more", "inspections_total": "maybe"}))
+	}, transaction("b").times(80).with(effects{"STATS.query_p50": "more", "STATS.query_p95": "differs", "STATS.query_p99": "differs", "inspections_total": "maybe"}))
 
 	var running <-chan error
 	w.does("a query runs", func() { running = later(t, b.Conn, "select pg_sleep(2)") }, holds("b").with(effects{"CLIENTS[b].bytes_received": "+in", "STATS.total_received": "maybe", "received_bytes_total": "maybe", "CLIENTS[b].request_time": "maybe",

@@ -36,6 +36,7 @@ type reading map[string]string
 //	+2, -1       by so much
 //	+in, +out    by the bytes that the scene's clients wrote, and read
 //	more, less   by any amount
+//	differs      to another value
 //	=x           to x, and it was something else
 //	is x         to x, which it may have been before
 //	later        to a later time
@@ -172,11 +173,12 @@ func (w *watcher) look() reading {
 					continue
 				}
 			case "USERS":
-				if name := at(row, "name"); name == "app" || name == "grafana" || name == "ops" {
-					of += "[" + name + "]"
-				} else if name == w.user {
+				switch at(row, "name") {
+				case "app":
+					of += "[app]"
+				case w.user:
 					of += "[server]"
-				} else {
+				default: // consoles come and go
 					continue
 				}
 			case "CLIENTS":
@@ -310,6 +312,8 @@ func compare(before, after reading, want effects, wrote, read int64) (seen, wron
 			ok = had && !has
 		case effect == "more":
 			ok = has && err == nil && y > x
+		case effect == "differs":
+			ok = had && has && is != was
 		case effect == "less":
 			ok = had && err == nil && y < x
 		case effect == "later":
