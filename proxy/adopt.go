@@ -73,6 +73,7 @@ func (px *Server) adopt(m *Moved, nc net.Conn) (*Adopted, error) {
 	}
 	s.govern(own)
 	s.unpack(m)
+	s.demand()
 	s.put(m.Input, m.Big)
 	if !px.keys.adopt(s) {
 		s.in.Lock()

@@ -163,7 +163,14 @@ func (px *Server) cancelSession(s *session) (found bool) {
 		return true
 	}
 	done := make(chan struct{})
-	px.sendCancel(l, done)
+	if l.late {
+		l.cancels++
+		px.counts.cancelsForwarded.Add(1)
+		px.helpers.Add(1)
+		go px.cancelServer(l, done, &heldCancel{s, l.stats.queries})
+	} else {
+		px.sendCancel(l, done)
+	}
 	l.mu.Unlock()
 	<-done
 	return true

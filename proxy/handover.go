@@ -217,7 +217,7 @@ func (s *session) willMove() bool {
 
 // mayMove is willMove where in is held.
 func (s *session) mayMove() bool {
-	return s.conn.TLS() == nil && s.repl == "" && !s.stays && !s.torn.Load()
+	return s.conn.TLS() == nil && s.pool.repl == "" && !s.stays && !s.torn.Load()
 }
 
 // movable reports whether the session can move now, but for what is still to

@@ -79,6 +79,7 @@ type link struct {
 	retrying   *wire.Error     // the client's batch is run again as soon as the server is ready, because of this
 	retryOpen  bool            // and its Sync has not come
 	asks       int             // answers of the server that the session's next message waits for
+	late       bool            // it has waited for one, and the server may not have read it though it seems to run
 	bringing   bool            // what the session's next message names has been asked for, in batches of its own
 	shapeless  []*name         // made by PREPARE since the attach: their shapes are not known
 	params     []byte          // a ParameterDescription that waits for what comes behind it

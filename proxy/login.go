@@ -177,13 +177,13 @@ func (lg *login) run(slot *loginSlot) error {
 func (lg *login) begin(st *wire.Startup, db *Database, user string, id identity) error {
 	px := lg.px
 	own := px.live().users[user]
-	s := &session{px: px, id: px.lastSession.Add(1), db: db, user: user, mode: db.Mode, began: lg.began, repl: replicationMode(st.Parameters["replication"])}
+	s := &session{px: px, id: px.lastSession.Add(1), db: db, user: user, mode: db.Mode, began: lg.began}
 	s.timeouts.Store(px.timeoutsOf(db, user))
 	if own.Mode != nil {
 		s.mode = *own.Mode
 	}
-	repl := ""
-	if s.repl != "" {
+	repl, replicates := "", replicationMode(st.Parameters["replication"]) != ""
+	if replicates {
 		s.mode, repl = ModeSession, st.Parameters["replication"]
 	}
 	set, refused := startupSettings(st.Parameters)
@@ -191,7 +191,7 @@ func (lg *login) begin(st *wire.Startup, db *Database, user string, id identity)
 		return refused
 	}
 	var err error
-	if s.repl != "" {
+	if replicates {
 		// Its server is its own, and may know nothing but replication commands.
 		db, set = db.dialledWith(set), nil
 	}

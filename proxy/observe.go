@@ -116,8 +116,8 @@ func (s *session) snapshot(now time.Time) ClientSnapshot {
 		ID: s.id, User: s.user, Database: s.db.Name, Replication: "none", Addr: s.addr.host, Port: s.addr.port,
 		ConnectTime: s.began, PID: s.pid, TLS: s.tlsName, BytesIn: s.received.Load(),
 	}
-	if s.repl != "" {
-		c.Replication = s.repl
+	if s.pool.repl != "" {
+		c.Replication = s.pool.repl
 	}
 	c.LocalAddr, c.LocalPort = hostPort(s.conn.LocalAddr())
 	s.in.Lock()

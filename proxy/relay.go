@@ -418,7 +418,7 @@ func (l *link) settledIn() bool { return l.sess != nil && l.label == l.sess.sett
 // so. It reports whether the client must not hear of it yet.
 func (l *link) readyForQuery(status byte) (withhold bool) {
 	s := l.sess
-	l.muted = nil
+	l.muted, l.late = nil, false
 	now := time.Now()
 	if !l.overdueAt.IsZero() && l.cancels == 0 {
 		l.overdueAt = time.Time{}

@@ -39,7 +39,6 @@ type session struct {
 	start     settings  // startup parameters, which RESET returns to
 	startLink settings  // those about the connection
 	startTo   *reported // what the client was told at login
-	repl      string    // startup parameter replication; "" for none
 	began     time.Time
 	tlsName   string
 	addr      sessionAddr

@@ -98,6 +98,7 @@ func (l *link) toldShape(d *described, typ byte, body []byte) {
 func (l *link) asked(d *described) {
 	if d.wait {
 		l.asks--
+		l.late = true
 	}
 	if !d.ours {
 		return

@@ -3,8 +3,10 @@ package conformance
 import (
 	"errors"
 	"fmt"
+	"os"
 	"testing"
 
+	"pgpoold/test/harness"
 	"pgpoold/test/postgres"
 	"pgpoold/test/wirescript"
 )
@@ -43,7 +45,9 @@ func through(t *testing.T, k *stack, r *wirescript.Runner, s *wirescript.Script)
 	if errors.Is(err, wirescript.ErrHang) {
 		t.Error(err)
 	}
-	if wirescript.Diff(want.Transcript, got.Transcript) == "" {
+	// Where every transaction is audited other servers are free than else, and a
+	// script may meet the one on which it does not differ.
+	if wirescript.Diff(want.Transcript, got.Transcript) == "" && os.Getenv(harness.EnvAudit) == "" {
 		t.Errorf("it does not differ any more: take the line away that says so (%s)", s.Differs)
 	}
 }
