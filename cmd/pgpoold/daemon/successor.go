@@ -30,6 +30,7 @@ const answerPatience = 10 * time.Second
 type successor struct {
 	d   *Daemon
 	cmd *exec.Cmd
+	id  int // its process id
 	ch  *upgrade.Channel
 
 	ready   chan upgrade.Ready // holds the answer
@@ -70,7 +71,7 @@ func (d *Daemon) startSuccessor(ctx context.Context) (*successor, error) {
 		ch.Close()
 		return nil, err
 	}
-	s := &successor{d: d, cmd: cmd, ch: ch, ready: make(chan upgrade.Ready, 1), refused: make(chan string, 1),
+	s := &successor{d: d, cmd: cmd, id: cmd.Process.Pid, ch: ch, ready: make(chan upgrade.Ready, 1), refused: make(chan string, 1),
 		serving: make(chan struct{}), lost: make(chan struct{}), ended: make(chan struct{})}
 	go s.receive()
 	d.log.Info("upgrade: a successor was started", zap.Int("successor", s.pid()), zap.String("program", d.opts.Executable))
@@ -81,7 +82,7 @@ func (d *Daemon) startSuccessor(ctx context.Context) (*successor, error) {
 	return s, nil
 }
 
-func (s *successor) pid() int { return s.cmd.Process.Pid }
+func (s *successor) pid() int { return s.id }
 
 // successorEnv is the environment without what was meant for this process
 // alone.
@@ -110,7 +111,10 @@ func (s *successor) greet(ctx context.Context) error {
 	for _, g := range d.gates {
 		hello.Listeners = append(hello.Listeners, upgrade.Listener{Network: g.configured[0], Address: g.configured[1], Admin: g.admin, Unlink: g.unlink})
 	}
-	err := withDescriptors(d.gates, nil, func(fds []int) error { return s.ch.Send(upgrade.KindHello, &hello, fds...) })
+	err := withDescriptors(d.gates, nil, func(fds []int) error {
+		_ = s.ch.Send(upgrade.KindHello, &hello, fds...) // it fails where the successor has ended already: that is heard below
+		return nil
+	})
 	if err != nil {
 		return fmt.Errorf("the successor could not be given the sockets: %w", err)
 	}
