@@ -14,7 +14,7 @@ func (l *link) forgetHeld(found sqlscan.Finding) {
 	for _, h := range l.shelf.m {
 		h.doubt()
 		if h.pending > 0 {
-			h.batch = noBatch // it may arrive in front of the text, or have been sent in front of it
+			h.batch, h.void = noBatch, h.pending
 		}
 	}
 }

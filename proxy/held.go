@@ -9,6 +9,7 @@ type held struct {
 	under   uint64 // attach of the server's in which it was parsed under the settings of its first Parse
 	doubted bool   // since then something may have dropped it, or its plan is old: it is closed before it is parsed again
 	pending int    // Parses and Closes that are not settled
+	void    int    // and how many of them stand in front of something that may drop it again
 	batch   uint64 // in which the last Parse was sent; noBatch if a Close was sent behind it
 	closing uint64 // in which that Close was sent
 	epoch   uint64 // the pool's when it was sent

@@ -525,6 +525,9 @@ func (l *link) mute(e wire.Entry, body []byte) {
 	case *heldChange:
 		m.name, m.batch = ref.held.st.name, ref.held.batch
 	case *described:
+		if !ref.wait && ref.name != nil && string(wire.ErrorField(body, 'C')) == errPlanChanged.Code {
+			ref.name.shape = lostShape
+		}
 		if !ref.wait || l.hasFailed(ref.held.st.name, ref.batch) {
 			return // the shape stays unknown
 		}

@@ -91,6 +91,7 @@ func (l *link) heldChanged(c *heldChange, o wire.Outcome) {
 		return
 	}
 	c.held.pending--
+	c.held.void = max(0, c.held.void-1)
 	if c.held.leaving {
 		l.shelf.leave(c.held, -1)
 	}
@@ -104,9 +105,10 @@ func (l *link) heldChanged(c *heldChange, o wire.Outcome) {
 func (l *link) parsed(h *held, done bool) {
 	h.pending--
 	if done {
-		h.sure, h.doubted = true, false
+		h.sure, h.doubted = h.void == 0, h.void > 0
 		l.stats.parses++
 	}
+	h.void = max(0, h.void-1)
 	l.tidy(h)
 }
 

@@ -21,6 +21,10 @@ import (
 // true at the client's Parse.
 type shape struct{ h unique.Handle[string] }
 
+// lostShape is that of a statement whose table had changed before anybody has
+// asked: no other is like it.
+var lostShape = shape{unique.Make("\x02")}
+
 // shapeOf reads RowDescription or NoData; ok is false if it cannot be read.
 func shapeOf(typ byte, body []byte) (s shape, ok bool) {
 	if typ == wire.MsgNoData {

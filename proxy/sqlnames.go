@@ -85,6 +85,9 @@ func (f *feeder) bring(sql []byte, found sqlscan.Finding, alone bool) (progress,
 	if l.ledger.Owed() == l.ledger.OwnQueries() && l.ledger.Status() == wire.TxFailed {
 		return handled, nil // PostgreSQL refuses the text
 	}
+	if alone && l.ledger.MaySkip() && !l.ledger.BatchOpen() {
+		return mustWait, nil // until it can be in front of the text as a batch of its own
+	}
 	b := bringer{f: f, alone: alone && !l.ledger.MaySkip(), begin: f.atBegin()}
 	var refused *wire.Error
 	for _, c := range cmds {

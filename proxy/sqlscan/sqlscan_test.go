@@ -119,7 +119,7 @@ func TestUntracked(t *testing.T) {
 func TestResets(t *testing.T) {
 	check(t, true, [][2]string{
 		{"RESET ALL", "resets"}, {"reset timezone", "resets"}, {"RESET work_mem", "resets"}, {"RESET app.tenant", "resets"},
-		{"DISCARD ALL", "resets"}, {"DISCARD TEMP", "resets"}, {"SELECT 1; DISCARD ALL", "resets"},
+		{"DISCARD ALL", "resets"}, {"discard /* */ all", "resets"}, {"SELECT 1; DISCARD ALL", "resets"},
 		{"SET timezone TO DEFAULT", "resets"}, {"SET TIME ZONE DEFAULT", "resets"}, {"SET TIME ZONE LOCAL", "resets"},
 		{"SET work_mem = DEFAULT", "untracked+resets"}, {"SET SESSION AUTHORIZATION DEFAULT", "untracked+resets"},
 		{"UPDATE t SET a = DEFAULT", ""}, {"CREATE TABLE t (a int DEFAULT 1)", ""},

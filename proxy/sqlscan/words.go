@@ -316,6 +316,8 @@ func (s *Scanner) take(t token) {
 		s.begin(t)
 	case s.set != noSet:
 		s.setting(t)
+	case s.verb == tokDiscard && s.words == 2 && t == tokAll:
+		s.found |= Resets | ResetsAll | Changes
 	case s.verb == tokDo && s.prev == tokLanguage && t != tokPlpgsql:
 		s.found |= Untracked | Opaque
 	}
@@ -358,7 +360,7 @@ func (s *Scanner) begin(t token) {
 		s.found |= Resets | Changes
 		s.set = wantsName
 	case tokDiscard:
-		s.found |= Resets | ResetsAll | Undoes | Changes
+		s.found |= Undoes
 	case tokMerge, tokCopy:
 		s.found |= Draws
 	case tokListen:

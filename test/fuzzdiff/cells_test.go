@@ -84,7 +84,7 @@ func (g *generator) message(r wirescript.Row) {
 	case wirescript.RowExecute:
 		g.execute(1 + g.r.IntN(3))
 	case wirescript.RowCloseS:
-		g.send("Close S %s", statementName(g.someStatement()))
+		g.send("Close S %s", g.statementName(g.someStatement()))
 	case wirescript.RowCloseP:
 		g.send("Close P %s", portalName(g.somePortal()))
 	case wirescript.RowSync:

@@ -32,9 +32,14 @@ func (g *generator) transaction() {
 	g.inTx = false
 }
 
-func statementName(i int) string {
-	if i == 0 {
+// statementName is the name of a number. One of them may look like those that
+// pgpoold gives.
+func (g *generator) statementName(i int) string {
+	switch {
+	case i == 0:
 		return "-"
+	case i == len(g.statements)-1 && g.imitation != "":
+		return g.imitation
 	}
 	return fmt.Sprintf("s%d", i)
 }
@@ -73,7 +78,7 @@ func (g *generator) parse(i int, t *text) {
 	case len(t.params) > 0 && g.oneIn(15):
 		declared = pick(g, "[25] ", "[0] ", "[999999] ", "[23,25] ")
 	}
-	g.send("Parse %s %s%s", statementName(i), declared, t.sql)
+	g.send("Parse %s %s%s", g.statementName(i), declared, t.sql)
 	g.statements[i] = t
 	g.rowless[i] = g.rowless[i] || t.rowless()
 }
@@ -83,7 +88,7 @@ func (g *generator) parse(i int, t *text) {
 // to a server that lacks it: that is left out.
 func (g *generator) describe(i int) {
 	if !g.rowless[i] {
-		g.send("Describe S %s", statementName(i))
+		g.send("Describe S %s", g.statementName(i))
 	}
 }
 
@@ -108,7 +113,7 @@ func (g *generator) bind(portal, i int) {
 	case g.oneIn(40):
 		args = append(args, "res=0,1,0")
 	}
-	g.send("%s", strings.TrimSpace(fmt.Sprintf("Bind %s %s %s", portalName(portal), statementName(i), strings.Join(args, " "))))
+	g.send("%s", strings.TrimSpace(fmt.Sprintf("Bind %s %s %s", portalName(portal), g.statementName(i), strings.Join(args, " "))))
 	g.portals[portal] = t
 }
 
@@ -139,13 +144,13 @@ func (g *generator) batch() {
 	for range 1 + g.r.IntN(3) {
 		i, portal := g.someStatement(), g.somePortal()
 		if i > 0 && g.statements[i] != nil && !g.oneIn(8) {
-			g.send("Close S %s", statementName(i))
+			g.send("Close S %s", g.statementName(i))
 			g.pause()
 		}
 		g.parse(i, g.preparable())
 		g.pause()
 		if g.oneIn(3) {
-			g.send("Describe S %s", statementName(i))
+			g.send("Describe S %s", g.statementName(i))
 			g.pause()
 			if g.oneIn(3) { // as asyncpg does: it looks before it binds
 				g.send("%s", pick(g, "Flush", "Sync"))
@@ -389,7 +394,7 @@ func (g *generator) stray() {
 			g.send(`CopyFail "no"`)
 		case 5:
 			i := g.r.IntN(len(g.statements))
-			g.send("Close S %s", statementName(i))
+			g.send("Close S %s", g.statementName(i))
 			g.statements[i] = nil
 		case 6:
 			g.send("Close P %s", portalName(g.somePortal()))
@@ -468,8 +473,8 @@ func (g *generator) large() {
 		g.statements[0] = nil
 	default:
 		i := 1 + g.r.IntN(len(g.statements)-1)
-		g.send("Close S %s", statementName(i))
-		g.send("Parse %s select length($1::text) /* ${repeat:c:%d} */", statementName(i), n)
+		g.send("Close S %s", g.statementName(i))
+		g.send("Parse %s select length($1::text) /* ${repeat:c:%d} */", g.statementName(i), n)
 		g.statements[i] = &text{"", []string{"t"}}
 		g.bind(0, i)
 		g.send("Execute -")
@@ -489,16 +494,90 @@ func (g *generator) pinning() {
 // never.
 const sqlPrepared = 4
 
+// listing shows the names that there are.
+const listing = "select name, from_sql, parameter_types from pg_prepared_statements order by name"
+
+// ddl changes what statements have been prepared for, and uses them.
+func (g *generator) ddl() {
+	t := g.changing()
+	mark := fmt.Sprintf(" /* %d */", g.number)
+	change := pick(g, "alter table "+t+" add column more int", "alter table "+t+" drop column more", "alter table "+t+" drop column more; select 1",
+		"begin; alter table "+t+" add column more int; rollback", "alter table "+t+" alter column v type varchar(9)", "analyze "+t, "alter table "+t+" rename column v to w")
+	i := g.someStatement()
+	if g.oneIn(2) {
+		g.send("Close S %s", g.statementName(i))
+	}
+	g.parse(i, &text{pick(g, "select * from "+t+" order by k", "select k, v from "+t, "insert into "+t+" values ($1, $2) on conflict (k) do nothing returning *", "select k from "+t) + mark, nil})
+	if strings.Contains(g.statements[i].sql, "$1") {
+		g.statements[i].params = []string{"n", "t"}
+	}
+	g.send("Sync")
+	if g.oneIn(3) {
+		g.send("Query prepare changing as select * from %s%s", t, mark)
+		g.statements[0] = nil
+	}
+	g.endOfBatch()
+	switch {
+	case g.oneIn(3) && !strings.Contains(change, ";"):
+		g.parse(0, &text{change, nil})
+		g.send("Bind - -")
+		g.send("Execute - 0")
+		g.send("Sync")
+	default:
+		g.send("Query %s", change)
+		g.statements[0] = nil
+	}
+	g.endOfBatch()
+	for range 1 + g.r.IntN(2) {
+		if g.oneIn(3) {
+			g.send("Query %s", pick(g, "execute changing", "select 1; execute changing", "deallocate changing"))
+			g.statements[0] = nil
+			continue
+		}
+		g.bind(0, i)
+		g.execute(0)
+		g.send("Sync")
+		g.endOfBatch()
+	}
+}
+
+// deallocating runs a function that takes pgpoold's own statements away.
+func (g *generator) deallocating() {
+	if g.imitation != "" {
+		return
+	}
+	switch g.r.IntN(3) {
+	case 0:
+		g.send("Query select fuzz_forget()")
+		g.statements[0] = nil
+	case 1:
+		g.send("Parse - select fuzz_forget()")
+		g.send("Bind - -")
+		g.send("Execute - 0")
+		g.send("Sync")
+		g.statements[0] = nil
+	default:
+		g.send("Query begin; select fuzz_forget()")
+		g.statements[0] = nil
+		g.endOfBatch()
+		g.known()
+		g.endOfBatch()
+		g.send("Query commit")
+	}
+	g.known()
+}
+
 // sqlPrepare works on the names that Parse gives, too: PostgreSQL has one
 // namespace for both.
 func (g *generator) sqlPrepare() {
-	name := statementName(1 + g.r.IntN(len(g.statements)-1))
+	name := g.statementName(1 + g.r.IntN(len(g.statements)-1))
 	text := pick(g,
 		"prepare "+name+"(int) as select $1 + 1",
 		"prepare "+name+" as select k, v from "+g.table()+" order by k",
 		"execute "+name+"(2)", "execute "+name, "execute "+name+"(1, 2)", "deallocate "+name, "deallocate prepare "+name,
 		"prepare "+name+" as selekt", "prepare "+name+" as select 1; execute "+name+"; deallocate "+name,
-		"begin; prepare "+name+" as select 2; rollback", "execute missing")
+		"begin; prepare "+name+" as select 2; rollback", "execute missing",
+		"prepare listing as "+listing, "execute listing", "execute listing; "+listing, listing)
 	if g.oneIn(3) && !strings.Contains(text, ";") {
 		g.send("Parse - %s", text)
 		g.send("Bind - -")

@@ -15,6 +15,9 @@ type generator struct {
 	eager float64 // how often it waits for its replies
 	sets  bool    // it changes what parsing reads, and has no literals in prepared texts
 
+	number    uint64 // of the program
+	imitation string // a name of a statement that looks like pgpoold's; "": none does
+
 	inTx       bool
 	bound      bool     // this batch has made an unnamed portal
 	copying    bool     // there is a statement of this name
@@ -133,6 +136,8 @@ var kinds = []weighted{
 	{2, (*generator).large},
 	{1, (*generator).pinning},
 	{sqlPrepared, (*generator).sqlPrepare},
+	{2, (*generator).ddl},
+	{2, (*generator).deallocating},
 }
 
 func (g *generator) fragment() {

@@ -26,10 +26,21 @@ type script struct {
 }
 
 // functions are what the programs call, made once per database.
-const functions = `create or replace function fuzz_note(n int) returns int language plpgsql as $$ begin raise notice 'note %', n; return n; end $$`
+//
+// fuzz_forget deallocates what pgpoold has put on a server; on a direct connection
+// there is nothing of the kind, unless the client itself has such names. A function
+// that deallocates other names of the client is left out: through pgpoold the session
+// keeps them (docs/prepared.md).
+const functions = `create or replace function fuzz_note(n int) returns int language plpgsql as $$ begin raise notice 'note %', n; return n; end $$; ` +
+	`create or replace function fuzz_forget() returns int language plpgsql as $$ declare s text; begin ` +
+	`for s in select name from pg_prepared_statements where name ~ '^pgpoold_[0-9]+$' loop execute 'deallocate ' || s; end loop; return 1; end $$`
 
 // table is the client's own, so that its replies do not hang on the others.
 func (s *script) table() string { return "fuzz_" + s.name }
+
+// changing is one whose columns change. It is made anew for each program, where
+// pgpoold does not see it, so what is prepared for it has a text of its own.
+func (s *script) changing() string { return "fuzz_changing_" + s.name }
 
 func (s *script) create() string {
 	return "create table if not exists " + s.table() + " (k int primary key, v text check (v <> 'forbidden'))"
@@ -42,7 +53,11 @@ func (s *script) text(alone bool) string {
 	if alone {
 		fmt.Fprintf(&b, "setup %s\nsetup %s\n", functions, s.create())
 	}
-	fmt.Fprintf(&b, "setup delete from %s\nopen %s %s\n", s.table(), s.name, s.params)
+	fmt.Fprintf(&b, "setup delete from %s\n", s.table())
+	if slices.ContainsFunc(s.lines, func(line string) bool { return strings.Contains(line, s.changing()) }) {
+		fmt.Fprintf(&b, "setup drop table if exists %[1]s; create table %[1]s (k int primary key, v text); insert into %[1]s values (1, 'one')\n", s.changing())
+	}
+	fmt.Fprintf(&b, "open %s %s\n", s.name, s.params)
 	if s.params != "" {
 		fmt.Fprintf(&b, "%s< ... Z[I]\n", s.name)
 	}
@@ -89,7 +104,10 @@ func newProgram(seed, number uint64) *program {
 	}
 	cells := claimed()
 	for i := range 1 + r.IntN(maxClients) {
-		g := &generator{r: r, script: script{name: string(rune('a' + i))}, eager: [...]float64{0.1, 0.4, 0.8}[r.IntN(3)], sets: r.IntN(3) == 0}
+		g := &generator{r: r, script: script{name: string(rune('a' + i))}, eager: [...]float64{0.1, 0.4, 0.8}[r.IntN(3)], sets: r.IntN(3) == 0, number: number}
+		if r.IntN(3) == 0 {
+			g.imitation = fmt.Sprintf("pgpoold_%d", 1+r.IntN(2000))
+		}
 		g.login()
 		g.fragments(3 + r.IntN(10))
 		if i%2 == 0 {

@@ -207,6 +207,9 @@ func TestTerminateAfterQueries(t *testing.T) {
 		{"slow Queries", func() []pgproto3.FrontendMessage {
 			return []pgproto3.FrontendMessage{sql("select pg_sleep(0.2)"), insert(1), sql("select pg_sleep(0.2)"), insert(2)}
 		}, "2"},
+		{"a slow insert", func() []pgproto3.FrontendMessage {
+			return []pgproto3.FrontendMessage{sql("insert into t select 1 from pg_sleep(0.3)")}
+		}, "1"},
 		{"batches", func() []pgproto3.FrontendMessage {
 			var m []pgproto3.FrontendMessage
 			for range 20 {
