@@ -46,7 +46,7 @@ func newStack(t *testing.T, c *postgres.Cluster) *stack {
 		direct: wirescript.Runner{Target: target, Setup: beside},
 		setup:  beside,
 		relay:  relay,
-		pooler: harness.Start(t, harness.Options{DSN: dsn, Size: poolSize, Quiet: true}),
+		pooler: harness.Start(t, harness.Options{DSN: dsn, Size: poolSize, Quiet: true, Unaudited: os.Getenv(harness.EnvAudit) != harness.AuditAll}),
 	}
 }
 

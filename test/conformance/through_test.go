@@ -47,7 +47,7 @@ func through(t *testing.T, k *stack, r *wirescript.Runner, s *wirescript.Script)
 	}
 	// Where every transaction is audited other servers are free than else, and a
 	// script may meet the one on which it does not differ.
-	if wirescript.Diff(want.Transcript, got.Transcript) == "" && os.Getenv(harness.EnvAudit) == "" {
+	if wirescript.Diff(want.Transcript, got.Transcript) == "" && os.Getenv(harness.EnvAudit) != harness.AuditAll {
 		t.Errorf("it does not differ any more: take the line away that says so (%s)", s.Differs)
 	}
 }

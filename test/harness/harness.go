@@ -57,6 +57,10 @@ type Options struct {
 // no share of its own be audited; what the audit finds fails the test.
 const EnvAudit = "PGPOOLD_TEST_AUDIT"
 
+// AuditAll is the value of EnvAudit with which the wire scripts, whose servers
+// then are free in another order, are audited as well.
+const AuditAll = "all"
+
 // Pgpoold is a running one.
 type Pgpoold struct {
 	daemon *daemon.Daemon
