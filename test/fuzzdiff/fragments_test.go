@@ -495,7 +495,7 @@ func (g *generator) pinning() {
 const sqlPrepared = 4
 
 // listing shows the names that there are.
-const listing = "select name, from_sql, parameter_types from pg_prepared_statements order by name"
+const listing = "select name, from_sql from pg_prepared_statements order by name"
 
 // ddl changes what statements have been prepared for, and uses them.
 func (g *generator) ddl() {
