@@ -379,6 +379,7 @@ func (l *ledger) complete(t *testing.T) {
 			switch {
 			case never && l.moved[name]:
 				t.Errorf("%s moves, and docs/console.md says that it does not", name)
+			case name == "CLIENTS.close_needed": // 1 only in the moment in which a client is closed
 			case never && (len(l.values[name]) != 1 || !l.values[name][value]):
 				t.Errorf("%s was %q, and docs/console.md says that it is always %q", name, slices.Sorted(maps.Keys(l.values[name])), value)
 			case !never && !l.moved[name]:
