@@ -83,6 +83,12 @@ func (g *generator) parse(i int, t *text) {
 	g.rowless[i] = g.rowless[i] || t.rowless()
 }
 
+// parseUnnamed sends a text that may have no result as the unnamed statement.
+func (g *generator) parseUnnamed(text string) {
+	g.send("Parse - %s", text)
+	g.rowless[0] = true
+}
+
 // describe asks for a statement that was not parsed just before. One without a
 // result can be described in a failed transaction, where pgpoold cannot bring it
 // to a server that lacks it: that is left out.
@@ -328,7 +334,7 @@ func (g *generator) copyOut() {
 		g.statements[0] = nil
 		return
 	}
-	g.send("Parse - %s", text)
+	g.parseUnnamed(text)
 	g.send("Bind - -")
 	g.send("Execute - 0")
 	g.send("Sync")
@@ -354,7 +360,7 @@ func (g *generator) setting() {
 	}
 	g.statements[0] = nil
 	if g.oneIn(4) && !strings.Contains(text, ";") {
-		g.send("Parse - %s", text)
+		g.parseUnnamed(text)
 		g.send("Bind - -")
 		g.send("Execute - 0")
 		g.send("Sync")
@@ -419,7 +425,7 @@ func (g *generator) stray() {
 func (g *generator) forget() {
 	text := pick(g, "deallocate all", "deallocate all", "discard all", "discard plans", "deallocate all; select 1", "begin; deallocate all; rollback", "discard temp")
 	if g.oneIn(3) && !strings.Contains(text, ";") {
-		g.send("Parse - %s", text)
+		g.parseUnnamed(text)
 		g.send("Bind - -")
 		g.send("Execute - 0")
 		g.send("Sync")
@@ -579,7 +585,7 @@ func (g *generator) sqlPrepare() {
 		"begin; prepare "+name+" as select 2; rollback", "execute missing",
 		"prepare listing as "+listing, "execute listing", "execute listing; "+listing, listing)
 	if g.oneIn(3) && !strings.Contains(text, ";") {
-		g.send("Parse - %s", text)
+		g.parseUnnamed(text)
 		g.send("Bind - -")
 		g.send("Execute - 0")
 		g.send("Sync")
