@@ -25,13 +25,14 @@ type shape struct{ h unique.Handle[string] }
 // asked: no other is like it.
 var lostShape = shape{unique.Make("\x02")}
 
-// shapeOf reads RowDescription or NoData; ok is false if it cannot be read.
+// shapeOf reads RowDescription or NoData; ok is false if it is neither, or cannot
+// be read.
 func shapeOf(typ byte, body []byte) (s shape, ok bool) {
 	if typ == wire.MsgNoData {
 		return shape{unique.Make("")}, true
 	}
-	if len(body) < 2 {
-		return shape{}, false
+	if typ != wire.MsgRowDescription || len(body) < 2 {
+		return shape{}, false // of the parameters, for one: an error may stand behind it
 	}
 	var b []byte
 	rest := body[2:]
