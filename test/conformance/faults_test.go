@@ -115,13 +115,6 @@ func (k *stack) serverFault(t *testing.T, s *wirescript.Script, want []wirescrip
 		}
 	}
 	k.relay.Disarm()
-	if happened && f.Action != wirescript.ActStall {
-		// A PostgreSQL that sleeps does not notice that nobody is there any more.
-		if err := k.setup.Exec(t.Context(), `select pg_catalog.pg_terminate_backend(pid)
-			from pg_catalog.pg_stat_activity where wait_event = 'PgSleep'`); err != nil {
-			t.Error(err)
-		}
-	}
 	switch {
 	case errors.Is(out.err, wirescript.ErrHang):
 		t.Errorf("%s: %v\n%s", what, out.err, tail(out.res.Transcript))
@@ -134,7 +127,9 @@ func (k *stack) serverFault(t *testing.T, s *wirescript.Script, want []wirescrip
 			t.Errorf("%s: %s\n%s", what, why, wirescript.Diff(want, out.res.Transcript))
 		}
 	}
+	k.sleepers = happened && f.Action != wirescript.ActStall
 	k.settled(t, what)
+	k.sleepers = false
 	k.changed(t)
 }
 

@@ -30,6 +30,10 @@ type stack struct {
 	relay  *wirescript.Relay
 	pooler *harness.Pgpoold
 	probe  string // what PostgreSQL answers to it
+
+	// sleepers says that a query that sleeps may have been left behind: a
+	// PostgreSQL that sleeps does not notice that nobody is there any more.
+	sleepers bool
 }
 
 func newStack(t *testing.T, c *postgres.Cluster) *stack {
@@ -186,6 +190,11 @@ func (k *stack) settled(tb testing.TB, after string) {
 			err = k.pooler.Check()
 		} else if err == nil {
 			err = errors.New("a server is still busy or in a transaction")
+			if k.sleepers {
+				if e := k.setup.Exec(tb.Context(), "select pg_catalog.pg_terminate_backend(pid) from pg_catalog.pg_stat_activity where wait_event = 'PgSleep'"); e != nil {
+					tb.Error(e)
+				}
+			}
 		}
 		snap := k.pooler.Server().Snapshot()
 		for _, c := range snap.Clients {
