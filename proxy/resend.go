@@ -19,7 +19,7 @@ const youngQuery = time.Second
 // committed, the server would have said so first. mu is held.
 func (s *session) repeatable(l *link) bool {
 	began := l.stats.queryBegan
-	if s.again > 0 || s.sentN <= 0 || began.IsZero() || time.Since(began) > youngQuery {
+	if s.again >= maxAgain || s.sentN <= 0 || began.IsZero() || time.Since(began) > youngQuery {
 		return false
 	}
 	for b := s.sent[:s.sentN]; len(b) > 0; {
