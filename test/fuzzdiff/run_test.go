@@ -171,8 +171,8 @@ func last(entries []wirescript.Entry) string {
 // tolerate lets two things pass, which are known, where a message has two faults
 // and another one is named: in a failed transaction a statement that the server
 // lacks cannot be brought to it, and then the error is that the transaction has
-// failed; and a Bind of a statement whose table has changed fails because of that
-// before anybody looks at its parameters.
+// failed; and a Bind, or an EXECUTE, of a statement whose table has changed fails
+// because of that before anybody looks at its parameters.
 func tolerate(want, got []wirescript.Entry) []wirescript.Entry {
 	got = slices.Clone(got)
 	failed := false
@@ -184,7 +184,7 @@ func tolerate(want, got []wirescript.Entry) []wirescript.Entry {
 		if failed && w.Type == 'E' && got[i].Msg.SQLState() == "25P02" {
 			got[i].Msg = w
 		}
-		if w.Type == 'E' && (w.SQLState() == "08P01" || strings.HasPrefix(w.SQLState(), "22")) {
+		if w.Type == 'E' && ofParameters(w.SQLState()) {
 			switch got[i].Msg.SQLState() {
 			case "0A000", "42703", "42P01": // of its plan, or of its Parse on another server
 				got[i].Msg = w
@@ -192,6 +192,12 @@ func tolerate(want, got []wirescript.Entry) []wirescript.Entry {
 		}
 	}
 	return got
+}
+
+// ofParameters tells the errors that parameters have: their number, their types,
+// their values.
+func ofParameters(code string) bool {
+	return code == "08P01" || code == "42601" || code == "42804" || strings.HasPrefix(code, "22")
 }
 
 // difference is where a client hears something else than PostgreSQL's words.
