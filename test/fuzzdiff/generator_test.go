@@ -3,6 +3,7 @@ package fuzzdiff
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 )
 
@@ -11,9 +12,10 @@ import (
 // PostgreSQL's to say.
 type generator struct {
 	script
-	r     *rand.Rand
-	eager float64 // how often it waits for its replies
-	sets  bool    // it changes what parsing reads, and has no literals in prepared texts
+	r      *rand.Rand
+	eager  float64 // how often it waits for its replies
+	tables bool    // as newProgram's
+	sets   bool    // it changes what parsing reads, and has no literals in prepared texts
 
 	number    uint64 // of the program
 	imitation string // a name of a statement that looks like pgpoold's; "": none does
@@ -136,17 +138,25 @@ var kinds = []weighted{
 	{2, (*generator).large},
 	{1, (*generator).pinning},
 	{sqlPrepared, (*generator).sqlPrepare},
+}
+
+// ofTables are the kinds that come only where tables may change.
+var ofTables = []weighted{
 	{2, (*generator).ddl},
 	{2, (*generator).deallocating},
 }
 
 func (g *generator) fragment() {
+	all := kinds
+	if g.tables {
+		all = append(slices.Clone(kinds), ofTables...)
+	}
 	total := 0
-	for _, k := range kinds {
+	for _, k := range all {
 		total += k.weight
 	}
 	n := g.r.IntN(total)
-	for _, k := range kinds {
+	for _, k := range all {
 		if n -= k.weight; n < 0 {
 			k.write(g)
 			return

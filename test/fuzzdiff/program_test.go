@@ -95,8 +95,9 @@ func (p *program) String() string {
 const maxClients = 4
 
 // newProgram makes the program of a number. Over the numbers every claimed
-// cell of the table is reached, by the first client and by the third.
-func newProgram(seed, number uint64) *program {
+// cell of the table is reached, by the first client and by the third. tables says
+// that tables may change under what is prepared, and functions deallocate it.
+func newProgram(seed, number uint64, tables bool) *program {
 	r := rand.New(rand.NewPCG(seed, number))
 	p := &program{seed: seed, number: number}
 	if r.IntN(6) == 0 {
@@ -104,7 +105,7 @@ func newProgram(seed, number uint64) *program {
 	}
 	cells := claimed()
 	for i := range 1 + r.IntN(maxClients) {
-		g := &generator{r: r, script: script{name: string(rune('a' + i))}, eager: [...]float64{0.1, 0.4, 0.8}[r.IntN(3)], sets: r.IntN(3) == 0, number: number}
+		g := &generator{r: r, script: script{name: string(rune('a' + i))}, eager: [...]float64{0.1, 0.4, 0.8}[r.IntN(3)], sets: r.IntN(3) == 0, tables: tables, number: number}
 		if r.IntN(3) == 0 {
 			g.imitation = fmt.Sprintf("pgpoold_%d", 1+r.IntN(2000))
 		}
