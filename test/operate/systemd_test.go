@@ -63,13 +63,10 @@ func (m *manager) count(begins string) (n int) {
 	return n
 }
 
-// TestSystemd plays systemd: the sockets are its own, and it hears of the
-// start, of each sign of life, of a reload and of the end.
-func TestSystemd(t *testing.T) {
-	dsn, _ := table(t, "managed")
-	m, notify := startManager(t)
-	var files []*os.File
-	var addrs []string
+// managedSockets are two listening sockets of systemd's own, for clients and
+// for the admin port.
+func managedSockets(t *testing.T) (files []*os.File, addrs []string) {
+	t.Helper()
 	for range 2 {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -81,9 +78,18 @@ func TestSystemd(t *testing.T) {
 		}
 		addrs = append(addrs, l.Addr().String())
 		_ = l.Close()
-		defer f.Close()
+		t.Cleanup(func() { _ = f.Close() })
 		files = append(files, f)
 	}
+	return files, addrs
+}
+
+// TestSystemd plays systemd: the sockets are its own, and it hears of the
+// start, of each sign of life, of a reload and of the end.
+func TestSystemd(t *testing.T) {
+	dsn, _ := table(t, "managed")
+	m, notify := startManager(t)
+	files, addrs := managedSockets(t)
 	// A client that comes before the service is kept by the socket.
 	early, err := net.Dial("tcp", addrs[0])
 	if err != nil {
@@ -131,22 +137,7 @@ func TestSystemd(t *testing.T) {
 func TestSystemdUpgrade(t *testing.T) {
 	dsn, _ := table(t, "managedon")
 	m, notify := startManager(t)
-	var files []*os.File
-	var addrs []string
-	for range 2 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		f, err := l.(*net.TCPListener).File()
-		if err != nil {
-			t.Fatal(err)
-		}
-		addrs = append(addrs, l.Addr().String())
-		_ = l.Close()
-		defer f.Close()
-		files = append(files, f)
-	}
+	files, addrs := managedSockets(t)
 	p := launchWith(t, map[string]string{
 		"SUPABASE_POSTGRES_DSN": dsn, "NOTIFY_SOCKET": notify, "WATCHDOG_USEC": "400000", "LISTEN_FDS": "2", "LISTEN_FDNAMES": "clients:admin",
 	}, files, "/bin/sh", "-c", `LISTEN_PID=$$ WATCHDOG_PID=$$ exec "$0"`, program(t))
