@@ -115,6 +115,7 @@ func (px *Server) tick() {
 		case <-px.ctx.Done():
 			return
 		case now := <-t.C:
+			clear(sessions) // those that have ended are let go
 			sessions = px.appendSessions(sessions[:0])
 			for _, s := range sessions {
 				s.watch(now)
