@@ -149,49 +149,54 @@ func (px *Server) cancelSession(s *session) (found bool) {
 	if l.occupied() {
 		// Sent when the client's own query is at the head.
 		if s.cancel == nil {
-			s.cancel = make(chan struct{})
+			s.cancel = &pendingCancel{done: make(chan struct{}), early: l.ledger.OnlyOurs() && !s.blocked.Load()}
 		}
-		done := s.cancel
-		if l.inFront() {
-			px.sendCancel(l, nil)
-		}
+		pending := s.cancel
+		l.clearFront()
 		l.mu.Unlock()
 		select {
-		case <-done:
+		case <-pending.done:
+			return !pending.missed
 		case <-px.ctx.Done():
+			return true
 		}
-		return true
 	}
 	done := make(chan struct{})
 	if l.late {
-		l.cancels++
-		px.counts.cancelsForwarded.Add(1)
-		px.helpers.Add(1)
-		go px.cancelServer(l, done, &heldCancel{s, l.stats.queries})
+		px.sendCancel(l, done, l.whileRuns(s))
 	} else {
-		px.sendCancel(l, done)
+		px.sendCancel(l, done, nil)
 	}
 	l.mu.Unlock()
 	<-done
 	return true
 }
 
+// pendingCancel is a cancel request that waits for the client's own query to be
+// at the head.
+type pendingCancel struct {
+	done   chan struct{} // closed when it has been sent, or there is nothing to send it for
+	early  bool          // when it came, nothing of the client's was under way
+	missed bool          // nor has been since; valid once done is closed
+}
+
 // sendCancel passes a cancel on to the server; until its connection has
 // closed the server is not reused. mu is held. done, if not nil, is closed
-// when it has.
-func (px *Server) sendCancel(l *link, done chan<- struct{}) {
+// when it has; clearFront has none.
+//
+// again, if not nil, reports under mu whether what is meant still runs: a cancel
+// that reaches a backend before it has read the message is lost, so it is
+// repeated until that has ended.
+func (px *Server) sendCancel(l *link, done chan<- struct{}, again func() bool) {
 	l.cancels++
 	px.counts.cancelsForwarded.Add(1)
 	px.helpers.Add(1)
-	go px.cancelServer(l, done, nil)
+	go px.cancelServer(l, done, again)
 }
 
 // cancelServer is the goroutine of one cancel request to PostgreSQL, bounded
 // by cancel_wait_timeout and joined by Server.Wait.
-//
-// until, if not nil, says which query is meant: a cancel that reaches a backend
-// before it has read the query is lost, so it is repeated until that has ended.
-func (px *Server) cancelServer(l *link, done chan<- struct{}, until *heldCancel) {
+func (px *Server) cancelServer(l *link, done chan<- struct{}, again func() bool) {
 	defer px.helpers.Done()
 	if done != nil {
 		defer close(done)
@@ -200,14 +205,14 @@ func (px *Server) cancelServer(l *link, done chan<- struct{}, until *heldCancel)
 	defer cancel()
 	err := l.srv.Cancel(ctx)
 	l.mu.Lock()
-	for pause := firstCancelAgain; until != nil && err == nil && until.running(l); pause = min(2*pause, lastCancelAgain) {
+	for pause := firstCancelAgain; again != nil && err == nil && again(); pause = min(2*pause, lastCancelAgain) {
 		l.mu.Unlock()
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
 		}
 		l.mu.Lock()
-		if ctx.Err() != nil || !until.running(l) {
+		if ctx.Err() != nil || !again() {
 			break
 		}
 		l.mu.Unlock()
@@ -215,6 +220,9 @@ func (px *Server) cancelServer(l *link, done chan<- struct{}, until *heldCancel)
 		l.mu.Lock()
 	}
 	l.cancels--
+	if again != nil && done == nil {
+		l.clearing = false
+	}
 	if err != nil {
 		l.tainted = true // it may still arrive
 	}
@@ -242,15 +250,11 @@ const (
 	lastCancelAgain  = 50 * time.Millisecond
 )
 
-// heldCancel is the query of a cancel that was held until it was sent.
-type heldCancel struct {
-	sess    *session
-	queries uint64 // that the server had ended by then
-}
-
-// running reports whether the query has not ended. The link's mu is held.
-func (h *heldCancel) running(l *link) bool {
-	return l.sess == h.sess && !l.dead && l.stats.queries == h.queries && l.ledger.Len() > 0
+// whileRuns tells of the query that the server works on for s whether it has not
+// ended. The link's mu is held, now and then.
+func (l *link) whileRuns(s *session) func() bool {
+	queries := l.stats.queries
+	return func() bool { return l.sess == s && !l.dead && l.stats.queries == queries && l.ledger.Len() > 0 }
 }
 
 // occupied reports whether the server works on something of ours that a cancel
@@ -258,30 +262,42 @@ func (h *heldCancel) running(l *link) bool {
 func (l *link) occupied() bool { return l.ledger.OwnQuery() || l.asks > 0 || l.retrying != nil }
 
 // inFront reports whether the server works on a statement that the client's
-// own message needs. That may wait for a lock, and its error is the client's. mu
-// is held.
+// own message needs, or waits for. That may wait for a lock. mu is held.
 func (l *link) inFront() bool {
 	e, ok := l.ledger.Head()
 	return ok && l.retrying == nil && (e.Action == wire.Mute || l.asks > 0 && !l.ledger.OwnQuery())
+}
+
+// clearFront cancels what stands in front of the client's query, for as long as
+// the session has a cancel for that. mu is held.
+func (l *link) clearFront() {
+	s := l.sess
+	if l.clearing || !l.inFront() {
+		return
+	}
+	l.clearing = true
+	l.px.sendCancel(l, nil, func() bool { return l.sess == s && !l.dead && s.cancel != nil && l.inFront() })
 }
 
 // sendHeldCancel sends a cancel that came while a message of ours was at the
 // head. mu is held.
 func (l *link) sendHeldCancel() {
 	s := l.sess
-	if s == nil || s.cancel == nil || l.occupied() {
+	if s == nil || s.cancel == nil {
+		return
+	}
+	if l.occupied() {
+		l.clearFront()
 		return
 	}
 	if l.ledger.Len() == 0 {
 		if !s.blocked.Load() { // else it is about what has not been sent yet
+			s.cancel.missed = s.cancel.early
 			s.dropCancel()
 		}
 		return
 	}
-	l.cancels++
-	l.px.counts.cancelsForwarded.Add(1)
-	l.px.helpers.Add(1)
-	go l.px.cancelServer(l, s.cancel, &heldCancel{s, l.stats.queries})
+	l.px.sendCancel(l, s.cancel.done, l.whileRuns(s))
 	s.cancel = nil
 }
 
@@ -289,7 +305,20 @@ func (l *link) sendHeldCancel() {
 // session's own guard is held.
 func (s *session) dropCancel() {
 	if s.cancel != nil {
-		close(s.cancel)
+		close(s.cancel.done)
 		s.cancel = nil
 	}
+}
+
+// cancelled reports whether an error to something of ours is the end of the
+// session's cancel: the client's own message will fail because of it.
+func cancelled(e wire.Entry, body []byte) bool {
+	if string(wire.ErrorField(body, 'C')) != errCanceled.Code {
+		return false
+	}
+	if e.Action == wire.Mute {
+		ch, ok := e.Ref.(*heldChange)
+		return ok && !ch.ahead
+	}
+	return e.Action == wire.Swallow
 }

@@ -212,7 +212,7 @@ func (l *link) cancelRunning() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.sess != nil && !l.dead && l.ledger.Len() > 0 && !l.ledger.OwnQuery() {
-		l.px.sendCancel(l, nil)
+		l.px.sendCancel(l, nil, nil)
 	}
 }
 

@@ -19,6 +19,7 @@ type feeder struct {
 	from, to int    // run of s.buf that goes out as it came
 	out      []byte // what is to be written in front of it
 	pooled   *stream.Buffer
+	ahead    bool // statements are brought that no message has named yet
 
 	// What use found last.
 	name  *name           // nil: the unnamed statement, or none

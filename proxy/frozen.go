@@ -84,7 +84,7 @@ func (s *session) settleEnv(st *statement) {
 // what needs it tells why.
 func (f *feeder) parseAlone(h *held) {
 	h.sent(f.s.batch, f.l.pool.epoch.Load())
-	f.l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Action: wire.Mute, Ref: &heldChange{held: h}})
+	f.l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Action: wire.Mute, Ref: &heldChange{held: h, ahead: f.ahead}})
 	f.l.ledger.Append(wire.Entry{Msg: wire.MsgSync, Action: wire.Mute})
 	f.put(func(dst []byte) []byte {
 		return wire.AppendEmpty(wire.AppendParse(dst, h.st.name, []byte(h.st.body)), wire.MsgSync)
@@ -106,6 +106,8 @@ func (f *feeder) bringFrozen() {
 		return
 	}
 	env := s.settings.parsing()
+	f.ahead = true
+	defer func() { f.ahead = false }()
 	for _, e := range s.frozen {
 		st := e.cur
 		switch {

@@ -33,6 +33,7 @@ func (h *held) doubt() { h.sure, h.doubted = false, h.sure || h.doubted }
 type heldChange struct {
 	held  *held
 	close bool
+	ahead bool // no message waits for it
 }
 
 // shelf is what one server holds: the least recently used last.

@@ -103,7 +103,7 @@ func (s *session) abandon(l *link) {
 func (l *link) recover() {
 	if l.toCancel && l.ledger.Len() > 0 && !l.ledger.OwnQuery() {
 		l.toCancel, l.canceled = false, true
-		l.px.sendCancel(l, nil)
+		l.px.sendCancel(l, nil, nil)
 	}
 	copying, extended := l.ledger.CopyIn()
 	switch {
@@ -152,7 +152,7 @@ func (l *link) recover() {
 func (l *link) cancelAgain() {
 	l.mu.Lock()
 	if l.state == linkOrphan && l.canceled && l.cancels == 0 && !l.dead && l.ledger.Len() > 0 && !l.ledger.OwnQuery() {
-		l.px.sendCancel(l, nil)
+		l.px.sendCancel(l, nil, nil)
 	}
 	l.mu.Unlock()
 }

@@ -68,6 +68,7 @@ type link struct {
 	answered   bool   // the server has answered something since the attach
 	madeUp     int    // replies made up since the attach
 	cancels    int    // cancel requests under way
+	clearing   bool   // one of them is for what stands in front of the client's own
 	tainted    bool   // one of them may still hit a later query
 	pinned     bool   // orphan: its session may have left what cannot be undone
 	suspect    bool   // orphan: its session may have left what can

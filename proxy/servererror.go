@@ -35,8 +35,8 @@ func (l *link) serverError(body []byte, c *chunk) (keep bool) {
 	v := l.ledger.Settle(wire.MsgError, 0)
 	l.settledTo(c)
 	s := l.sess
-	if s != nil && (v.Head.Action == wire.Swallow || v.Head.Action == wire.Mute) && string(wire.ErrorField(body, 'C')) == errCanceled.Code {
-		s.dropCancel() // it has done what it was to do
+	if s != nil && cancelled(v.Head, body) {
+		s.dropCancel()
 	}
 	if v.Action == wire.Mute {
 		l.mute(v.Head, body)

@@ -104,10 +104,10 @@ type session struct {
 	asked        int64           // when its last query began, unix nanoseconds; 0: none has
 	sent         *stream.Buffer  // what the client has sent since the attach, as long as it could be sent again
 	sentN        int
-	outBytes     uint64        // to the client, replies of servers'
-	again        int           // servers in a row that ended before they had read what was sent
-	portals      *portals      // nil: none whose text names statements
-	cancel       chan struct{} // not nil: cancel requests wait until the client's own query is at the head; closed when they are done
+	outBytes     uint64         // to the client, replies of servers'
+	again        int            // servers in a row that ended before they had read what was sent
+	portals      *portals       // nil: none whose text names statements
+	cancel       *pendingCancel // not nil: cancel requests wait until the client's own query is at the head
 }
 
 // sessionAddr is where a client is, for logs and the console.

@@ -301,7 +301,7 @@ func (b *bringer) send(st *statement) (refused *wire.Error) {
 		return nil
 	}
 	h.sent(s.batch, l.pool.epoch.Load())
-	ref := &heldChange{held: h}
+	ref := &heldChange{held: h, ahead: f.ahead}
 	switch {
 	case st.sql && (b.alone || frozen):
 		l.ledger.Append(wire.Entry{Msg: wire.MsgQuery, Action: wire.Mute, Ref: ref})

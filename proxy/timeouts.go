@@ -191,7 +191,7 @@ func (l *link) overdue(now time.Time, limit time.Duration) {
 		return
 	}
 	l.overdueAt, l.overdueLimit = now, limit
-	l.px.sendCancel(l, nil)
+	l.px.sendCancel(l, nil, nil)
 }
 
 // overdueError is the error for a query that overdue has cancelled, if body is

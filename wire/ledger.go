@@ -582,6 +582,16 @@ func (l *Ledger) OwnQueries() (n int) {
 	return n
 }
 
+// OnlyOurs reports whether no reply is owed to a message of the client's.
+func (l *Ledger) OnlyOurs() bool {
+	for i := range l.q.len() {
+		if !l.q.at(i).Action.ours() {
+			return false
+		}
+	}
+	return true
+}
+
 // OwnQuery reports whether a Query of pgpoold's own, a replay or a probe, is
 // what the server works on. A cancel must not hit it. Parse and Close of ours
 // belong to the client's batch, and what hits them is the client's.

@@ -3,7 +3,11 @@ package pooling_test
 import (
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"pgpoold/test/harness"
+	"pgpoold/test/postgres"
 )
 
 // A statement that is brought to a server may wait for a lock. A cancel is for
@@ -38,6 +42,66 @@ func TestCancelWhileStatementIsBrought(t *testing.T) {
 			t.Errorf("%s: afterwards %s", name, r)
 		}
 		other.must("rollback")
+	}
+}
+
+// What pgpoold asks for its own ends waits for a lock, too, and the client's
+// query stands behind it: a cancel is for that.
+func TestCancelBehindWhatNobodyWaitsFor(t *testing.T) {
+	for _, audit := range []string{"0", "1"} {
+		t.Run("audit "+audit, func(t *testing.T) {
+			c := postgres.ForTest(t)
+			db := newDB(t, c, "create table locked (a int)", "create table gate (a int)")
+			p := startYAML(t, poolYAML(c, db, "size: 1, session_state_audit: "+audit, ""))
+			cancelBehind(t, p, c, db)
+		})
+	}
+}
+
+func cancelBehind(t *testing.T, p *harness.Pgpoold, c *postgres.Cluster, db string) {
+	gate, locker := connect(t, c.SuperDSN(db)), connect(t, c.SuperDSN(db))
+	run := func(conn *pgx.Conn, text string) {
+		t.Helper()
+		if _, err := conn.Exec(within(t), text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	one := func(what string) {
+		t.Helper()
+		eventually(t, func() string {
+			if n := value(t, c, db, "select count(*) from pg_locks where not granted"); n != "1" {
+				return what + ": " + n + " wait for a lock"
+			}
+			return ""
+		})
+	}
+	client := login(t, p.Addr(), "app", db)
+	for name, msgs := range map[string][]pgproto3.FrontendMessage{
+		"Query":           {sql("select a from locked")},
+		"EXECUTE":         {sql("execute s")},
+		"batch":           append(batch("select a from locked"), &pgproto3.Sync{}),
+		"batch, unlocked": append(batch("select pg_sleep(300)"), &pgproto3.Sync{}),
+	} {
+		run(gate, "begin; lock table gate")
+		client.send(sql("prepare s as select a from locked"), sql("select from gate"))
+		one("select from gate")
+		run(locker, "begin; lock table locked")
+		run(gate, "commit")
+		one("the description of what was prepared")
+		client.send(msgs...)
+		if err := cancelRequest(p.Addr(), client.pid, client.key); err != nil {
+			t.Fatal(err)
+		}
+		for _, first := range []string{"prepare", "select from gate"} {
+			if r := client.read(); r.code() != "" {
+				t.Errorf("%s: %s: %s", name, first, r)
+			}
+		}
+		if r := client.read(); r.code() != "57014" {
+			t.Errorf("%s: got %s", name, r)
+		}
+		run(locker, "rollback")
+		client.must("deallocate s")
 	}
 }
 
