@@ -17,3 +17,10 @@ func (k Keepalive) Apply(nc net.Conn) error {
 	}
 	return k.control("tcp", "", rc)
 }
+
+// Inherit has the connections of a listener that offers it begin with k.
+func (k Keepalive) Inherit(l net.Listener) {
+	if in, ok := l.(interface{ Prepare(func(fd int) error) }); ok && l.Addr().Network() != "unix" {
+		in.Prepare(k.set)
+	}
+}

@@ -1,6 +1,8 @@
 package backend
 
 import (
+	"cmp"
+	"errors"
 	"syscall"
 	"time"
 
@@ -20,4 +22,39 @@ func (k Keepalive) control(network, _ string, rc syscall.RawConn) error {
 		return err
 	}
 	return serr
+}
+
+// What package net takes for a time or number that is not given.
+const (
+	defaultKeepalive      = 15 * time.Second
+	defaultKeepaliveCount = 9
+)
+
+// set sets k and no delay, as package net does on a socket of its own.
+func (k Keepalive) set(fd int) error {
+	var errs []error
+	option := func(level, name, value int) { errs = append(errs, unix.SetsockoptInt(fd, level, name, value)) }
+	seconds := func(name int, d time.Duration) {
+		if d == 0 {
+			d = defaultKeepalive
+		}
+		if d > 0 {
+			option(unix.IPPROTO_TCP, name, int((d+time.Second-1)/time.Second))
+		}
+	}
+	option(unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	if !k.Enable {
+		option(unix.SOL_SOCKET, unix.SO_KEEPALIVE, 0)
+	} else {
+		option(unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
+		seconds(unix.TCP_KEEPIDLE, k.Idle)
+		seconds(unix.TCP_KEEPINTVL, k.Interval)
+		if n := cmp.Or(k.Count, defaultKeepaliveCount); n > 0 {
+			option(unix.IPPROTO_TCP, unix.TCP_KEEPCNT, n)
+		}
+	}
+	if k.UserTimeout > 0 {
+		option(unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(k.UserTimeout/time.Millisecond))
+	}
+	return errors.Join(errs...)
 }

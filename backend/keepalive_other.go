@@ -6,3 +6,6 @@ import "syscall"
 
 // control does nothing: this system has no TCP_USER_TIMEOUT.
 func (k Keepalive) control(string, string, syscall.RawConn) error { return nil }
+
+// set is not needed: each connection is set by itself.
+func (k Keepalive) set(int) error { return nil }

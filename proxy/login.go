@@ -20,30 +20,42 @@ import (
 // login is a client on its way in. It runs on a goroutine of its own, which
 // ends when the session's begins.
 type login struct {
-	px     *Server
-	sock   *stream.Socket
-	client net.Conn // sock, or TLS over it
-	tls    *tls.Conn
-	over   *ClientTLS // what TLS may be; nil: none
-	began  time.Time
-	unix   bool
-	proved bool // the client is who it says; AuthenticationOk comes in front of the next message
-	ssl    bool // SSLRequest was answered
-	gss    bool // GSSENCRequest was answered
+	px      *Server
+	sock    *stream.Socket
+	client  net.Conn // sock, or TLS over it
+	session *session // nil until it has begun
+	in      loginInput
+	tls     *tls.Conn
+	over    *ClientTLS // what TLS may be; nil: none
+	remote  net.Addr
+	began   time.Time
+	unix    bool
+	proved  bool // the client is who it says; AuthenticationOk comes in front of the next message
+	ssl     bool // SSLRequest was answered
+	gss     bool // GSSENCRequest was answered
 }
 
-// handle takes a client from accept to the begin of its session.
+// handle takes a client from accept to its end: the goroutine that has logged
+// it in goes on as its session's pump, so that its stack need not grow twice.
 func (px *Server) handle(nc net.Conn, slot *loginSlot) {
+	if s := px.login(nc, slot); s != nil {
+		s.run()
+	}
+}
+
+// login returns the session of a client, or nil if it does not get one.
+func (px *Server) login(nc net.Conn, slot *loginSlot) *session {
 	defer px.sessions.Done()
 	defer slot.done()
 	lg := &login{px: px, began: time.Now(), over: px.live().tls}
-	_, lg.unix = nc.(*net.UnixConn)
+	lg.remote = nc.RemoteAddr()
+	_, lg.unix = lg.remote.(*net.UnixAddr)
 	var err error
 	if lg.sock, err = stream.NewSocket(nc); err != nil {
 		_ = nc.Close()
-		return
+		return nil
 	}
-	lg.client = lg.sock
+	lg.client, lg.in.client = lg.sock, lg.sock
 	_ = px.opts.Keepalive.Apply(nc)
 	if px.opts.ClientLoginTimeout > 0 {
 		_ = nc.SetDeadline(lg.began.Add(px.opts.ClientLoginTimeout))
@@ -52,6 +64,7 @@ func (px *Server) handle(nc net.Conn, slot *loginSlot) {
 		lg.refuse(err)
 		lg.close()
 	}
+	return lg.session
 }
 
 // refuse tells the client why it cannot come in, if there is something to
@@ -69,11 +82,11 @@ func (lg *login) refuse(err error) {
 	case isTimeout(err):
 		told = errLoginTimeout
 	default:
-		lg.px.opts.Log.Debug("login ended", zap.Stringer("addr", lg.sock.RemoteAddr()), zap.Error(err))
+		lg.px.opts.Log.Debug("login ended", zap.Stringer("addr", lg.remote), zap.Error(err))
 		return
 	}
 	lg.px.countError(told.Code)
-	lg.px.opts.Log.Info("login refused", zap.Stringer("addr", lg.sock.RemoteAddr()), zap.String("code", told.Code),
+	lg.px.opts.Log.Info("login refused", zap.Stringer("addr", lg.remote), zap.String("code", told.Code),
 		zap.String("message", told.Message), zap.String("reason", reason))
 	_ = lg.client.SetWriteDeadline(time.Now().Add(farewell))
 	_, _ = lg.client.Write(told.Append(lg.authenticationOK()))
@@ -137,7 +150,7 @@ func (lg *login) run(slot *loginSlot) error {
 			return err
 		}
 	}
-	id, err := authenticate(lg.client, user, px.live().auth, lg.over.endPoint(lg.tls != nil))
+	id, err := authenticate(loginIO{&lg.in, lg.client}, user, px.live().auth, lg.over.endPoint(lg.tls != nil))
 	if err != nil {
 		return err
 	}
@@ -222,7 +235,7 @@ func (lg *login) begin(st *wire.Startup, db *Database, user string, id identity)
 		px.forgetPool(s)
 		return err
 	}
-	s.addr = addrOf(lg.sock.RemoteAddr())
+	s.addr = addrOf(lg.remote)
 	if lg.tls != nil {
 		s.tlsName = tlsName(lg.tls.ConnectionState())
 	}
@@ -235,9 +248,12 @@ func (lg *login) begin(st *wire.Startup, db *Database, user string, id identity)
 	conn.ParkWith(px.parker, s)
 	s.in.Lock()
 	s.conn = conn // its key is known: a cancel may be looking
+	s.put(lg.in.ahead, 0)
 	s.in.Unlock()
+	s.received.Add(uint64(len(lg.in.ahead)))
 	s.pool.loggedIn()
 	px.begin(s)
+	lg.session = s
 	return nil
 }
 
@@ -270,30 +286,25 @@ func (lg *login) welcome(s *session) error {
 // firstPacket answers requests for encryption until the startup message
 // comes. Each may be asked for once.
 func (lg *login) firstPacket() (*wire.Startup, error) {
-	var head [4]byte
-	if _, err := io.ReadFull(lg.client, head[:1]); err != nil {
+	if err := lg.in.first(1); err != nil {
 		return nil, err
 	}
-	if head[0] == 0x16 && lg.over != nil && !lg.unix {
-		if err := lg.directTLS(head[0]); err != nil {
-			return nil, err
-		}
-		if _, err := io.ReadFull(lg.client, head[:1]); err != nil {
+	if lg.in.ahead[0] == tlsHandshake && lg.over != nil && !lg.unix {
+		if err := lg.directTLS(); err != nil {
 			return nil, err
 		}
 	}
-	have := 1
 	for {
-		if _, err := io.ReadFull(lg.client, head[have:]); err != nil {
+		var head [4]byte
+		if _, err := io.ReadFull(&lg.in, head[:]); err != nil {
 			return nil, err
 		}
-		have = 0
 		n, err := wire.StartupLength(head)
 		if err != nil {
 			return nil, err
 		}
 		body := make([]byte, n)
-		if _, err := io.ReadFull(lg.client, body); err != nil {
+		if _, err := io.ReadFull(&lg.in, body); err != nil {
 			return nil, err
 		}
 		st, err := wire.ParseStartup(body)
@@ -336,41 +347,30 @@ func (lg *login) startTLS() error {
 	if _, err := lg.client.Write([]byte{'S'}); err != nil {
 		return err
 	}
-	return lg.handshake(lg.sock)
+	return lg.handshake()
 }
 
-// directTLS is TLS from the first byte, which has been read already.
-func (lg *login) directTLS(first byte) error {
-	if err := lg.handshake(&prefixed{Conn: lg.sock, first: []byte{first}}); err != nil {
+// tlsHandshake is the first byte of a client that speaks TLS at once.
+const tlsHandshake = 0x16
+
+// directTLS is TLS from the first byte.
+func (lg *login) directTLS() error {
+	if err := lg.handshake(); err != nil {
 		return err
 	}
 	return checkDirectTLS(lg.tls.ConnectionState())
 }
 
-func (lg *login) handshake(below net.Conn) error {
-	over := tls.Server(below, lg.over.Config)
+// handshake goes on with TLS, to which belongs what has been read already.
+func (lg *login) handshake() error {
+	over := tls.Server(lg.in.rest(lg.sock), lg.over.Config)
 	if err := over.Handshake(); err != nil {
 		lg.px.counts.tlsFailed.Add(1)
 		return err
 	}
 	lg.tls, lg.client = over, over
+	lg.in.client, lg.in.ahead = over, nil
 	return nil
-}
-
-// prefixed is a connection of which some bytes have been read already.
-type prefixed struct {
-	net.Conn
-	first []byte
-}
-
-// Read gives those bytes first.
-func (p *prefixed) Read(b []byte) (int, error) {
-	if len(p.first) > 0 {
-		n := copy(b, p.first)
-		p.first = p.first[n:]
-		return n, nil
-	}
-	return p.Conn.Read(b)
 }
 
 // console hands a client of the console's database over.
@@ -382,6 +382,7 @@ func (lg *login) console(user string, params map[string]string) error {
 	if err := lg.sock.SetDeadline(time.Time{}); err != nil {
 		return err
 	}
+	lg.client = lg.in.rest(lg.client)
 	lg.px.consoles.add(lg.client)
 	defer lg.px.consoles.remove(lg.client)
 	if _, err := lg.client.Write(lg.authenticationOK()); err != nil {

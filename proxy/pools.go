@@ -40,15 +40,16 @@ type pool struct {
 
 	hiding sync.Mutex // held while what names hide is read
 
-	mu       sync.Mutex
-	links    map[*link]struct{}    // guarded by mu
-	retired  linkStats             // guarded by mu: of links that are gone
-	buried   PoolStats             // guarded by mu: of replication sessions' pools that are gone
-	started  map[settings]*startup // guarded by mu: startup parameters that PostgreSQL has accepted
-	logins   uint64                // guarded by mu
-	lastErr  string                // guarded by mu: the dial error that was logged
-	version  string                // guarded by mu: of what hidden was made from
-	hiddenAt time.Time             // guarded by mu: when it was last compared
+	mu        sync.Mutex
+	links     map[*link]struct{}    // guarded by mu
+	retired   linkStats             // guarded by mu: of links that are gone
+	buried    PoolStats             // guarded by mu: of replication sessions' pools that are gone
+	started   map[settings]*startup // guarded by mu: startup parameters that PostgreSQL has accepted
+	startedAs map[startAs]*startup  // guarded by mu: the same with an application_name
+	logins    uint64                // guarded by mu
+	lastErr   string                // guarded by mu: the dial error that was logged
+	version   string                // guarded by mu: of what hidden was made from
+	hiddenAt  time.Time             // guarded by mu: when it was last compared
 }
 
 // poolKey tells pools apart.
@@ -102,7 +103,7 @@ func (px *Server) poolFor(db *Database, id identity, size *int, replication stri
 		}
 	}
 	opts.Shares, opts.Caps = &px.shares, px.capsOf(px.live(), db, opts.Credentials.User)
-	p := &pool{key: key, opts: &opts, px: px, state: db.State, holds: 1, unusedSince: time.Now(), main: id.User == "" && session == 0, links: map[*link]struct{}{}, started: map[settings]*startup{}, repl: replicationMode(replication)}
+	p := &pool{key: key, opts: &opts, px: px, state: db.State, holds: 1, unusedSince: time.Now(), main: id.User == "" && session == 0, links: map[*link]struct{}{}, started: map[settings]*startup{}, startedAs: map[startAs]*startup{}, repl: replicationMode(replication)}
 	p.maxPinned.Store(int64(db.State.MaxPinned))
 	var err error
 	p.servers, err = backend.NewPool(opts, backend.Callbacks{NewHandler: p.newLink, Dialled: p.dialled})

@@ -169,6 +169,7 @@ func (px *Server) Serve(l net.Listener) error {
 	}
 	px.listeners[l] = struct{}{}
 	px.mu.Unlock()
+	px.opts.Keepalive.Inherit(l)
 	pause := time.Duration(0)
 	for {
 		nc, err := l.Accept()
@@ -247,7 +248,7 @@ func (px *Server) database(name string) *Database {
 	return nil
 }
 
-// begin starts a session's pump.
+// begin puts a session on the books. Its run follows.
 func (px *Server) begin(s *session) {
 	px.mu.Lock()
 	px.clients[s.id] = s
@@ -262,7 +263,6 @@ func (px *Server) begin(s *session) {
 	if px.handover.Load() != nil {
 		s.conn.Wake() // it moves as soon as it can
 	}
-	go s.run()
 }
 
 // forget takes an ended session off the books.

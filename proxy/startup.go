@@ -139,10 +139,44 @@ func (p *pool) start(set []setting, gone func() bool) (*startup, *wire.Error) {
 	if app == "" {
 		return st, nil
 	}
-	named := *st
+	return p.named(st, app), nil
+}
+
+// startAs is a set of startup parameters and an application_name.
+type startAs struct {
+	st  *startup
+	app string
+}
+
+// named is st for a client of that application_name; those with the same one
+// share it.
+func (p *pool) named(st *startup, app string) *startup {
+	key := startAs{st, app}
+	p.mu.Lock()
+	named := p.startedAs[key]
+	p.mu.Unlock()
+	if named != nil {
+		return named
+	}
+	own := *st
+	named = &own
 	named.set = named.set.with("application_name", app, true)
 	named.told = named.told.with("application_name", app)
-	return &named, nil
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	makeRoom(p.startedAs, maxStartups)
+	p.startedAs[key] = named
+	return named
+}
+
+// makeRoom lets go of an entry of a map that has as many as it may.
+func makeRoom[K comparable, V any](m map[K]V, most int) {
+	for k := range m {
+		if len(m) < most {
+			return
+		}
+		delete(m, k)
+	}
 }
 
 // overridden are the settings behind which the same one stands with another
@@ -272,12 +306,7 @@ func (p *pool) tried(set settings, gone func() bool) (*startup, *wire.Error) {
 		return nil, refused
 	}
 	p.mu.Lock()
-	if len(p.started) >= maxStartups {
-		for k := range p.started {
-			delete(p.started, k)
-			break
-		}
-	}
+	makeRoom(p.started, maxStartups)
 	p.started[set] = st
 	p.mu.Unlock()
 	return st, nil

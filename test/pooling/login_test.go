@@ -508,3 +508,50 @@ func servePooler(nc net.Conn) {
 		}
 	}
 }
+
+// TestLoginInOneWrite: a client may send its queries behind its startup packet
+// without waiting. They run once, in order, and their replies come behind the
+// login's.
+func TestLoginInOneWrite(t *testing.T) {
+	c := postgres.ForTest(t)
+	p := startYAML(t, fmt.Sprintf("auth: {type: trust, users: {app: ''}}\nadmin: {users: [app]}\ndatabases: {postgres: {dsn: %q}}\n", c.SuperDSN("postgres")))
+	for _, test := range []struct {
+		db   string
+		over bool
+	}{{"postgres", false}, {"postgres", true}, {"pgbouncer", false}, {"pgbouncer", true}} {
+		t.Run(fmt.Sprintf("%s, TLS %v", test.db, test.over), func(t *testing.T) {
+			nc, err := net.Dial("tcp", p.Addr())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if test.over {
+				if _, err := nc.Write([]byte{0, 0, 0, 8, 4, 210, 22, 47}); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := io.ReadFull(nc, make([]byte, 1)); err != nil {
+					t.Fatal(err)
+				}
+				nc = tls.Client(nc, &tls.Config{InsecureSkipVerify: true})
+			}
+			s := newPeer(t, nc)
+			first, second := "select 'first'", "select '"+strings.Repeat("second", 5000)+"'"
+			if test.db == "pgbouncer" {
+				first, second = "SHOW VERSION", "SHOW VERSION"
+			}
+			s.send(&pgproto3.StartupMessage{ProtocolVersion: 196608, Parameters: map[string]string{"user": "app", "database": test.db}},
+				&pgproto3.Query{String: first}, &pgproto3.Query{String: second}, &pgproto3.Terminate{})
+			if r := s.read(); r.code() != "" || len(r.rows) != 0 {
+				t.Fatalf("the login: %v", r)
+			}
+			for _, sql := range []string{first, second} {
+				want := strings.TrimSuffix(strings.TrimPrefix(sql, "select '"), "'")
+				if r := s.read(); r.code() != "" || len(r.rows) != 1 || test.db == "postgres" && r.cell() != want {
+					t.Fatalf("%.20s: %.200v", sql, r)
+				}
+			}
+			if rest, err := io.ReadAll(nc); len(rest) > 0 || err != nil {
+				t.Errorf("more came: %q, %v", rest, err)
+			}
+		})
+	}
+}

@@ -413,9 +413,9 @@ func (c *Conn) written() error {
 // Reset closes the socket so that the peer sees a reset where the system
 // allows it. Same rules as Close.
 func (c *Conn) Reset() {
-	if tc, ok := c.sock.Conn.(*net.TCPConn); ok {
-		_ = tc.SetLinger(0)
-	}
+	_ = c.sock.rc.Control(func(fd uintptr) {
+		_ = unix.SetsockoptLinger(int(fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	})
 	c.Close(0)
 }
 

@@ -62,7 +62,9 @@ func rawPair(t testing.TB, network string) (ours *Socket, peer net.Conn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	nc, err := l.Accept()
+	in := NewListener(l)
+	t.Cleanup(func() { in.Close() })
+	nc, err := in.Accept()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -49,14 +49,14 @@ func NewSocket(nc net.Conn) (*Socket, error) {
 	return &Socket{Conn: nc, rc: rc}, nil
 }
 
-// Read is net.Conn's until the socket is pumped; then it may only be called
-// by the pump, and does not block.
+// Read waits for something to read, as a net.Conn's, until the socket is
+// pumped; then it may only be called by the pump, and does not block.
 func (s *Socket) Read(p []byte) (int, error) {
-	if !s.pumped {
-		return s.Conn.Read(p)
-	}
 	if len(p) == 0 {
 		return 0, nil
+	}
+	if !s.pumped {
+		return s.waitRead(p)
 	}
 	if s.drained {
 		return 0, ErrWouldBlock
@@ -78,15 +78,67 @@ func (s *Socket) Read(p []byte) (int, error) {
 	}
 }
 
-// Write is net.Conn's until the socket is pumped; then it queues.
+// Write waits until p is written, as a net.Conn's, until the socket is pumped;
+// then it queues.
 func (s *Socket) Write(p []byte) (int, error) {
 	if !s.pumped {
-		return s.Conn.Write(p)
+		return s.waitWrite(p)
 	}
 	s.encMu.Lock()
 	s.enc = append(s.enc, p...)
 	s.encMu.Unlock()
 	return len(p), nil
+}
+
+// waitRead is a net.Conn's Read without what the scheduler does before and
+// after a call that may block: this one does not. In a process that has little
+// to do that wakes its watchdog, which costs more than a login's calls.
+func (s *Socket) waitRead(p []byte) (n int, err error) {
+	var errno syscall.Errno
+	err = s.rc.Read(func(fd uintptr) bool {
+		for {
+			if n, errno = sysRead(int(fd), p); errno != syscall.EINTR {
+				return errno != syscall.EAGAIN
+			}
+		}
+	})
+	switch {
+	case err != nil:
+		return 0, err
+	case errno != 0:
+		return 0, s.failed("read", errno)
+	case n == 0:
+		return 0, io.EOF
+	}
+	return n, nil
+}
+
+// waitWrite is Write's counterpart to waitRead.
+func (s *Socket) waitWrite(p []byte) (n int, err error) {
+	var errno syscall.Errno
+	err = s.rc.Write(func(fd uintptr) bool {
+		for n < len(p) {
+			var k int
+			switch k, errno = sysWrite(int(fd), p[n:]); errno {
+			case 0:
+				n += k
+			case syscall.EINTR:
+			default:
+				return errno != syscall.EAGAIN
+			}
+		}
+		return true
+	})
+	if err == nil && errno != 0 {
+		err = s.failed("write", errno)
+	}
+	return n, err
+}
+
+// failed is the error of a system call, as a net.Conn's.
+func (s *Socket) failed(op string, errno syscall.Errno) error {
+	local := s.Conn.LocalAddr()
+	return &net.OpError{Op: op, Net: local.Network(), Source: local, Addr: s.Conn.RemoteAddr(), Err: os.NewSyscallError(op, errno)}
 }
 
 // SetDeadline is ignored once the socket is pumped: deadlines are the pump's

@@ -27,3 +27,9 @@ func sysWrite(fd int, p []byte) (int, syscall.Errno) {
 	}
 	return int(n), 0
 }
+
+// sysAccept takes a connection from a listening descriptor that does not block.
+func sysAccept(fd int) (int, syscall.Errno) {
+	n, _, errno := syscall.RawSyscall6(syscall.SYS_ACCEPT4, uintptr(fd), 0, 0, syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK, 0, 0)
+	return int(n), errno
+}

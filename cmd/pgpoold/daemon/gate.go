@@ -7,13 +7,16 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"pgpoold/wire/stream"
 )
 
 // gate is a listener that can be held up without being closed: who connects
 // meanwhile waits in the socket's queue.
 type gate struct {
 	net.Listener
-	configured [2]string // network and address as configured; "" for a socket of systemd's
+	in         net.Listener // the same, as clients are accepted from it
+	configured [2]string    // network and address as configured; "" for a socket of systemd's
 	admin      bool
 	unlink     bool // a Unix socket's file goes with the listener
 
@@ -26,7 +29,10 @@ type gate struct {
 
 func newGate(l net.Listener, network, address string, admin bool) *gate {
 	_, isUnix := l.(*net.UnixListener)
-	g := &gate{Listener: l, configured: [2]string{network, address}, admin: admin, unlink: isUnix && network != ""}
+	g := &gate{Listener: l, in: l, configured: [2]string{network, address}, admin: admin, unlink: isUnix && network != ""}
+	if !admin {
+		g.in = stream.NewListener(l)
+	}
 	g.out = sync.NewCond(&g.mu)
 	return g
 }
@@ -40,12 +46,19 @@ func (g *gate) Accept() (net.Conn, error) {
 		if err := g.enter(); err != nil {
 			return nil, err
 		}
-		c, err := g.Listener.Accept()
+		c, err := g.in.Accept()
 		g.leave()
 		if err != nil && errors.Is(err, os.ErrDeadlineExceeded) {
 			continue // it is held
 		}
 		return c, err
+	}
+}
+
+// Prepare is stream.Listener's.
+func (g *gate) Prepare(set func(fd int) error) {
+	if l, ok := g.in.(interface{ Prepare(func(int) error) }); ok {
+		l.Prepare(set)
 	}
 }
 
@@ -100,7 +113,7 @@ func (g *gate) GoOn() {
 }
 
 func (g *gate) deadline(t time.Time) {
-	if l, ok := g.Listener.(interface{ SetDeadline(time.Time) error }); ok {
+	if l, ok := g.in.(interface{ SetDeadline(time.Time) error }); ok {
 		_ = l.SetDeadline(t)
 	}
 }
@@ -118,7 +131,7 @@ func (g *gate) Close() error {
 		close(g.held)
 		return nil
 	}
-	return g.Listener.Close()
+	return g.in.Close()
 }
 
 // keepFile says whether a Unix socket's file stays when this process closes
@@ -132,7 +145,7 @@ func (g *gate) keepFile(keep bool) {
 // Leave closes the descriptor and leaves the socket to another process.
 func (g *gate) Leave() {
 	g.keepFile(true)
-	_ = g.Listener.Close()
+	_ = g.in.Close()
 }
 
 // withDescriptors lends f the descriptors of gates.

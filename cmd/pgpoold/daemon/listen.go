@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -17,7 +18,9 @@ func listen(addr config.Addr, socketMode os.FileMode) (net.Listener, error) {
 	if addr.Network == "unix" {
 		return listenUnix(addr.Address, socketMode)
 	}
-	l, err := net.Listen(addr.Network, addr.Address)
+	var lc net.ListenConfig
+	lc.SetMultipathTCP(false) // such a socket does not take all options, which then are set for each client
+	l, err := lc.Listen(context.Background(), addr.Network, addr.Address)
 	return l, takenError("listen.addr", addr.Address, err)
 }
 

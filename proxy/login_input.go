@@ -1,0 +1,75 @@
+package proxy
+
+import (
+	"io"
+	"net"
+)
+
+// loginInput reads a client that logs in, as much at once as there is: most
+// messages of a login come whole, and then cost one read. What it has read and
+// nobody has taken is for who goes on with the client.
+type loginInput struct {
+	client io.Reader
+	ahead  []byte // read and not taken
+	buf    [512]byte
+}
+
+// Read implements io.Reader.
+func (in *loginInput) Read(p []byte) (int, error) {
+	if len(in.ahead) == 0 {
+		if len(p) >= len(in.buf) {
+			return in.client.Read(p)
+		}
+		n, err := in.client.Read(in.buf[:])
+		if n == 0 {
+			return 0, err
+		}
+		in.ahead = in.buf[:n]
+	}
+	n := copy(p, in.ahead)
+	in.ahead = in.ahead[n:]
+	return n, nil
+}
+
+// first reads until there are n bytes, up to 512, and leaves them to be read.
+func (in *loginInput) first(n int) error {
+	for len(in.ahead) < n {
+		have := copy(in.buf[:], in.ahead)
+		k, err := in.client.Read(in.buf[have:])
+		in.ahead = in.buf[:have+k]
+		if k == 0 && err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rest is the client with what has been read ahead in front.
+func (in *loginInput) rest(nc net.Conn) net.Conn {
+	if len(in.ahead) == 0 {
+		return nc
+	}
+	return &prefixed{Conn: nc, first: in.ahead}
+}
+
+// loginIO is a client that proves who it is.
+type loginIO struct {
+	*loginInput
+	io.Writer
+}
+
+// prefixed is a connection of which some bytes have been read already.
+type prefixed struct {
+	net.Conn
+	first []byte
+}
+
+// Read gives those bytes first.
+func (p *prefixed) Read(b []byte) (int, error) {
+	if len(p.first) > 0 {
+		n := copy(b, p.first)
+		p.first = p.first[n:]
+		return n, nil
+	}
+	return p.Conn.Read(b)
+}
