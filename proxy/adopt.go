@@ -49,7 +49,7 @@ func (px *Server) adopt(m *Moved, nc net.Conn) (*Adopted, error) {
 		return nil, err
 	}
 	own := px.live().users[m.User]
-	s := &session{px: px, id: m.ID, db: db, user: m.User, mode: db.Mode, conn: conn, addr: addrOf(nc.RemoteAddr())}
+	s := &session{px: px, id: m.ID, db: db, user: shared(m.User), mode: db.Mode, conn: conn, addr: addrOf(nc.RemoteAddr())}
 	conn.ParkWith(px.parker, s)
 	s.timeouts.Store(px.timeoutsOf(db, m.User))
 	if own.Mode != nil {
@@ -160,7 +160,7 @@ func (s *session) goOn(sock *stream.Socket) {
 // Keep leaves the session to the process that has it.
 func (a *Adopted) Keep() {
 	s := a.s
-	_ = a.sock.Conn.Close()
+	_ = a.sock.Close()
 	s.in.Lock()
 	s.clear()
 	s.in.Unlock()

@@ -24,8 +24,9 @@ type cancelKeys struct {
 
 // assign gives s a PID that no other session has, and a secret of size bytes.
 func (k *cancelKeys) assign(s *session, size int) {
-	s.secret = make([]byte, size)
-	rand.Read(s.secret)
+	secret := make([]byte, size)
+	rand.Read(secret)
+	s.secret = string(secret)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.pid == nil {
@@ -56,7 +57,7 @@ func (k *cancelKeys) find(pid uint32, secret []byte) *session {
 	k.mu.Lock()
 	s := k.pid[pid]
 	k.mu.Unlock()
-	if s == nil || subtle.ConstantTimeCompare(s.secret, secret) != 1 {
+	if s == nil || subtle.ConstantTimeCompare([]byte(s.secret), secret) != 1 {
 		return nil
 	}
 	return s

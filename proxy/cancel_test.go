@@ -15,7 +15,7 @@ func TestCancelAtTheDoor(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		px.cancelRequest(s.pid, s.secret)
+		px.cancelRequest(s.pid, []byte(s.secret))
 	}()
 	stop()
 	<-done

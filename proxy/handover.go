@@ -277,7 +277,6 @@ func (s *session) move() (moved bool) {
 	err := ErrLost
 	h := s.px.handover.Load()
 	if h != nil {
-		s.conn.Unhook()
 		err = h.to.Move(s.pack(), s.conn)
 		if h.moving.Add(-1) == maxMoving/4 {
 			h.changed()

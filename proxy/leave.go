@@ -59,7 +59,7 @@ func (s *session) logEnd(e *wire.Error, err error) {
 		reason = err.Error()
 	}
 	s.px.opts.Log.Info("session ended", zap.Uint64("session", s.id), zap.String("user", s.user), zap.String("database", s.db.Name),
-		zap.String("addr", s.addr.host), zap.Int("port", s.addr.port), zap.Duration("age", time.Since(s.began)), zap.String("reason", reason))
+		zap.String("addr", s.addr.host), zap.Int("port", s.addr.port), zap.Duration("age", time.Since(time.Unix(0, s.began))), zap.String("reason", reason))
 }
 
 // abandon leaves the server to be cleared of what the session left on it.

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"time"
+	"unique"
 
 	"go.uber.org/zap"
 
@@ -190,7 +191,7 @@ func (lg *login) run(slot *loginSlot) error {
 func (lg *login) begin(st *wire.Startup, db *Database, user string, id identity) error {
 	px := lg.px
 	own := px.live().users[user]
-	s := &session{px: px, id: px.lastSession.Add(1), db: db, user: user, mode: db.Mode, began: lg.began}
+	s := &session{px: px, id: px.lastSession.Add(1), db: db, user: shared(user), mode: db.Mode, began: lg.began.UnixNano()}
 	s.timeouts.Store(px.timeoutsOf(db, user))
 	if own.Mode != nil {
 		s.mode = *own.Mode
@@ -237,7 +238,7 @@ func (lg *login) begin(st *wire.Startup, db *Database, user string, id identity)
 	}
 	s.addr = addrOf(lg.remote)
 	if lg.tls != nil {
-		s.tlsName = tlsName(lg.tls.ConnectionState())
+		s.tlsName = shared(tlsName(lg.tls.ConnectionState()))
 	}
 	conn, err := stream.New(lg.sock, lg.tls)
 	if err != nil {
@@ -276,7 +277,7 @@ func (lg *login) welcome(s *session) error {
 	for i, name := range s.told.names {
 		out = wire.AppendParameterStatus(out, name, s.told.values[i])
 	}
-	out = wire.AppendBackendKeyData(out, s.pid, s.secret)
+	out = wire.AppendBackendKeyData(out, s.pid, []byte(s.secret))
 	out = wire.AppendReady(out, wire.TxIdle)
 	_ = lg.client.SetWriteDeadline(time.Now().Add(lg.px.opts.farewellTimeout()))
 	_, err := lg.client.Write(out)
@@ -418,7 +419,10 @@ func addrOf(a net.Addr) sessionAddr {
 	if !ok {
 		return sessionAddr{host: "unix"}
 	}
-	return sessionAddr{host: tcp.IP.String(), port: tcp.Port}
+	return sessionAddr{host: shared(tcp.IP.String()), port: tcp.Port}
 }
+
+// shared is s in the memory that equal texts share.
+func shared(s string) string { return unique.Make(s).Value() }
 
 func (a sessionAddr) String() string { return net.JoinHostPort(a.host, strconv.Itoa(a.port)) }

@@ -107,7 +107,7 @@ func (s *session) pack() *Moved {
 	s.in.Lock()
 	defer s.in.Unlock()
 	m := &Moved{
-		ID: s.id, Database: s.db.Name, User: s.user, PID: s.pid, Secret: s.secret, Began: s.began,
+		ID: s.id, Database: s.db.Name, User: s.user, PID: s.pid, Secret: []byte(s.secret), Began: time.Unix(0, s.began),
 		Start: s.start.exported(), StartLink: s.startLink.exported(), Settings: s.settings.exported(),
 		StartTo: s.startTo.exported(), Told: s.told.exported(), IdleLimit: s.idleLimit.Load(), Customs: s.customs, UsesLast: s.usesLast,
 		Skip: s.skip, Input: bytes.Clone(s.input()), Big: s.bigSize, Batch: s.batch, Received: s.received.Load(), Sent: s.outBytes,
@@ -144,7 +144,7 @@ func (s *session) pack() *Moved {
 // comes from the configuration. Its statements are found again in what they
 // say: the two processes may see different things in them.
 func (s *session) unpack(m *Moved) {
-	s.pid, s.secret, s.began = m.PID, m.Secret, m.Began
+	s.pid, s.secret, s.began = m.PID, string(m.Secret), m.Began.UnixNano()
 	s.start, s.startLink, s.settings = settingsFrom(m.Start), settingsFrom(m.StartLink), settingsFrom(m.Settings)
 	s.startTo, s.told = m.StartTo.own(), m.Told.own()
 	s.idleLimit.Store(m.IdleLimit)

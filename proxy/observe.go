@@ -114,7 +114,7 @@ func (s *session) brief() (pin string, cancels bool) {
 func (s *session) snapshot(now time.Time) ClientSnapshot {
 	c := ClientSnapshot{
 		ID: s.id, User: s.user, Database: s.db.Name, Replication: "none", Addr: s.addr.host, Port: s.addr.port,
-		ConnectTime: s.began, PID: s.pid, TLS: s.tlsName, BytesIn: s.received.Load(),
+		ConnectTime: time.Unix(0, s.began), PID: s.pid, TLS: s.tlsName, BytesIn: s.received.Load(),
 	}
 	if s.pool.repl != "" {
 		c.Replication = s.pool.repl

@@ -33,7 +33,9 @@ func (s *session) pinnedIdle() (pinned bool, reason string, since time.Time) {
 func (s *session) drainPin(now time.Time) {
 	pinned, reason, since := s.pinnedIdle()
 	if !pinned || since.IsZero() {
-		s.watched.pinTold = false
+		if s.watched != nil {
+			s.watched.pinTold = false
+		}
 		return
 	}
 	limit := s.px.live().pinDrain
@@ -41,8 +43,8 @@ func (s *session) drainPin(now time.Time) {
 		s.end(errPinDrain)
 		return
 	}
-	if !s.watched.pinTold {
-		s.watched.pinTold = true
+	if w := s.remember(); !w.pinTold {
+		w.pinTold = true
 		s.logPin(reason, limit)
 	}
 }

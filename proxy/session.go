@@ -33,11 +33,11 @@ type session struct {
 	level     StateLevel
 	upstream  bool // the server is itself a transaction pooler
 	mode      Mode
-	secret    []byte
+	secret    string
 	start     settings  // startup parameters, which RESET returns to
 	startLink settings  // those about the connection
 	startTo   *reported // what the client was told at login
-	began     time.Time
+	began     int64     // unix nanoseconds
 	tlsName   string
 	addr      sessionAddr
 
@@ -54,8 +54,8 @@ type session struct {
 	received   atomic.Uint64                  // bytes from the client
 	timeouts   atomic.Pointer[Timeouts]       // never nil
 
-	watched watched // the clock's
-	seen    uint64  // the clock's: what received was at its last look
+	watched *watched // the clock's; nil: nothing to remember
+	seen    uint64   // the clock's: what received was at its last look
 
 	// in guards the client's side: what it has sent and how far that is
 	// handled. It is held for no longer than a non-blocking write takes.

@@ -39,6 +39,9 @@ func (u *UserTimeouts) over(t Timeouts) *Timeouts {
 // timeoutsOf are those of a user's sessions in a database.
 func (px *Server) timeoutsOf(db *Database, user string) *Timeouts {
 	own := px.live().users[user].Timeouts
+	if own == (UserTimeouts{}) {
+		return &db.Timeouts
+	}
 	return own.over(db.Timeouts)
 }
 
@@ -78,7 +81,21 @@ func (s *session) watch(now time.Time) {
 	if *t == (Timeouts{}) {
 		return
 	}
-	w := &s.watched
+	w := s.watched
+	if w == nil || t.ClientIdle <= 0 {
+		// Most sessions are idle at most looks, and then there is nothing to remember.
+		switch idle := s.link.Load() == nil && s.state.Load() != uint32(stateWaiting); {
+		case idle && t.ClientIdle <= 0:
+			if s.conn.Parked() {
+				s.watched = nil
+			} else if w != nil {
+				w.rested, w.stuck = now, time.Time{}
+			}
+			return
+		case w == nil:
+			w = s.remember()
+		}
+	}
 	if s.state.Load() == uint32(stateWaiting) {
 		s.notifyWait(t, w)
 		w.quiet = now
@@ -136,6 +153,14 @@ func (s *session) watch(now time.Time) {
 		return
 	}
 	s.watchReading(t, w, now)
+}
+
+// remember is what the clock remembers of the session.
+func (s *session) remember() *watched {
+	if s.watched == nil {
+		s.watched = &watched{}
+	}
+	return s.watched
 }
 
 // passed reports whether a timeout that began then has passed.

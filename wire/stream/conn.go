@@ -24,17 +24,15 @@ var longAgo = time.Unix(1, 0)
 // Conn is one pumped connection.
 type Conn struct {
 	// Immutable after New.
-	sock    *Socket
-	tls     *tls.Conn // nil: plain
-	readFn  func(uintptr) bool
-	writeFn func(uintptr) bool
-	fd      int     // valid until closed is set
-	parker  *Parker // nil: never parked
-	who     Parkable
+	sock   *Socket
+	tls    *tls.Conn // nil: plain
+	fd     int       // valid until closed is set; changed by unplug, under wmu
+	parker *Parker   // nil: never parked
+	who    Parkable
 
 	// Owned by the pump.
 	ready func() bool // set by Pump
-	turn  int         // bytes since the last yield
+	turn  uint32      // bytes since the last yield
 	ended bool
 
 	// unconfirmed is set when the pump parked after a short read: bytes that
@@ -45,6 +43,7 @@ type Conn struct {
 	interrupted atomic.Bool   // every write fails
 	parking     atomic.Uint32 // who runs it
 	wakes       atomic.Uint32 // how often somebody has asked for woken
+	parkedAt    uint32        // and had when the descriptor was parked; owned by who parks it and who runs it next
 
 	flushing atomic.Bool // written under wmu: there is a queue, or the flush goroutine sends what was one
 	busy     bool        // guarded by wmu: a blocking Write or the flush goroutine owns the socket's write side
@@ -53,22 +52,20 @@ type Conn struct {
 	queue    []byte      // guarded by wmu: unsent bytes, behind which later ones go
 	werr     error       // guarded by wmu: first write error
 	closed   bool        // guarded by wmu: the descriptor is given up
-	wbuf     []byte      // owned by who owns the write side: what writeFn sends
+	wbuf     []byte      // owned by who owns the write side: what onWritable sends
 	taken    atomic.Uint64
-	wcall    error // as wbuf: writeFn's error
+	wcall    error // as wbuf: onWritable's error
 }
 
 // New starts the second life of a connection: sock, or the TLS connection
 // that runs over it. Nobody else may use either afterwards.
 func New(sock *Socket, over *tls.Conn) (*Conn, error) {
-	if err := sock.Conn.SetDeadline(time.Time{}); err != nil {
+	if err := sock.plug.Load().setDeadline(time.Time{}); err != nil {
 		return nil, err
 	}
 	sock.pumped = true
 	c := &Conn{sock: sock, tls: over}
-	c.readFn = c.onReadable
-	c.writeFn = c.onWritable
-	if err := sock.rc.Control(func(fd uintptr) { c.fd = int(fd) }); err != nil {
+	if err := sock.plug.Load().control(func(fd uintptr) { c.fd = int(fd) }); err != nil {
 		return nil, err
 	}
 	return c, nil
@@ -78,10 +75,17 @@ func New(sock *Socket, over *tls.Conn) (*Conn, error) {
 func (c *Conn) TLS() *tls.Conn { return c.tls }
 
 // LocalAddr and RemoteAddr are the socket's.
-func (c *Conn) LocalAddr() net.Addr { return c.sock.Conn.LocalAddr() }
+func (c *Conn) LocalAddr() net.Addr { return c.addr(net.Conn.LocalAddr, false) }
 
 // RemoteAddr is the peer's address.
-func (c *Conn) RemoteAddr() net.Addr { return c.sock.Conn.RemoteAddr() }
+func (c *Conn) RemoteAddr() net.Addr { return c.addr(net.Conn.RemoteAddr, true) }
+
+func (c *Conn) addr(of func(net.Conn) net.Addr, peer bool) net.Addr {
+	if p := c.sock.plug.Load(); p != nil {
+		return of(p.nc)
+	}
+	return c.parkedAddr(peer)
+}
 
 // Pump runs until ready or woken returns false, or the connection is closed;
 // or until it is parked, which it is only where woken returns true and who pumps
@@ -91,8 +95,13 @@ func (c *Conn) RemoteAddr() net.Addr { return c.sock.Conn.RemoteAddr() }
 // Interrupt. Both run on the caller's goroutine.
 func (c *Conn) Pump(ready, woken func() bool) error {
 	c.ready = ready
+	p := c.sock.plug.Load()
+	if p == nil {
+		p = c.replug()
+	}
+	readable := c.onReadable
 	for {
-		err := c.sock.rc.Read(c.readFn)
+		err := p.rc.Read(readable)
 		if c.ended {
 			return nil
 		}
@@ -101,7 +110,7 @@ func (c *Conn) Pump(ready, woken func() bool) error {
 		}
 		// The deadline first, the reason second: a Wake that comes in between
 		// is seen by woken or by the next round.
-		if err := c.sock.Conn.SetReadDeadline(time.Time{}); err != nil {
+		if err := p.setReadDeadline(time.Time{}); err != nil {
 			return err
 		}
 		wakes := c.wakes.Load()
@@ -151,7 +160,7 @@ func (c *Conn) TryRead(p []byte) (n int, drained bool, err error) {
 	if err == ErrWouldBlock {
 		drained = true
 	}
-	c.turn += n
+	c.turn += uint32(n)
 	if c.turn >= yieldAfter {
 		c.turn = 0
 		runtime.Gosched()
@@ -163,7 +172,7 @@ func (c *Conn) TryRead(p []byte) (n int, drained bool, err error) {
 // any lock, also before the pump has parked or when it is no longer running.
 func (c *Conn) Wake() {
 	c.wakes.Add(1)
-	_ = c.sock.Conn.SetReadDeadline(longAgo)
+	_ = c.sock.plug.Load().setReadDeadline(longAgo)
 	c.unpark()
 }
 
@@ -172,7 +181,7 @@ func (c *Conn) Wake() {
 func (c *Conn) Interrupt() {
 	c.interrupted.Store(true)
 	c.wakes.Add(1)
-	_ = c.sock.Conn.SetDeadline(longAgo)
+	_ = c.sock.plug.Load().setDeadline(longAgo)
 	c.unpark()
 }
 
@@ -330,7 +339,11 @@ func (c *Conn) sendNow(p []byte) (rest []byte, err error) {
 // socket's write side.
 func (c *Conn) send(p []byte) error {
 	c.wbuf, c.wcall = p, nil
-	err := c.sock.rc.Write(c.writeFn)
+	plugged := c.sock.plug.Load()
+	if plugged == nil {
+		plugged = c.awaitPlug()
+	}
+	err := plugged.rc.Write(c.onWritable)
 	c.wbuf = nil
 	if c.wcall != nil {
 		err = c.wcall
@@ -366,7 +379,7 @@ func (c *Conn) Unconfirmed() bool { return c.unconfirmed.Load() }
 func (c *Conn) Peek() (gone bool) {
 	// First, so that a short read behind the look is not forgotten.
 	c.unconfirmed.Store(false)
-	_ = c.sock.rc.Control(func(fd uintptr) {
+	_ = c.control(func(fd uintptr) {
 		var b [1]byte
 		n, _, err := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
 		gone = err == nil && n == 0 || err != nil && err != unix.EAGAIN && err != unix.EINTR
@@ -383,21 +396,21 @@ func (c *Conn) Peek() (gone bool) {
 // may go on sending what is queued.
 func (c *Conn) Close(linger time.Duration) {
 	if linger > 0 {
-		_ = c.sock.Conn.SetWriteDeadline(time.Now().Add(linger))
+		_ = c.sock.plug.Load().nc.SetWriteDeadline(time.Now().Add(linger))
 		if c.written() == nil && c.tls != nil {
 			_ = c.tls.CloseWrite()
 			_ = c.Write(nil, false)
 			_ = c.written()
 		}
 	}
-	_ = c.sock.Conn.SetWriteDeadline(longAgo)
+	_ = c.sock.plug.Load().nc.SetWriteDeadline(longAgo)
 	c.wmu.Lock()
 	for c.busy {
 		c.await()
 	}
 	c.closed = true
 	c.wmu.Unlock()
-	_ = c.sock.Conn.Close()
+	_ = c.sock.Close()
 }
 
 // written waits until nobody writes.
@@ -413,7 +426,7 @@ func (c *Conn) written() error {
 // Reset closes the socket so that the peer sees a reset where the system
 // allows it. Same rules as Close.
 func (c *Conn) Reset() {
-	_ = c.sock.rc.Control(func(fd uintptr) {
+	_ = c.control(func(fd uintptr) {
 		_ = unix.SetsockoptLinger(int(fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 	})
 	c.Close(0)
@@ -429,9 +442,10 @@ func (c *Conn) Unacked() (bytes int, ok bool) { return c.unacked() }
 // is false if the end did not come. Only the pump's goroutine may call it,
 // before Close.
 func (c *Conn) Ending(patience time.Duration) (reset, ok bool) {
-	_ = c.sock.Conn.SetReadDeadline(time.Now().Add(patience))
+	p := c.sock.plug.Load()
+	_ = p.setReadDeadline(time.Now().Add(patience))
 	var b [512]byte
-	err := c.sock.rc.Read(func(fd uintptr) bool {
+	err := p.rc.Read(func(fd uintptr) bool {
 		for {
 			n, errno := sysRead(int(fd), b[:])
 			switch {

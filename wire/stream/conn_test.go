@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Everything that is sent comes, in whatever pieces, and goes back.
@@ -366,11 +368,8 @@ func TestReset(t *testing.T) {
 // C4: a pump that never runs dry lets others run.
 func TestYield(t *testing.T) {
 	sock, peer := rawPair(t, "tcp")
-	for _, nc := range []net.Conn{sock.Conn, peer} {
-		tc := nc.(*net.TCPConn)
-		_ = tc.SetReadBuffer(4 << 20)
-		_ = tc.SetWriteBuffer(4 << 20)
-	}
+	_ = sock.plug.Load().control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 4<<20) })
+	_ = peer.(*net.TCPConn).SetWriteBuffer(4 << 20)
 	// What can be read without the sender's help.
 	filled := 0
 	if err := peer.SetWriteDeadline(time.Now().Add(200 * time.Millisecond)); err != nil {

@@ -19,7 +19,7 @@ func option(t *testing.T, nc net.Conn, level, name int) (n int) {
 		t.Fatal(err)
 	}
 	var got error
-	if err := sock.rc.Control(func(fd uintptr) { n, got = unix.GetsockoptInt(int(fd), level, name) }); err != nil || got != nil {
+	if err := sock.plug.Load().control(func(fd uintptr) { n, got = unix.GetsockoptInt(int(fd), level, name) }); err != nil || got != nil {
 		t.Fatal(err, got)
 	}
 	return n

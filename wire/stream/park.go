@@ -4,8 +4,9 @@ import "errors"
 
 // A connection whose peer is quiet needs no goroutine. Its pump returns
 // ErrParked, and a Parker, which looks at all parked sockets at once, has it
-// started anew when there is something to read. What is kept of a quiet
-// connection then is the Conn.
+// started anew when there is something to read. Nor does the runtime need to
+// watch its socket: what is kept of a quiet connection is the Conn and a
+// descriptor.
 
 // ErrParked is Pump's answer when the connection has been parked: nothing has
 // ended, and resume is called when the pump is to run again. It may have been
@@ -35,7 +36,7 @@ func (c *Conn) ParkWith(p *Parker, who Parkable) { c.parker, c.who = p, who }
 // it, also while it is parked.
 func (c *Conn) Park() {
 	if c.parker != nil && c.parking.CompareAndSwap(pumpRuns, pumpAsked) {
-		_ = c.sock.Conn.SetReadDeadline(longAgo)
+		_ = c.sock.plug.Load().setReadDeadline(longAgo)
 	}
 }
 
@@ -47,14 +48,18 @@ func (c *Conn) Parked() bool { return c.parking.Load() == pumpParked }
 // was asked: a Wake that came since wants it asked again.
 func (c *Conn) park(wakes uint32) bool {
 	c.parker.mu.Lock()
-	defer c.parker.mu.Unlock()
 	// The state first, the counter second; Wake does it the other way round. So
 	// one of the two sees the other.
 	c.parking.Store(pumpParked)
-	if c.wakes.Load() == wakes && c.parker.watch(c) == nil {
-		return true
+	if c.wakes.Load() == wakes {
+		if old, err := c.unplug(wakes); err == nil {
+			c.parker.mu.Unlock()
+			_ = old.nc.Close() // the copy stays
+			return true
+		}
 	}
 	c.parking.Store(pumpRuns)
+	c.parker.mu.Unlock()
 	return false
 }
 

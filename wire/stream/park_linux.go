@@ -9,10 +9,10 @@ import (
 // Parker watches the sockets of parked connections. One goroutine waits for
 // all of them; it is started by NewParker and ended, and joined, by Close.
 //
-// A socket stays in the set from its first parking to its end, but reports
-// only once for each parking (EPOLLONESHOT). So an event may be old: about a
-// connection that runs again, or whose descriptor is another one's by now. Then
-// that one is started for nothing and parks again.
+// A socket is in the set while it is parked, and reports only once
+// (EPOLLONESHOT). An event may be old: about a connection that runs again, or
+// whose descriptor is another one's by now. Then that one is started for nothing
+// and parks again.
 type Parker struct {
 	set, wake int // epoll, eventfd
 	joined    chan struct{}
@@ -71,26 +71,23 @@ func (p *Parker) run() {
 }
 
 // watch has c started when its peer sends something or closes. mu is held.
-func (p *Parker) watch(c *Conn) error {
+func (p *Parker) watch(c *Conn, fd int) error {
 	if p.closed {
 		return unix.EBADF
 	}
-	e := &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLONESHOT, Fd: int32(c.fd)}
-	err := unix.EpollCtl(p.set, unix.EPOLL_CTL_MOD, c.fd, e)
-	if err == unix.ENOENT {
-		err = unix.EpollCtl(p.set, unix.EPOLL_CTL_ADD, c.fd, e)
-	}
+	e := &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLONESHOT, Fd: int32(fd)}
+	err := unix.EpollCtl(p.set, unix.EPOLL_CTL_ADD, fd, e)
 	if err == nil {
-		p.parked[int32(c.fd)] = c
+		p.parked[int32(fd)] = c
 	}
 	return err
 }
 
 // forget is for a connection that is started. mu is held.
-func (p *Parker) forget(c *Conn) { delete(p.parked, int32(c.fd)) }
-
-// drop takes a socket out of the set, if it is there.
-func (p *Parker) drop(fd int) { _ = unix.EpollCtl(p.set, unix.EPOLL_CTL_DEL, fd, nil) }
+func (p *Parker) forget(c *Conn) {
+	delete(p.parked, int32(c.fd))
+	_ = unix.EpollCtl(p.set, unix.EPOLL_CTL_DEL, c.fd, nil)
+}
 
 // Parked is how many connections are parked.
 func (p *Parker) Parked() int {

@@ -2,10 +2,7 @@
 
 package stream
 
-import (
-	"errors"
-	"sync"
-)
+import "sync"
 
 // Parker is for Linux only.
 type Parker struct{ mu sync.Mutex }
@@ -14,9 +11,7 @@ type Parker struct{ mu sync.Mutex }
 // goroutines.
 func NewParker() (*Parker, error) { return nil, nil }
 
-func (*Parker) watch(*Conn) error { return errors.ErrUnsupported }
-func (*Parker) forget(*Conn)      {}
-func (*Parker) drop(int)          {}
+func (*Parker) forget(*Conn) {}
 
 // Parked is 0.
 func (*Parker) Parked() int { return 0 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -26,11 +27,10 @@ func (wouldBlock) Temporary() bool { return true }
 // Afterwards Read returns ErrWouldBlock instead of blocking and Write queues
 // what TLS produced, because a TLS stream does not survive a failed write.
 type Socket struct {
-	net.Conn // *net.TCPConn or *net.UnixConn
-	rc       syscall.RawConn
-	pumped   bool // set once, before the pump starts and before any other goroutine has the Conn
-	fd       int  // valid inside RawConn.Read's callback; owned by the pump
-	drained  bool // the last read of this turn was short: there is no more; owned by the pump
+	plug    atomic.Pointer[plug] // nil: the descriptor is parked, see Conn.unplug
+	pumped  bool                 // set once, before the pump starts and before any other goroutine has the Conn
+	drained bool                 // the last read of this turn was short: there is no more; owned by the pump
+	fd      int                  // valid inside RawConn.Read's callback; owned by the pump
 
 	encMu sync.Mutex
 	enc   []byte // guarded by encMu: ciphertext that waits for the socket
@@ -46,8 +46,48 @@ func NewSocket(nc net.Conn) (*Socket, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Socket{Conn: nc, rc: rc}, nil
+	s := &Socket{}
+	s.plug.Store(&plug{nc, rc})
+	return s, nil
 }
+
+// plug is a descriptor that the runtime watches. What sets a deadline or lends
+// the descriptor may be called without one, nil, and then fails.
+type plug struct {
+	nc net.Conn
+	rc syscall.RawConn
+}
+
+func (p *plug) setReadDeadline(t time.Time) error {
+	if p == nil {
+		return net.ErrClosed
+	}
+	return p.nc.SetReadDeadline(t)
+}
+
+func (p *plug) setDeadline(t time.Time) error {
+	if p == nil {
+		return net.ErrClosed
+	}
+	return p.nc.SetDeadline(t)
+}
+
+func (p *plug) control(f func(fd uintptr)) error {
+	if p == nil {
+		return net.ErrClosed
+	}
+	return p.rc.Control(f)
+}
+
+// LocalAddr is the socket's; like what follows, but for Read and Write, it is
+// for who has the socket before it is parked for the first time.
+func (s *Socket) LocalAddr() net.Addr { return s.plug.Load().nc.LocalAddr() }
+
+// RemoteAddr is the peer's address.
+func (s *Socket) RemoteAddr() net.Addr { return s.plug.Load().nc.RemoteAddr() }
+
+// Close closes the descriptor.
+func (s *Socket) Close() error { return s.plug.Load().nc.Close() }
 
 // Read waits for something to read, as a net.Conn's, until the socket is
 // pumped; then it may only be called by the pump, and does not block.
@@ -95,7 +135,7 @@ func (s *Socket) Write(p []byte) (int, error) {
 // to do that wakes its watchdog, which costs more than a login's calls.
 func (s *Socket) waitRead(p []byte) (n int, err error) {
 	var errno syscall.Errno
-	err = s.rc.Read(func(fd uintptr) bool {
+	err = s.plug.Load().rc.Read(func(fd uintptr) bool {
 		for {
 			if n, errno = sysRead(int(fd), p); errno != syscall.EINTR {
 				return errno != syscall.EAGAIN
@@ -116,7 +156,7 @@ func (s *Socket) waitRead(p []byte) (n int, err error) {
 // waitWrite is Write's counterpart to waitRead.
 func (s *Socket) waitWrite(p []byte) (n int, err error) {
 	var errno syscall.Errno
-	err = s.rc.Write(func(fd uintptr) bool {
+	err = s.plug.Load().rc.Write(func(fd uintptr) bool {
 		for n < len(p) {
 			var k int
 			switch k, errno = sysWrite(int(fd), p[n:]); errno {
@@ -137,8 +177,8 @@ func (s *Socket) waitWrite(p []byte) (n int, err error) {
 
 // failed is the error of a system call, as a net.Conn's.
 func (s *Socket) failed(op string, errno syscall.Errno) error {
-	local := s.Conn.LocalAddr()
-	return &net.OpError{Op: op, Net: local.Network(), Source: local, Addr: s.Conn.RemoteAddr(), Err: os.NewSyscallError(op, errno)}
+	local := s.LocalAddr()
+	return &net.OpError{Op: op, Net: local.Network(), Source: local, Addr: s.RemoteAddr(), Err: os.NewSyscallError(op, errno)}
 }
 
 // SetDeadline is ignored once the socket is pumped: deadlines are the pump's
@@ -147,7 +187,7 @@ func (s *Socket) SetDeadline(t time.Time) error {
 	if s.pumped {
 		return nil
 	}
-	return s.Conn.SetDeadline(t)
+	return s.plug.Load().nc.SetDeadline(t)
 }
 
 // SetReadDeadline is ignored once the socket is pumped.
@@ -155,7 +195,7 @@ func (s *Socket) SetReadDeadline(t time.Time) error {
 	if s.pumped {
 		return nil
 	}
-	return s.Conn.SetReadDeadline(t)
+	return s.plug.Load().nc.SetReadDeadline(t)
 }
 
 // SetWriteDeadline is ignored once the socket is pumped.
@@ -163,7 +203,7 @@ func (s *Socket) SetWriteDeadline(t time.Time) error {
 	if s.pumped {
 		return nil
 	}
-	return s.Conn.SetWriteDeadline(t)
+	return s.plug.Load().nc.SetWriteDeadline(t)
 }
 
 // takeCiphertext empties the queue of what TLS wrote.

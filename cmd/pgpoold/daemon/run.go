@@ -20,6 +20,7 @@ func (d *Daemon) Run(ctx context.Context, signals <-chan os.Signal) error {
 		return err
 	}
 	defer balanceThreads()()
+	defer returnMemory()()
 	var left <-chan time.Time // ticks while clients are waited for
 	var upgrade *attempt      // while one is under way
 	var ended <-chan struct{} // its end
