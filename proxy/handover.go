@@ -230,7 +230,7 @@ func (s *session) movable() bool {
 		return false
 	}
 	for _, e := range s.names.m {
-		if e.pending > 0 {
+		if e.pending() {
 			return false
 		}
 	}

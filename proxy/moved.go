@@ -123,7 +123,7 @@ func (s *session) pack() *Moved {
 		}
 		s.settleEnv(st)
 		n := MovedName{Name: e.text, Body: []byte(st.body), Env: st.env.exported(), SQL: st.sql, Alone: st.alone,
-			Shape: e.shape.exported(), Untried: e.untried && e.ddl == ddl, Adopt: e.adopt}
+			Shape: e.shape.exported(), Untried: e.untried && e.ddl == uint32(ddl), Adopt: e.adopt}
 		if st.own {
 			n.Own = st.name
 		}

@@ -33,8 +33,8 @@ func (l *link) unwarranted(body []byte) bool {
 		return l.taken(body)
 	}
 	st := n.cur
-	if n.pending > 0 {
-		st = n.next
+	if n.pending() {
+		st = n.next()
 	}
 	h := l.shelf.m[st]
 	if h == nil {
@@ -64,7 +64,7 @@ func (l *link) taken(body []byte) bool {
 		return false
 	}
 	for text, e := range l.sess.names.m {
-		if e.cur == nil || e.pending > 0 || !bytes.Contains(wire.ErrorField(body, 'M'), []byte(`"`+text+`"`)) {
+		if e.cur == nil || e.pending() || !bytes.Contains(wire.ErrorField(body, 'M'), []byte(`"`+text+`"`)) {
 			continue
 		}
 		for _, h := range l.shelf.named(text) {

@@ -130,7 +130,7 @@ func (f *feeder) sameShape(e *name, st *statement) (same bool, p progress) {
 	if st.utility {
 		return true, handled
 	}
-	if want == (shape{}) || e.pending > 0 || l.ledger.Status() == wire.TxFailed {
+	if want == (shape{}) || e.pending() || l.ledger.Status() == wire.TxFailed {
 		return true, handled
 	}
 	now := f.s.settings.parsing()
@@ -186,7 +186,7 @@ func isUtility(body []byte) bool {
 // untried reports whether what the server holds may be older than the client's
 // Parse of a name: it was made up, and has not been tried since. A change of
 // tables that was seen since then came behind the Parse.
-func (l *link) untried(e *name) bool { return e.untried && e.ddl == l.pool.ddl.Load() }
+func (l *link) untried(e *name) bool { return e.untried && e.ddl == uint32(l.pool.ddl.Load()) }
 
 // askShape asks the server for the shape of what it holds. The answer comes
 // at once, in the client's batch.

@@ -15,6 +15,7 @@ func TestSizes(t *testing.T) {
 		name     string
 		is, most uintptr
 	}{
+		{"name", unsafe.Sizeof(name{}), 48},
 		{"session", unsafe.Sizeof(session{}), 768 - 8},
 		{"stream.Conn", unsafe.Sizeof(stream.Conn{}), 208},
 		{"stream.Socket", unsafe.Sizeof(stream.Socket{}), 64},

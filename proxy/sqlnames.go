@@ -182,7 +182,7 @@ func (n *names) ready(cmds []sqlscan.Command, batch uint64) bool {
 // allReady is ready for every name.
 func (n *names) allReady(batch uint64) bool {
 	for _, e := range n.m {
-		if e.pending > 0 && e.batch != batch {
+		if e.pending() && e.last.batch != batch {
 			return false
 		}
 	}
@@ -359,7 +359,7 @@ func (f *feeder) effects(sql []byte, found sqlscan.Finding) *effects {
 	for i, c := range f.commands(sql) {
 		name := nameOf(c)
 		st, _ := s.names.lookup(name, s.batch)
-		if en := s.names.m[string(name)]; forgotten && (en == nil || en.pending == 0) {
+		if en := s.names.m[string(name)]; forgotten && (en == nil || !en.pending()) {
 			st = nil
 		}
 		switch {

@@ -51,7 +51,7 @@ func (b *bringer) executes(c sqlscan.Command) (same bool, p progress) {
 func (b *bringer) sameShape(text string, st *statement) (same bool, p progress) {
 	f, l := b.f, b.f.l
 	e := f.s.names.m[text]
-	if e == nil || e.pending > 0 || e.shape == (shape{}) || st.utility || st.env != f.s.settings.parsing() ||
+	if e == nil || e.pending() || e.shape == (shape{}) || st.utility || st.env != f.s.settings.parsing() ||
 		l.ledger.Status() == wire.TxFailed || l.hasFailed(text, f.s.batch) {
 		return true, handled
 	}

@@ -175,25 +175,38 @@ func (t *statementTable) size() (count int, bytes int64) {
 }
 
 // name is a client's name for a statement. Parse and Close take effect when
-// the server has answered them: until then next holds what the batch that
-// sent them sees, and cur what is true if they fail.
+// the server has answered them: until then next is what the batch that sent
+// them sees, and cur what is true if they fail. A client may have thousands.
 type name struct {
-	text    string
+	text    string     // shared
 	cur     *statement // with a reference; nil: there is none
-	next    *statement // what the last change of the batch makes of it
-	pending int        // changes that are not settled
-	batch   uint64     // in which the last one was sent
 	shape   shape      // of cur's result when it was parsed; what a client may count on
-	untried bool       // cur's Parse was made up, and nothing has shown since that PostgreSQL would parse it so now
-	ddl     uint64     // the pool's at that time
+	last    *change    // the last of those that are not settled; nil: all are
+	ddl     uint32     // the pool's when cur's Parse was made up
+	untried bool       // it was, and nothing has shown since that PostgreSQL would parse it so now
 	adopt   bool       // shape is not known and is taken from the next Parse
+}
+
+// pending reports whether changes of the name are not settled.
+func (e *name) pending() bool { return e.last != nil }
+
+// next is what the last change that is not settled makes of the name.
+func (e *name) next() *statement {
+	if e.last == nil {
+		return nil
+	}
+	return e.last.st
 }
 
 // change is a Parse or Close of a client's name, as the ledger's Ref.
 type change struct {
 	name *name
 	st   *statement // nil: Close
-	held *held      // where st is on its way to the server
+	// batch is the one that sent it, and left how many changes of the name are
+	// not settled; that of the last one counts.
+	batch uint64
+	left  int
+	held  *held // where st is on its way to the server
 	// The Parse is made up, for a server that holds st with this shape.
 	madeUp bool
 	shape  shape
@@ -215,10 +228,10 @@ func (n *names) lookup(text []byte, batch uint64) (st *statement, ready bool) {
 	switch {
 	case e == nil:
 		return nil, true
-	case e.pending == 0:
+	case !e.pending():
 		return e.cur, true
-	case e.batch == batch:
-		return e.next, true
+	case e.last.batch == batch:
+		return e.next(), true
 	}
 	return nil, false
 }
@@ -231,36 +244,39 @@ func (n *names) begin(text []byte, st *statement, batch uint64) *change {
 		if n.m == nil {
 			n.m = map[string]*name{}
 		}
-		e = &name{text: string(text)}
+		e = &name{text: shared(string(text))}
 		n.m[e.text] = e
 	}
 	if st != nil {
 		n.bytes += len(st.body) + statementCost
 		n.coming += len(st.body) + statementCost
 	}
-	e.pending++
-	e.next, e.batch = st, batch
-	return &change{name: e, st: st}
+	c := &change{name: e, st: st, batch: batch, left: 1}
+	if e.last != nil {
+		c.left += e.last.left
+	}
+	e.last = c
+	return c
 }
 
 // settle notes a change's outcome; done says whether it took effect. It
 // returns the statement whose reference is given up, or nil.
 func (n *names) settle(c *change, done bool) (dropped *statement) {
 	e := c.name
-	e.pending--
+	e.last.left--
 	if c.st != nil {
 		n.coming -= len(c.st.body) + statementCost
 	}
 	if done {
-		dropped, e.cur, e.shape, e.untried, e.ddl = e.cur, c.st, c.shape, c.madeUp, c.ddl
+		dropped, e.cur, e.shape, e.untried, e.ddl = e.cur, c.st, c.shape, c.madeUp, uint32(c.ddl)
 	} else {
 		dropped = c.st
 	}
 	if dropped != nil {
 		n.bytes -= len(dropped.body) + statementCost
 	}
-	if e.pending == 0 {
-		e.next = nil
+	if e.last.left == 0 {
+		e.last = nil
 		if e.cur == nil && n.m[e.text] == e {
 			delete(n.m, e.text)
 		}
@@ -278,7 +294,7 @@ func (n *names) clear() []*statement {
 			n.bytes -= len(e.cur.body) + statementCost
 			e.cur = nil
 		}
-		if e.pending == 0 {
+		if !e.pending() {
 			delete(n.m, e.text)
 		}
 	}
@@ -289,7 +305,7 @@ func (n *names) clear() []*statement {
 // of PostgreSQL's mentions.
 func (n *names) byServerName(server string) (client string, ok bool) {
 	for _, e := range n.m {
-		if e.cur != nil && e.cur.name == server || e.next != nil && e.next.name == server {
+		if e.cur != nil && e.cur.name == server || e.pending() && e.last.st != nil && e.last.st.name == server {
 			return e.text, true
 		}
 	}

@@ -147,8 +147,8 @@ func TestNames(t *testing.T) {
 				if e.cur != nil {
 					held += len(e.cur.body) + statementCost
 				}
-				if e.pending > 0 && e.next != nil {
-					held += len(e.next.body) + statementCost
+				if e.next() != nil {
+					held += len(e.next().body) + statementCost
 				}
 			}
 			if n.bytes != held {

@@ -4,6 +4,7 @@ package measure
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +17,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // childRole is the environment variable that turns this test binary into a
@@ -25,8 +28,10 @@ const childRole = "PGPOOLD_MEASURE_ROLE"
 
 // The roles. Arguments are the address and the number of connections.
 const (
-	roleIdle  = "idle"  // logs in, runs one query each, and waits
-	roleFlood = "flood" // never logs in: one byte every ten seconds
+	roleIdle         = "idle"          // logs in, runs one query each, and waits
+	roleIdleTLS      = "idle-tls"      // the same over TLS
+	roleIdlePrepared = "idle-prepared" // prepares and runs 100 statements each, and waits
+	roleFlood        = "flood"         // never logs in: one byte every ten seconds
 )
 
 func runChild(role string, args []string) error {
@@ -39,16 +44,49 @@ func runChild(role string, args []string) error {
 	}
 	switch role {
 	case roleIdle:
-		return idleClients(args[0], n)
+		return idleClients(n, func() (any, error) {
+			c, err := rawLogin(args[0], database)
+			if err != nil {
+				return nil, err
+			}
+			return c, c.query("SELECT 1")
+		})
+	case roleIdleTLS:
+		return idleClients(n, func() (any, error) {
+			c, err := driverLogin(args[0], "require")
+			if err != nil {
+				return nil, err
+			}
+			return c, c.Exec(context.Background(), "SELECT 1").Close()
+		})
+	case roleIdlePrepared:
+		return idleClients(n, func() (any, error) { return prepared(args[0], 100) })
 	case roleFlood:
 		return floodClients(args[0], n)
 	}
 	return fmt.Errorf("unknown role %q", role)
 }
 
+// driverLogin connects with a driver.
+func driverLogin(addr, sslmode string) (*pgconn.PgConn, error) {
+	return pgconn.Connect(context.Background(), fmt.Sprintf("postgres://%s@%s/%s?sslmode=%s", user, addr, database, sslmode))
+}
+
+// prepared connects a client that prepares n statements and runs each.
+func prepared(addr string, n int) (*pgconn.PgConn, error) {
+	c, err := driverLogin(addr, "disable")
+	for i := 0; i < n && err == nil; i++ {
+		name := fmt.Sprintf("statement_%d", i)
+		if _, err = c.Prepare(context.Background(), name, fmt.Sprintf("SELECT %d, $1::int", i), nil); err == nil {
+			_, err = c.ExecPrepared(context.Background(), name, [][]byte{[]byte("1")}, nil, nil).Close()
+		}
+	}
+	return c, err
+}
+
 // idleClients logs n clients in, 16 at a time.
-func idleClients(addr string, n int) error {
-	clients := make([]*rawClient, n)
+func idleClients(n int, login func() (any, error)) error {
+	clients := make([]any, n)
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	errs := make([]error, 16)
@@ -59,10 +97,7 @@ func idleClients(addr string, n int) error {
 				if i >= n {
 					return
 				}
-				c, err := rawLogin(addr, database)
-				if err == nil {
-					err = c.query("SELECT 1")
-				}
+				c, err := login()
 				if err != nil {
 					errs[w] = fmt.Errorf("client %d: %w", i, err)
 					return

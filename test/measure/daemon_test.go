@@ -50,9 +50,10 @@ type daemon struct {
 	http http.Client
 }
 
-// startDaemon runs pgpoold in front of the shared cluster until the test ends.
-// A test that failed gets the end of the daemon's log.
-func startDaemon(t *testing.T, poolSize int) *daemon {
+// startDaemon runs pgpoold in front of the shared cluster until the test ends,
+// with what the test adds to its configuration. A test that failed gets the end
+// of the daemon's log.
+func startDaemon(t *testing.T, poolSize int, with ...func(*process.Pgpoold)) *daemon {
 	t.Helper()
 	postgres.RequireFull(t)
 	cluster := postgres.ForTest(t)
@@ -66,6 +67,9 @@ func startDaemon(t *testing.T, poolSize int) *daemon {
 		Port: port, AdminPort: admin, PoolSize: poolSize, MaxClientConn: 10000,
 		Upstream: process.Upstream{Host: cluster.Host(), Port: cluster.Port(), Database: database, User: user},
 	}}
+	for _, f := range with {
+		f(&d.Pgpoold)
+	}
 	dir := t.TempDir()
 	config := filepath.Join(dir, "pgpoold.yaml")
 	check(t, d.WriteConfig(config))
@@ -118,7 +122,7 @@ func (d *daemon) connect(t *testing.T, db string) *pgconn.PgConn {
 func connectTo(ctx context.Context, addr, db string) (*pgconn.PgConn, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	return pgconn.Connect(ctx, fmt.Sprintf("postgres://%s@%s/%s?sslmode=disable", user, addr, db))
+	return pgconn.Connect(ctx, fmt.Sprintf("postgres://%s@%s/%s", user, addr, db)) // which prefers TLS
 }
 
 // exec runs one simple query.

@@ -8,12 +8,15 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"pgpoold/test/measure/process"
 	"pgpoold/test/postgres"
 )
 
@@ -203,31 +206,67 @@ func needDescriptors(t *testing.T, n uint64) {
 	}
 }
 
+// measureIdle connects clients that each run a query, or do more in another
+// role, and then wait. It returns what they take of resident memory while all are
+// new, and when they have been quiet for long enough to be parked and what they
+// needed before is given back.
+func measureIdle(t *testing.T, d *daemon, role string, clients int) (fresh, parked int64) {
+	t.Helper()
+	exec(t, d.connect(t, database), "SELECT 1")
+	before := d.rss(t)
+	const processes = 3
+	for range processes {
+		startChild(t, role, d.Addr(), clients/processes)
+	}
+	fresh = d.rss(t) - before
+	console := d.connect(t, "pgbouncer")
+	if n := show(t, console, "CLIENTS", "database", database); n < clients {
+		t.Errorf("SHOW CLIENTS lists %d clients", n)
+	}
+	exec(t, d.connect(t, database), "SELECT 1")
+	eventually(t, func() bool { return d.goroutines(t) < 300 }, func() string { return "clients that do nothing have goroutines" })
+	for range 3 {
+		d.get(t, "/debug/pprof/heap?gc=1")
+	}
+	time.Sleep(2 * calm)
+	parked = d.rss(t) - before
+	t.Logf("%d clients: %d bytes each, and %d when parked", clients, fresh/int64(clients), parked/int64(clients))
+	return fresh, parked
+}
+
+// calm is how often a daemon looks whether it can give memory back.
+const calm = 10 * time.Second
+
 // TestMemoryIdleClients: 9,000 clients that each ran a query and now wait.
 func TestMemoryIdleClients(t *testing.T) {
 	postgres.RequireFull(t)
 	needDescriptors(t, 9500)
-	d := warmDaemon(t)
-	before := d.rss(t)
-	for range 3 {
-		startChild(t, roleIdle, d.Addr(), 3000)
-	}
-	held := d.rss(t) - before
-	t.Logf("9,000 idle clients: %s, %d bytes each", mebibytes(held), held/9000)
-	console := d.connect(t, "pgbouncer")
-	if n := show(t, console, "CLIENTS", "database", database); n < 9000 {
-		t.Errorf("SHOW CLIENTS lists %d clients", n)
-	}
-	exec(t, d.connect(t, database), "SELECT 1")
-	atMost(t, "9,000 idle clients", held, 64<<20)
-	// Those who stay quiet are parked, and what they needed before is given back.
-	eventually(t, func() bool { return d.goroutines(t) < 1000 }, func() string { return "clients that do nothing have goroutines" })
-	for range 3 {
-		d.get(t, "/debug/pprof/heap?gc=1")
-	}
-	held = d.rss(t) - before
-	t.Logf("parked and collected: %s, %d bytes each", mebibytes(held), held/9000)
-	atMost(t, "9,000 parked clients", held, 48<<20)
+	fresh, parked := measureIdle(t, startDaemon(t, 20), roleIdle, 9000)
+	atMost(t, "9,000 idle clients", fresh, 80<<20)
+	atMost(t, "9,000 parked clients", parked, 33<<20)
+}
+
+// TestMemoryIdleTLS: 3,000 with TLS.
+func TestMemoryIdleTLS(t *testing.T) {
+	postgres.RequireFull(t)
+	needDescriptors(t, 3500)
+	pem, err := postgres.NewTLS("localhost", "127.0.0.1")
+	check(t, err)
+	cert, key := filepath.Join(t.TempDir(), "cert.pem"), filepath.Join(t.TempDir(), "key.pem")
+	check(t, os.WriteFile(cert, pem.Cert, 0o600))
+	check(t, os.WriteFile(key, pem.Key, 0o600))
+	d := startDaemon(t, 20, func(p *process.Pgpoold) { p.Cert, p.Key = cert, key })
+	_, parked := measureIdle(t, d, roleIdleTLS, 3000)
+	atMost(t, "3,000 parked clients with TLS", parked, 3000*12<<10)
+}
+
+// TestMemoryIdlePrepared: 3,000 that have prepared 100 statements each, the same
+// ones.
+func TestMemoryIdlePrepared(t *testing.T) {
+	postgres.RequireFull(t)
+	needDescriptors(t, 3500)
+	_, parked := measureIdle(t, startDaemon(t, 20), roleIdlePrepared, 3000)
+	atMost(t, "3,000 parked clients with 100 statements", parked, 3000*14<<10)
 }
 
 // get reads a page of the admin port.
