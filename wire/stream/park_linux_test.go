@@ -221,3 +221,43 @@ func TestParkStorm(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// TestParkedWrites: what is written to a parked connection, more than its socket
+// takes, arrives whole; its addresses and its descriptor are known, and the
+// runtime watches nothing of it.
+func TestParkedWrites(t *testing.T) {
+	eachKind(t, func(t *testing.T, network string, over bool) {
+		p := newParker(t)
+		c, peer := pair(t, network, over)
+		g := lodge(t, p, c)
+		local, remote := c.LocalAddr().String(), c.RemoteAddr().String()
+		for _, block := range []bool{false, true} {
+			g.Park()
+			until(t, "parked", func() bool { return p.Parked() == 1 })
+			if c.sock.plug.Load() != nil {
+				t.Fatal("the runtime has a parked descriptor")
+			}
+			if c.LocalAddr().String() != local || c.RemoteAddr().String() != remote {
+				t.Errorf("it is %s from %s, and was %s from %s", c.LocalAddr(), c.RemoteAddr(), local, remote)
+			}
+			lent := false
+			if err := c.Control(func(fd uintptr) { lent = fd > 0 }); err != nil || !lent {
+				t.Errorf("its descriptor is not lent: %v", err)
+			}
+			if c.Pending() || c.Peek() {
+				t.Error("something is to be read")
+			}
+			sent := bytes.Repeat([]byte("to a parked one "), 1<<20)
+			wrote := make(chan error, 1)
+			go func() { wrote <- c.Write(sent, block) }()
+			got := make([]byte, len(sent))
+			if _, err := io.ReadFull(peer, got); err != nil || !bytes.Equal(got, sent) {
+				t.Fatalf("it does not arrive: %v", err)
+			}
+			if err := <-wrote; err != nil {
+				t.Fatal(err)
+			}
+			until(t, "all taken", func() bool { return !c.Queued() })
+		}
+	})
+}
