@@ -19,7 +19,7 @@ import (
 )
 
 // login is a client on its way in. It runs on a goroutine of its own, which
-// ends when the session's begins.
+// goes on as the session's.
 type login struct {
 	px      *Server
 	sock    *stream.Socket
@@ -31,9 +31,10 @@ type login struct {
 	remote  net.Addr
 	began   time.Time
 	unix    bool
-	proved  bool // the client is who it says; AuthenticationOk comes in front of the next message
-	ssl     bool // SSLRequest was answered
-	gss     bool // GSSENCRequest was answered
+	proved  bool   // the client is who it says; AuthenticationOk comes in front of the next message
+	final   []byte // a message of the proof that comes in front of that
+	ssl     bool   // SSLRequest was answered
+	gss     bool   // GSSENCRequest was answered
 }
 
 // handle takes a client from accept to its end: the goroutine that has logged
@@ -110,7 +111,7 @@ func (lg *login) authenticationOK() []byte {
 		return nil
 	}
 	lg.proved = false
-	return []byte{wire.MsgAuthentication, 0, 0, 0, 8, 0, 0, 0, 0}
+	return append(lg.final, wire.MsgAuthentication, 0, 0, 0, 8, 0, 0, 0, 0)
 }
 
 func isTimeout(err error) bool {
@@ -151,7 +152,7 @@ func (lg *login) run(slot *loginSlot) error {
 			return err
 		}
 	}
-	id, err := authenticate(loginIO{&lg.in, lg.client}, user, px.live().auth, lg.over.endPoint(lg.tls != nil))
+	id, err := authenticate(loginIO{&lg.in, lg}, user, px.live().auth, lg.over.endPoint(lg.tls != nil))
 	if err != nil {
 		return err
 	}

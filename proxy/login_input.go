@@ -1,8 +1,12 @@
 package proxy
 
 import (
+	"bytes"
+	"encoding/binary"
 	"io"
 	"net"
+
+	"pgpoold/wire"
 )
 
 // loginInput reads a client that logs in, as much at once as there is: most
@@ -49,13 +53,26 @@ func (in *loginInput) rest(nc net.Conn) net.Conn {
 	if len(in.ahead) == 0 {
 		return nc
 	}
-	return &prefixed{Conn: nc, first: in.ahead}
+	return &prefixed{Conn: nc, first: bytes.Clone(in.ahead)} // the buffer ends with the login
 }
 
 // loginIO is a client that proves who it is.
 type loginIO struct {
 	*loginInput
-	io.Writer
+	lg *login
+}
+
+// authSASLFinal is AuthenticationSASLFinal's code.
+const authSASLFinal = 12
+
+// Write sends a message of the exchange. The last one of SCRAM's is held back:
+// AuthenticationOk and more follow at once, and one write takes them all.
+func (c loginIO) Write(p []byte) (int, error) {
+	if len(p) >= 9 && p[0] == wire.MsgAuthentication && binary.BigEndian.Uint32(p[5:]) == authSASLFinal {
+		c.lg.final = bytes.Clone(p)
+		return len(p), nil
+	}
+	return c.lg.client.Write(p)
 }
 
 // prefixed is a connection of which some bytes have been read already.
@@ -68,7 +85,9 @@ type prefixed struct {
 func (p *prefixed) Read(b []byte) (int, error) {
 	if len(p.first) > 0 {
 		n := copy(b, p.first)
-		p.first = p.first[n:]
+		if p.first = p.first[n:]; len(p.first) == 0 {
+			p.first = nil
+		}
 		return n, nil
 	}
 	return p.Conn.Read(b)
