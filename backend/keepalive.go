@@ -2,7 +2,8 @@ package backend
 
 import "net"
 
-// Apply sets k on an accepted connection; it does nothing for Unix sockets.
+// Apply sets k on an accepted connection, or one that another process had; it
+// does nothing for Unix sockets.
 func (k Keepalive) Apply(nc net.Conn) error {
 	tc, ok := nc.(*net.TCPConn)
 	if !ok {
@@ -15,7 +16,7 @@ func (k Keepalive) Apply(nc net.Conn) error {
 	if err != nil {
 		return err
 	}
-	return k.control("tcp", "", rc)
+	return k.again(rc)
 }
 
 // Inherit has the connections of a listener that offers it begin with k.

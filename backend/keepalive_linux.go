@@ -14,14 +14,25 @@ func (k Keepalive) control(network, _ string, rc syscall.RawConn) error {
 	if k.UserTimeout <= 0 || network == "unix" {
 		return nil
 	}
+	return k.again(rc)
+}
+
+// again is control for a socket that may have had another value.
+func (k Keepalive) again(rc syscall.RawConn) error {
 	var serr error
-	err := rc.Control(func(fd uintptr) {
-		serr = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(k.UserTimeout/time.Millisecond))
-	})
-	if err != nil {
+	if err := rc.Control(func(fd uintptr) { serr = k.userTimeout(int(fd)) }); err != nil {
 		return err
 	}
 	return serr
+}
+
+// userTimeout sets TCP_USER_TIMEOUT; 0 is the system's own.
+func (k Keepalive) userTimeout(fd int) error {
+	err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(max(k.UserTimeout, 0)/time.Millisecond))
+	if k.UserTimeout <= 0 {
+		return nil // not every socket takes one, nor then has one
+	}
+	return err
 }
 
 // What package net takes for a time or number that is not given.
@@ -53,8 +64,5 @@ func (k Keepalive) set(fd int) error {
 			option(unix.IPPROTO_TCP, unix.TCP_KEEPCNT, n)
 		}
 	}
-	if k.UserTimeout > 0 {
-		option(unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(k.UserTimeout/time.Millisecond))
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, k.userTimeout(fd))...)
 }

@@ -66,6 +66,10 @@ func TestKeepaliveInherited(t *testing.T) {
 			defer l.Close()
 			if i == 0 {
 				nc := accept(l)
+				// It may have had others.
+				if err := (Keepalive{Enable: true, Idle: time.Hour, Interval: time.Minute, Count: 2, UserTimeout: 3 * time.Second}).Apply(nc); err != nil && !multipath {
+					t.Fatal(err)
+				}
 				if err := k.Apply(nc); err != nil {
 					t.Fatal(err)
 				}
@@ -74,6 +78,7 @@ func TestKeepaliveInherited(t *testing.T) {
 			}
 			in := stream.NewListener(l)
 			defer in.Close()
+			Keepalive{Enable: true, UserTimeout: 3 * time.Second}.Inherit(in) // another process's
 			k.Inherit(in)
 			for range 2 {
 				got[i] = options(accept(in))

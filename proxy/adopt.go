@@ -40,6 +40,7 @@ func (px *Server) adopt(m *Moved, nc net.Conn) (*Adopted, error) {
 	if len(m.Input) > stream.BufferSize && m.Big == 0 || m.Big > 0 && len(m.Input) > m.Big {
 		return nil, fmt.Errorf("%d bytes of input do not fit", len(m.Input))
 	}
+	_ = px.opts.Keepalive.Apply(nc) // it has the other process's, or package net's
 	sock, err := stream.NewSocket(nc)
 	if err != nil {
 		return nil, err

@@ -40,6 +40,14 @@ func (u *UserTimeouts) over(t Timeouts) *Timeouts {
 func (px *Server) timeoutsOf(db *Database, user string) *Timeouts {
 	own := px.live().users[user].Timeouts
 	if own == (UserTimeouts{}) {
+		// Of what is configured: sessions share that, while db may be one's own.
+		all := px.live().databases
+		if shared := all[db.Name]; shared != nil {
+			return &shared.Timeouts
+		}
+		if shared := all["*"]; shared != nil {
+			return &shared.Timeouts
+		}
 		return &db.Timeouts
 	}
 	return own.over(db.Timeouts)

@@ -34,6 +34,7 @@ type Conn struct {
 	ready func() bool // set by Pump
 	turn  uint32      // bytes since the last yield
 	ended bool
+	dry   bool // of TLS: what was read last was all there was, here too
 
 	// unconfirmed is set when the pump parked after a short read: bytes that
 	// were followed by FIN before the poller looked are one edge, so an end of
@@ -117,7 +118,7 @@ func (c *Conn) Pump(ready, woken func() bool) error {
 		if !woken() {
 			return nil
 		}
-		if c.parking.CompareAndSwap(pumpAsked, pumpRuns) && c.who.Quiet() && c.park(wakes) {
+		if c.parking.CompareAndSwap(pumpAsked, pumpRuns) && (c.tls == nil || c.dry) && c.who.Quiet() && c.park(wakes) {
 			return ErrParked
 		}
 	}
@@ -142,6 +143,7 @@ func (c *Conn) TryRead(p []byte) (n int, drained bool, err error) {
 		if err != nil && errors.Is(err, ErrWouldBlock) {
 			err = ErrWouldBlock
 		}
+		c.dry = err == ErrWouldBlock
 		if c.sock.hasCiphertext() && c.wmu.TryLock() {
 			// TLS answered something by itself. If somebody is writing, the
 			// next write takes it along.

@@ -2,8 +2,11 @@ package stream
 
 import (
 	"bytes"
+	"crypto/tls"
+	"errors"
 	"io"
 	"math/rand/v2"
+	"net"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,6 +20,7 @@ type lodger struct {
 	busy    atomic.Bool // it is not quiet
 	woken   atomic.Int32
 	stop    atomic.Bool
+	lazy    atomic.Bool // it reads once when it might read more
 	resumed atomic.Int32
 	ended   chan struct{}
 }
@@ -65,7 +69,7 @@ func (g *lodger) ready() bool {
 			return true
 		case err != nil:
 			return false
-		case drained:
+		case drained, n > 0 && g.lazy.Load():
 			return true
 		}
 	}
@@ -232,8 +236,7 @@ func TestParkedWrites(t *testing.T) {
 		g := lodge(t, p, c)
 		local, remote := c.LocalAddr().String(), c.RemoteAddr().String()
 		for _, block := range []bool{false, true} {
-			g.Park()
-			until(t, "parked", func() bool { return p.Parked() == 1 })
+			until(t, "parked", func() bool { g.Park(); return p.Parked() == 1 })
 			if c.sock.plug.Load() != nil {
 				t.Fatal("the runtime has a parked descriptor")
 			}
@@ -260,4 +263,69 @@ func TestParkedWrites(t *testing.T) {
 			until(t, "all taken", func() bool { return !c.Queued() })
 		}
 	})
+}
+
+// bottle holds back what is written until it is pulled.
+type bottle struct {
+	net.Conn
+	in   bool
+	held []byte
+}
+
+func (c *bottle) Write(p []byte) (int, error) {
+	if !c.in {
+		return c.Conn.Write(p)
+	}
+	c.held = append(c.held, p...)
+	return len(p), nil
+}
+
+// TestParkWithRecordsLeft: what TLS has taken from the socket and nobody has
+// read wakes no poller, so such a connection is not parked.
+func TestParkWithRecordsLeft(t *testing.T) {
+	sock, raw := rawPair(t, "tcp")
+	peer := &bottle{Conn: raw}
+	cfg, err := serverTLS()
+	if err != nil {
+		t.Fatal(err)
+	}
+	layer, client := tls.Server(sock, cfg), tls.Client(peer, &tls.Config{InsecureSkipVerify: true})
+	done := make(chan error, 1)
+	go func() { done <- client.Handshake() }()
+	if err := errors.Join(layer.Handshake(), <-done); err != nil {
+		t.Fatal(err)
+	}
+	if err := raw.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	c, err := New(sock, layer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &lodger{Conn: c, t: t, ended: make(chan struct{})}
+	g.lazy.Store(true)
+	c.ParkWith(newParker(t), g)
+	go g.run()
+	t.Cleanup(func() {
+		g.stop.Store(true)
+		g.Wake()
+		<-g.ended
+	})
+	peer.in = true
+	for _, text := range []string{"a", "b"} {
+		if _, err := client.Write([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	peer.in = false
+	if _, err := raw.Write(peer.held); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, 1)
+	for _, want := range []string{"a", "b"} {
+		if _, err := io.ReadFull(client, got); err != nil || string(got) != want {
+			t.Fatalf("got %q, %v, want %q", got, err, want)
+		}
+		g.Park()
+	}
 }

@@ -21,10 +21,11 @@ type gate struct {
 	unlink     bool // a Unix socket's file goes with the listener
 
 	mu     sync.Mutex
-	held   chan struct{} // guarded by mu; not nil: closed when it goes on, or is closed
-	closed bool          // guarded by mu
-	inside int           // guarded by mu: calls of the listener's Accept
-	out    *sync.Cond    // signalled when inside becomes 0
+	held   chan struct{}      // guarded by mu; not nil: closed when it goes on, or is closed
+	closed bool               // guarded by mu
+	set    func(fd int) error // guarded by mu: what Prepare was told; nil: nothing
+	inside int                // guarded by mu: calls of the listener's Accept
+	out    *sync.Cond         // signalled when inside becomes 0
 }
 
 func newGate(l net.Listener, network, address string, admin bool) *gate {
@@ -57,6 +58,13 @@ func (g *gate) Accept() (net.Conn, error) {
 
 // Prepare is stream.Listener's.
 func (g *gate) Prepare(set func(fd int) error) {
+	g.mu.Lock()
+	g.set = set
+	g.mu.Unlock()
+	g.prepare(set)
+}
+
+func (g *gate) prepare(set func(fd int) error) {
 	if l, ok := g.in.(interface{ Prepare(func(int) error) }); ok {
 		l.Prepare(set)
 	}
@@ -104,6 +112,9 @@ func (g *gate) GoOn() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.held != nil {
+		if g.set != nil {
+			g.prepare(g.set) // the other process may have set its own
+		}
 		g.deadline(time.Time{})
 		if !g.closed {
 			close(g.held)
