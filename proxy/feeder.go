@@ -409,6 +409,7 @@ func (f *feeder) query(b []byte, size int) progress {
 		found = found&^sqlscan.Resets | sqlscan.Untracked | sqlscan.Sets // to what it means
 	}
 	s.found |= found
+	ownBatch := !l.ledger.MaySkip()
 	l.ledger.Append(e)
 	l.forgetHeld(found)
 	l.unnamedOf = 0
@@ -418,6 +419,12 @@ func (f *feeder) query(b []byte, size int) progress {
 		f.swap(size, func(dst []byte) []byte { return wire.AppendQuery(dst, text) })
 	} else {
 		f.stream(b, size)
+	}
+	if fx, ok := e.Ref.(*effects); ok && fx.one && ownBatch {
+		// The reply to this Sync is the Query's.
+		f.askMade(fx, wire.Mute)
+		l.ledger.Append(wire.Entry{Msg: wire.MsgSync})
+		f.put(func(dst []byte) []byte { return wire.AppendEmpty(dst, wire.MsgSync) })
 	}
 	s.batch++
 	return handled

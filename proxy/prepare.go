@@ -323,7 +323,13 @@ func (f *feeder) useUnnamed(v *version) (server string, ref *replacement, p prog
 		}
 		f.inject(v.body, v.gen)
 	}
-	if !l.unnamedOurs || v.shape == (shape{}) || s.upstream || l.ledger.Status() == wire.TxFailed {
+	if !l.unnamedOurs || v.shape == (shape{}) || s.upstream {
+		return "", nil, handled
+	}
+	switch failed, p := f.inFailed(); {
+	case p != handled:
+		return "", nil, p
+	case failed:
 		return "", nil, handled
 	}
 	switch {

@@ -120,17 +120,23 @@ func (l *link) asked(d *described) {
 // same false if the shape is another one now.
 func (f *feeder) sameShape(e *name, st *statement) (same bool, p progress) {
 	l := f.l
-	if e.adopt && f.lacks(st) && l.ledger.Status() != wire.TxFailed {
+	want := e.shape
+	if !e.adopt && (want == (shape{}) || st.utility) || e.pending() {
+		return true, handled
+	}
+	switch failed, p := f.inFailed(); {
+	case p != handled:
+		return false, p
+	case failed:
+		return true, handled
+	}
+	if e.adopt && f.lacks(st) {
 		e.adopt = false
 		f.ensure(st)
 		f.ask(st.name, &described{held: l.shelf.m[st], name: e, ours: true})
 		return true, handled
 	}
-	want := e.shape
-	if st.utility {
-		return true, handled
-	}
-	if want == (shape{}) || e.pending() || l.ledger.Status() == wire.TxFailed {
+	if want == (shape{}) || st.utility {
 		return true, handled
 	}
 	now := f.s.settings.parsing()
@@ -165,6 +171,19 @@ func (f *feeder) sameShape(e *name, st *statement) (same bool, p progress) {
 	h.anew = want
 	f.askShape(h)
 	return false, mustWait
+}
+
+// inFailed reports whether the client's transaction has failed, so that PostgreSQL
+// refuses what is sent. It returns mustWait if it had, and what is under way may
+// have ended it.
+func (f *feeder) inFailed() (failed bool, p progress) {
+	switch l := f.l; {
+	case l.ledger.Status() != wire.TxFailed:
+		return false, handled
+	case l.ledger.Owed() > l.ledger.OwnQueries():
+		return false, mustWait
+	}
+	return true, handled
 }
 
 func encoding(s settings) string {

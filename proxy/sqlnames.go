@@ -19,6 +19,8 @@ import (
 type effects struct {
 	changes []*change // not settled yet
 	unnamed bool      // it also ends the unnamed statement
+	one     bool      // the text is one PREPARE and nothing else
+	asked   bool      // the shape of what that makes is asked for behind it
 }
 
 // next takes the first change that is of the kind, PREPARE or DEALLOCATE.
@@ -82,8 +84,8 @@ func (f *feeder) bring(sql []byte, found sqlscan.Finding, alone bool) (progress,
 	if f.forgetting() || !s.names.ready(cmds, s.batch) || found&sqlscan.Lists != 0 && !s.names.allReady(s.batch) {
 		return mustWait, nil
 	}
-	if l.ledger.Owed() == l.ledger.OwnQueries() && l.ledger.Status() == wire.TxFailed {
-		return handled, nil // PostgreSQL refuses the text
+	if failed, p := f.inFailed(); failed || p != handled {
+		return p, nil // PostgreSQL refuses the text
 	}
 	if alone && l.ledger.MaySkip() && !l.ledger.BatchOpen() {
 		return mustWait, nil // until it can be in front of the text as a batch of its own
@@ -372,6 +374,7 @@ func (f *feeder) effects(sql []byte, found sqlscan.Finding) *effects {
 			text := sql[c.From:c.To]
 			if i == 0 && len(bytes.TrimLeft(sql[c.To:], "; \t\r\n\f\v")) == 0 && len(bytes.TrimSpace(sql[:c.From])) == 0 {
 				text = sql // as pg_prepared_statements shows it
+				e.one = true
 			}
 			own := l.px.statements.internOwn(text, s.settings.parsing(), s.scan(text)&^sqlscan.Names, string(name), true)
 			h := l.shelf.get(own, &l.px.statements)
@@ -398,7 +401,7 @@ func (l *link) prepared(ref any) (known bool) {
 		return false
 	}
 	l.changed(c, true)
-	if l.sess != nil {
+	if l.sess != nil && !e.asked {
 		l.shapeless = append(l.shapeless, c.name)
 	}
 	return true
@@ -444,6 +447,12 @@ func (f *feeder) execute(b []byte, size int) progress {
 			}
 			if fx := f.effects(t.sql, t.found); fx != nil {
 				e.Ref = fx
+				l.ledger.Append(e)
+				f.keep(size)
+				if fx.one {
+					f.askMade(fx, wire.Swallow)
+				}
+				return handled
 			}
 		}
 	}

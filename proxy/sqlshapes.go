@@ -51,8 +51,13 @@ func (b *bringer) executes(c sqlscan.Command) (same bool, p progress) {
 func (b *bringer) sameShape(text string, st *statement) (same bool, p progress) {
 	f, l := b.f, b.f.l
 	e := f.s.names.m[text]
-	if e == nil || e.pending() || e.shape == (shape{}) || st.utility || st.env != f.s.settings.parsing() ||
-		l.ledger.Status() == wire.TxFailed || l.hasFailed(text, f.s.batch) {
+	if e == nil || e.pending() || e.shape == (shape{}) || st.utility || st.env != f.s.settings.parsing() || l.hasFailed(text, f.s.batch) {
+		return true, handled
+	}
+	switch failed, p := f.inFailed(); {
+	case p != handled:
+		return false, p
+	case failed:
 		return true, handled
 	}
 	var h *held
@@ -100,6 +105,15 @@ func (b *bringer) askShape(h *held) {
 	f.put(func(dst []byte) []byte {
 		return wire.AppendEmpty(wire.AppendDescribeStatement(dst, h.st.name), wire.MsgSync)
 	})
+}
+
+// askMade asks for the shape of what a PREPARE makes, directly behind it, before
+// anybody can have changed a table.
+func (f *feeder) askMade(fx *effects, action wire.Action) {
+	c := fx.changes[0]
+	fx.asked = true
+	f.l.ledger.Append(wire.Entry{Msg: wire.MsgDescribe, Action: action, Ref: &described{held: c.held, name: c.name, ours: true}})
+	f.put(func(dst []byte) []byte { return wire.AppendDescribeStatement(dst, c.st.name) })
 }
 
 // withheldReady is the Ref of a Sync of ours whose reply stands for one that the
