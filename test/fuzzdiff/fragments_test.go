@@ -582,8 +582,12 @@ func (g *generator) sqlPrepare() {
 		"prepare "+name+" as select k, v from "+g.table()+" order by k",
 		"execute "+name+"(2)", "execute "+name, "execute "+name+"(1, 2)", "deallocate "+name, "deallocate prepare "+name,
 		"prepare "+name+" as selekt", "prepare "+name+" as select 1; execute "+name+"; deallocate "+name,
-		"begin; prepare "+name+" as select 2; rollback", "execute missing",
-		"prepare listing as "+listing, "execute listing", "execute listing; "+listing, listing)
+		"begin; prepare "+name+" as select 2; rollback", "execute missing")
+	if g.lists && g.oneIn(4) {
+		// A statement whose table has changed could not be brought to be listed
+		// (docs/prepared.md).
+		text = pick(g, "prepare listing as "+listing, "execute listing", "execute listing; "+listing, listing)
+	}
 	if g.oneIn(3) && !strings.Contains(text, ";") {
 		g.parseUnnamed(text)
 		g.send("Bind - -")
