@@ -511,6 +511,9 @@ func (f *feeder) describe(b []byte, size int) progress {
 	e := wire.Entry{Msg: wire.MsgDescribe}
 	switch {
 	case ref != nil:
+		if ref.whole == errPlanChanged {
+			ref.params = f.s.shapeOf(text)
+		}
 		e.Action, e.Ref = wire.Replace, ref
 	case f.name != nil:
 		e.Ref = &described{held: f.held, name: f.name}
@@ -524,6 +527,18 @@ func (f *feeder) describe(b []byte, size int) progress {
 	}
 	f.swap(size, func(dst []byte) []byte { return wire.AppendDescribeStatement(dst, server) })
 	return handled
+}
+
+// shapeOf is the shape that a name's statement had when it was parsed.
+func (s *session) shapeOf(text []byte) (sh shape) {
+	if len(text) == 0 {
+		if v, _ := s.unnamed.current(s.batch); v != nil {
+			sh = v.shape
+		}
+	} else if e := s.names.m[string(wire.Name(text))]; e != nil {
+		sh = e.shape
+	}
+	return sh
 }
 
 // close passes a Close on. A named statement stays on the server, for others;

@@ -65,22 +65,31 @@ type MovedUnnamed struct {
 
 // Shape is what a client was told of a statement's result.
 type Shape struct {
-	Known bool
-	Text  string
+	Known      bool
+	Text       string
+	Parameters string // "": they are not known
 }
 
 func (s shape) exported() Shape {
 	if s == (shape{}) {
 		return Shape{}
 	}
-	return Shape{true, s.h.Value()}
+	to := Shape{Known: true, Text: s.rows.Value()}
+	if s.params != (unique.Handle[string]{}) {
+		to.Parameters = s.params.Value()
+	}
+	return to
 }
 
 func (s Shape) own() shape {
 	if !s.Known {
 		return shape{}
 	}
-	return shape{unique.Make(s.Text)}
+	to := shape{rows: unique.Make(s.Text)}
+	if s.Parameters != "" {
+		to.params = unique.Make(s.Parameters)
+	}
+	return to
 }
 
 // exported is a set's text; that of the empty one is "".

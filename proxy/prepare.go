@@ -339,7 +339,7 @@ func (f *feeder) useUnnamed(v *version) (server string, ref *replacement, p prog
 		l.unnamedAsked = true
 		f.askNow("", &described{gen: v.gen, ours: true})
 		return "", nil, mustWait
-	case l.unnamedShape != v.shape && !isUtility(v.body):
+	case !l.unnamedShape.like(v.shape) && !isUtility(v.body):
 		return noSuchStatement, &replacement{whole: errPlanChanged}, handled
 	}
 	return "", nil, handled

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"unique"
 
 	"pgpoold/backend"
 	"pgpoold/wire"
@@ -83,6 +84,7 @@ func (l *link) mute(e wire.Entry, body []byte) {
 	case *described:
 		if !ref.wait && ref.name != nil && string(wire.ErrorField(body, 'C')) == errPlanChanged.Code {
 			ref.name.shape = lostShape
+			ref.name.shape.params = l.paramTypes
 		}
 		if !ref.wait || l.hasFailed(ref.held.st.name, ref.batch) {
 			return // the shape stays unknown
@@ -146,12 +148,17 @@ func clientsWords(ref any) *replacement {
 type replacement struct {
 	client string      // the name the client used
 	whole  *wire.Error // the whole error, unless PostgreSQL's own has its place
+	params shape       // whose parameters are told in front of it, as by a Describe
 }
 
 // appendTranslated appends an ErrorResponse in which our names of statements
 // are the client's again.
 func (s *session) appendTranslated(dst, body []byte, ref *replacement) []byte {
 	if ref != nil && ref.whole != nil && bytes.Equal(wire.ErrorField(body, 'C'), []byte("26000")) {
+		if ref.params.params != (unique.Handle[string]{}) {
+			types := ref.params.params.Value()
+			dst = append(wire.AppendHeader(dst, wire.MsgParamDescription, len(types)), types...)
+		}
 		return ref.whole.Append(dst)
 	}
 	return wire.AppendErrorWith(dst, body, func(code byte, value []byte) []byte {

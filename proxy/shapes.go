@@ -11,7 +11,8 @@ import (
 
 // shape is what PostgreSQL compares of a statement's result when its plan is
 // made anew (RevalidateCachedQuery): names and types of the columns. The zero
-// value stands for a result that is not known.
+// value stands for a result that is not known. The types of the parameters go along, to
+// be told, and are not compared: they cannot change.
 //
 // A client counts on the description of a statement for as long as it has the
 // statement: it asks no more, and may read rows in binary. On a direct connection
@@ -19,17 +20,23 @@ import (
 // description is no longer true. A server that parses the statement for the first
 // time knows no older description, so here it is compared with the one that was
 // true at the client's Parse.
-type shape struct{ h unique.Handle[string] }
+type shape struct {
+	rows   unique.Handle[string]
+	params unique.Handle[string] // a ParameterDescription's body; may be the zero value
+}
+
+// like reports whether rows of the one can be read as those of the other.
+func (s shape) like(other shape) bool { return s.rows == other.rows }
 
 // lostShape is that of a statement whose table had changed before anybody has
 // asked: no other is like it.
-var lostShape = shape{unique.Make("\x02")}
+var lostShape = shape{rows: unique.Make("\x02")}
 
 // shapeOf reads RowDescription or NoData; ok is false if it is neither, or cannot
 // be read.
 func shapeOf(typ byte, body []byte) (s shape, ok bool) {
 	if typ == wire.MsgNoData {
-		return shape{unique.Make("")}, true
+		return shape{rows: unique.Make("")}, true
 	}
 	if typ != wire.MsgRowDescription || len(body) < 2 {
 		return shape{}, false // of the parameters, for one: an error may stand behind it
@@ -52,7 +59,7 @@ func shapeOf(typ byte, body []byte) (s shape, ok bool) {
 		b = append(b, rest[modAt:modAt+4]...)
 		rest = rest[size:]
 	}
-	return shape{unique.Make("\x01" + string(b))}, true
+	return shape{rows: unique.Make("\x01" + string(b))}, true
 }
 
 // described is the Ref of a Describe of a statement, the client's own or one
@@ -81,10 +88,15 @@ func (l *link) describes() *described {
 
 // toldShape notes what a Describe was answered. mu is held.
 func (l *link) toldShape(d *described, typ byte, body []byte) {
+	if typ == wire.MsgParamDescription {
+		l.paramTypes = unique.Make(string(body))
+		return
+	}
 	s, ok := shapeOf(typ, body)
 	if !ok {
 		return
 	}
+	s.params = l.paramTypes
 	if d.held != nil {
 		d.held.shape = s
 		if d.name != nil {
@@ -152,7 +164,7 @@ func (f *feeder) sameShape(e *name, st *statement) (same bool, p progress) {
 		return false, mustWait
 	case h.asking:
 		return false, mustWait
-	case h.shape == want:
+	case h.shape.like(want):
 		return true, handled
 	case h.shape == (shape{}):
 		f.askShape(h)
@@ -162,7 +174,7 @@ func (f *feeder) sameShape(e *name, st *statement) (same bool, p progress) {
 		// server's is what it would have been told.
 		e.shape = h.shape
 		return true, handled
-	case h.anew == want && h.epoch == l.pool.epoch.Load(), frozen:
+	case h.anew.like(want) && h.epoch == l.pool.epoch.Load(), frozen:
 		return false, handled
 	}
 	// The server's plan is older or newer than what the client was told.

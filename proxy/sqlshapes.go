@@ -72,12 +72,12 @@ func (b *bringer) sameShape(text string, st *statement) (same bool, p progress) 
 	case h.asking:
 		return false, mustWait
 	case h.shape == (shape{}):
-	case h.shape == e.shape:
+	case h.shape.like(e.shape):
 		return true, handled
 	case l.untried(e):
 		e.shape = h.shape
 		return true, handled
-	case h.anew == e.shape && h.epoch == l.pool.epoch.Load():
+	case h.anew.like(e.shape) && h.epoch == l.pool.epoch.Load():
 		return false, handled
 	default:
 		// The server's plan is older or newer than what the client was told.
