@@ -13,12 +13,27 @@ func (f *feeder) useFrozen(v *version) (server string, ref *replacement, p progr
 	st := f.l.px.statements.intern(v.body, v.env, v.found)
 	defer f.l.px.statements.drop(st) // the server's list holds it
 	if f.lacks(st) {
+		if f.thawing(f.l.shelf.m[st]) {
+			return "", nil, mustWait
+		}
 		if !f.atBegin() {
 			return noSuchStatement, &replacement{whole: errOtherSettings}, handled
 		}
 		f.ensureUnder(st)
 	}
 	return st.name, nil, handled
+}
+
+// thawing reports whether a statement whose literals were read under other settings
+// is on its way in a batch of its own: what uses it waits for the outcome.
+func (f *feeder) thawing(h *held) bool {
+	return h != nil && h.pending > 0 && h.batch != f.s.batch && f.l.ledger.Owed() > 0 && f.frozen(h.st)
+}
+
+// frozen reports whether a statement was parsed under other settings, and has
+// literals.
+func (f *feeder) frozen(st *statement) bool {
+	return st.env != f.s.settings.parsing() && hasLiteral([]byte(st.body))
 }
 
 // errOtherSettings refuses what only a server that has the statement could do

@@ -249,6 +249,9 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 		return "", nil, handled
 	}
 	if st.own {
+		if f.thawing(l.shelf.m[st]) {
+			return "", nil, mustWait
+		}
 		if e := f.bringOwn(wire.Name(text), st); e != nil {
 			return noSuchStatement, &replacement{client: string(text), whole: e}, handled
 		}
@@ -263,7 +266,10 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 		return st.name, nil, handled
 	}
 	s.settleEnv(st)
-	if st.env != s.settings.parsing() && hasLiteral([]byte(st.body)) && !f.under(st) {
+	if f.frozen(st) && !f.under(st) {
+		if f.thawing(l.shelf.m[st]) {
+			return "", nil, mustWait
+		}
 		if f.atBegin() {
 			f.ensureUnder(st)
 			return st.name, nil, handled

@@ -152,7 +152,6 @@ func (f *feeder) sameShape(e *name, st *statement) (same bool, p progress) {
 		return true, handled
 	}
 	now := f.s.settings.parsing()
-	frozen := st.env != now && hasLiteral([]byte(st.body))
 	if st.env != now && encoding(st.env) != encoding(now) {
 		return true, handled // names of columns come in other bytes
 	}
@@ -174,7 +173,7 @@ func (f *feeder) sameShape(e *name, st *statement) (same bool, p progress) {
 		// server's is what it would have been told.
 		e.shape = h.shape
 		return true, handled
-	case h.anew.like(want) && h.epoch == l.pool.epoch.Load(), frozen:
+	case h.anew.like(want) && h.epoch == l.pool.epoch.Load(), f.frozen(st):
 		return false, handled
 	}
 	// The server's plan is older or newer than what the client was told.

@@ -90,6 +90,13 @@ func (f *feeder) bring(sql []byte, found sqlscan.Finding, alone bool) (progress,
 	if alone && l.ledger.MaySkip() && !l.ledger.BatchOpen() {
 		return mustWait, nil // until it can be in front of the text as a batch of its own
 	}
+	for _, c := range cmds {
+		for _, h := range l.shelf.named(string(nameOf(c))) {
+			if f.thawing(h) {
+				return mustWait, nil
+			}
+		}
+	}
 	b := bringer{f: f, alone: alone && !l.ledger.MaySkip(), begin: f.atBegin()}
 	var refused *wire.Error
 	for _, c := range cmds {
@@ -286,7 +293,7 @@ func (f *feeder) bringOwn(text []byte, st *statement) *wire.Error {
 // send sends a statement that has a client's own name.
 func (b *bringer) send(st *statement) (refused *wire.Error) {
 	f, s, l := b.f, b.f.s, b.f.l
-	frozen := st.env != s.settings.parsing() && hasLiteral([]byte(st.body))
+	frozen := f.frozen(st)
 	if frozen && !b.begin {
 		return errOtherSettings
 	}
