@@ -16,6 +16,7 @@ type generator struct {
 	eager  float64 // how often it waits for its replies
 	tables bool    // as newProgram's
 	lists  bool    // it lists what it has prepared, and then its tables do not change
+	frozen bool    // it changes what parsing reads, between transactions, and has literals in prepared texts
 	sets   bool    // it changes what parsing reads, and has no literals in prepared texts
 
 	number    uint64 // of the program
@@ -154,6 +155,9 @@ func (g *generator) fragment() {
 		if g.lists {
 			all = all[:len(all)-1]
 		}
+	}
+	if g.frozen {
+		all = append(slices.Clone(kinds), weighted{12, (*generator).freezing})
 	}
 	total := 0
 	for _, k := range all {
