@@ -113,6 +113,7 @@ func (f *feeder) parse(b []byte, size int) progress {
 	h.sent(s.batch, epoch)
 	l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Ref: c})
 	f.swap(size, func(dst []byte) []byte { return wire.AppendParse(dst, st.name, body) })
+	c.name.asks++
 	f.ask(st.name, &described{held: h, name: c.name, ours: true})
 	return handled
 }
@@ -249,7 +250,7 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 		return "", nil, handled
 	}
 	if st.own {
-		if f.thawing(l.shelf.m[st]) {
+		if f.thawing(l.shelf.m[st]) || f.untold(s.names.m[string(wire.Name(text))]) {
 			return "", nil, mustWait
 		}
 		if e := f.bringOwn(wire.Name(text), st); e != nil {
@@ -279,6 +280,9 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 		}
 	}
 	f.name = s.names.m[string(wire.Name(text))]
+	if f.untold(f.name) {
+		return "", nil, mustWait
+	}
 	same, p := f.sameShape(f.name, st)
 	if p != handled {
 		return "", nil, p

@@ -120,6 +120,9 @@ func (l *link) asked(d *described) {
 	if !d.ours {
 		return
 	}
+	if d.name != nil {
+		d.name.asks--
+	}
 	if d.held != nil {
 		d.held.asking = false
 	} else {
@@ -145,6 +148,7 @@ func (f *feeder) sameShape(e *name, st *statement) (same bool, p progress) {
 	if e.adopt && f.lacks(st) {
 		e.adopt = false
 		f.ensure(st)
+		e.asks++
 		f.ask(st.name, &described{held: l.shelf.m[st], name: e, ours: true})
 		return true, handled
 	}
@@ -182,6 +186,12 @@ func (f *feeder) sameShape(e *name, st *statement) (same bool, p progress) {
 	h.anew = want
 	f.askShape(h)
 	return false, mustWait
+}
+
+// untold reports whether the shape of what a name stands for is still to come,
+// from an earlier batch.
+func (f *feeder) untold(e *name) bool {
+	return e != nil && e.asks > 0 && e.shape == (shape{}) && !e.pending() && f.l.ledger.Owed() > f.l.ledger.OwnQueries()
 }
 
 // inFailed reports whether the client's transaction has failed, so that PostgreSQL

@@ -91,6 +91,9 @@ func (f *feeder) bring(sql []byte, found sqlscan.Finding, alone bool) (progress,
 		return mustWait, nil // until it can be in front of the text as a batch of its own
 	}
 	for _, c := range cmds {
+		if f.untold(s.names.m[string(nameOf(c))]) {
+			return mustWait, nil
+		}
 		for _, h := range l.shelf.named(string(nameOf(c))) {
 			if f.thawing(h) {
 				return mustWait, nil

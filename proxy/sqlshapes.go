@@ -112,6 +112,7 @@ func (b *bringer) askShape(h *held) {
 func (f *feeder) askMade(fx *effects, action wire.Action) {
 	c := fx.changes[0]
 	fx.asked = true
+	c.name.asks++
 	f.l.ledger.Append(wire.Entry{Msg: wire.MsgDescribe, Action: action, Ref: &described{held: c.held, name: c.name, ours: true}})
 	f.put(func(dst []byte) []byte { return wire.AppendDescribeStatement(dst, c.st.name) })
 }
@@ -142,6 +143,7 @@ func (l *link) askShapes(ref any) (asked bool) {
 		if h == nil || !h.sure || e.shape != (shape{}) {
 			continue
 		}
+		e.asks++
 		l.ledger.Append(wire.Entry{Msg: wire.MsgDescribe, Action: wire.Mute, Ref: &described{held: h, name: e, ours: true}})
 		out = wire.AppendDescribeStatement(out, h.st.name)
 	}
