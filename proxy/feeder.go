@@ -24,6 +24,7 @@ type feeder struct {
 	// What use found last.
 	name  *name           // nil: the unnamed statement, or none
 	held  *held           // as name
+	alias string          // what the server calls the unnamed statement; "": the same
 	found sqlscan.Finding // of its text
 	does  sqlscan.Finding // as found, with what names in it hide
 	text  []byte          // valid if found says that it names statements
@@ -467,6 +468,8 @@ func (f *feeder) bind(b []byte, size int) progress {
 		defer l.forgetHeld(f.does)
 		if f.name != nil {
 			e.Ref = f.name
+		} else if f.alias != "" {
+			e.Ref = alias(f.alias)
 		}
 	}
 	l.ledger.Append(e)

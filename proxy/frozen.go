@@ -16,18 +16,38 @@ func (f *feeder) useFrozen(v *version) (server string, ref *replacement, p progr
 		if f.thawing(f.l.shelf.m[st]) {
 			return "", nil, mustWait
 		}
-		if !f.atBegin() {
+		switch begins, p := f.begins(); {
+		case p != handled:
+			return "", nil, p
+		case !begins:
 			return noSuchStatement, &replacement{whole: errOtherSettings}, handled
 		}
 		f.ensureUnder(st)
 	}
+	f.alias = st.name
 	return st.name, nil, handled
 }
+
+// alias is the Ref of a Bind of the unnamed statement, which has this name on the
+// server.
+type alias string
 
 // thawing reports whether a statement whose literals were read under other settings
 // is on its way in a batch of its own: what uses it waits for the outcome.
 func (f *feeder) thawing(h *held) bool {
 	return h != nil && h.pending > 0 && h.batch != f.s.batch && f.l.ledger.Owed() > 0 && f.frozen(h.st)
+}
+
+// begins reports whether a transaction may begin here, so that settings can be
+// others for a while. It returns mustWait while what is under way may end one.
+func (f *feeder) begins() (ok bool, p progress) {
+	switch l := f.l; {
+	case f.atBegin(), l.ledger.Len() == 0 && l.ledger.Status() == wire.TxIdle && !l.ledger.BatchOpen():
+		return true, handled
+	case l.ledger.Owed() > l.ledger.OwnQueries():
+		return false, mustWait
+	}
+	return false, handled
 }
 
 // frozen reports whether a statement was parsed under other settings, and has

@@ -230,7 +230,7 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 	s.found |= f.does
 	l.noteStatement(st)
 	f.noteForgetting(st.found)
-	f.name, f.held, f.found = nil, nil, st.found
+	f.name, f.held, f.alias, f.found = nil, nil, "", st.found
 	if st.found&naming != 0 {
 		if refused, p := f.using([]byte(st.body)); refused != nil || p != handled {
 			return noSuchStatement, refused, p
@@ -252,6 +252,11 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 	if st.own {
 		if f.thawing(l.shelf.m[st]) || f.untold(s.names.m[string(wire.Name(text))]) {
 			return "", nil, mustWait
+		}
+		if f.frozen(st) && f.lacks(st) {
+			if _, p := f.begins(); p != handled {
+				return "", nil, p
+			}
 		}
 		if e := f.bringOwn(wire.Name(text), st); e != nil {
 			return noSuchStatement, &replacement{client: string(text), whole: e}, handled
@@ -276,6 +281,13 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 			return st.name, nil, handled
 		}
 		if f.lacks(st) {
+			switch begins, p := f.begins(); {
+			case p != handled:
+				return "", nil, p
+			case begins:
+				f.ensureUnder(st)
+				return st.name, nil, handled
+			}
 			return noSuchStatement, &replacement{client: string(text), whole: errOtherSettings}, handled
 		}
 	}
@@ -318,7 +330,7 @@ func (f *feeder) useUnnamed(v *version) (server string, ref *replacement, p prog
 	s.found |= f.does
 	l.noteText(v.body)
 	f.noteForgetting(v.found)
-	f.name, f.held, f.found = nil, nil, v.found
+	f.name, f.held, f.alias, f.found = nil, nil, "", v.found
 	if v.found&naming != 0 {
 		if refused, p := f.using(v.body); refused != nil || p != handled {
 			return noSuchStatement, refused, p

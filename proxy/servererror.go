@@ -135,6 +135,8 @@ func clientsWords(ref any) *replacement {
 		return ref
 	case *name:
 		return &replacement{client: ref.text}
+	case alias:
+		return &replacement{server: string(ref)}
 	case *described:
 		if ref.name != nil {
 			return &replacement{client: ref.name.text}
@@ -147,6 +149,7 @@ func clientsWords(ref any) *replacement {
 // an error: what the error is to say.
 type replacement struct {
 	client string      // the name the client used
+	server string      // and the server's, where the session knows no such name
 	whole  *wire.Error // the whole error, unless PostgreSQL's own has its place
 	params shape       // whose parameters are told in front of it, as by a Describe
 }
@@ -166,7 +169,7 @@ func (s *session) appendTranslated(dst, body []byte, ref *replacement) []byte {
 		case 'M', 'D', 'H', 'W':
 			return s.translate(value, ref)
 		case 'F', 'L', 'R':
-			if ref != nil && ref.client == "" {
+			if ref != nil && ref.client == "" && ref.server == "" {
 				return nil // another place in PostgreSQL's source says this
 			}
 		}
@@ -190,7 +193,7 @@ func (s *session) translate(text []byte, ref *replacement) []byte {
 		}
 		server := string(text[i : i+end])
 		client, ok := s.names.byServerName(server)
-		if ref != nil && (ok || reserved(server)) {
+		if ref != nil && (ok || reserved(server) || server == ref.server) {
 			client, ok = ref.client, true
 		}
 		if !ok {

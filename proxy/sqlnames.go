@@ -91,7 +91,7 @@ func (f *feeder) bring(sql []byte, found sqlscan.Finding, alone bool) (progress,
 		return mustWait, nil // until it can be in front of the text as a batch of its own
 	}
 	for _, c := range cmds {
-		if f.untold(s.names.m[string(nameOf(c))]) {
+		if st, _ := s.names.lookup(nameOf(c), s.batch); st != nil && f.settling([]byte(st.body)) || f.untold(s.names.m[string(nameOf(c))]) {
 			return mustWait, nil
 		}
 		for _, h := range l.shelf.named(string(nameOf(c))) {
@@ -100,7 +100,14 @@ func (f *feeder) bring(sql []byte, found sqlscan.Finding, alone bool) (progress,
 			}
 		}
 	}
-	b := bringer{f: f, alone: alone && !l.ledger.MaySkip(), begin: f.atBegin()}
+	b := bringer{f: f, alone: alone && !l.ledger.MaySkip()}
+	begins, p := f.begins()
+	b.begin = begins
+	for _, c := range cmds {
+		if st, _ := s.names.lookup(nameOf(c), s.batch); p != handled && st != nil && f.frozen(st) && !b.holds(string(nameOf(c)), st) {
+			return p, nil
+		}
+	}
 	var refused *wire.Error
 	for _, c := range cmds {
 		if c.Kind != sqlscan.Execute {
@@ -115,6 +122,11 @@ func (f *feeder) bring(sql []byte, found sqlscan.Finding, alone bool) (progress,
 	if found&sqlscan.Lists != 0 {
 		if !s.names.allReady(s.batch) {
 			return mustWait, nil
+		}
+		for _, e := range s.names.m {
+			if e.cur != nil && f.settling([]byte(e.cur.body)) {
+				return mustWait, nil
+			}
 		}
 		refused = b.all()
 	}
@@ -289,7 +301,8 @@ func (f *feeder) closeOnce(h *held) {
 // bringOwn makes the server hold a statement of PREPARE, for a message of the
 // protocol that names it.
 func (f *feeder) bringOwn(text []byte, st *statement) *wire.Error {
-	b := bringer{f: f, begin: f.atBegin()}
+	b := bringer{f: f}
+	b.begin, _ = f.begins()
 	return b.name(string(text), st)
 }
 
