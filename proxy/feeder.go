@@ -381,6 +381,9 @@ func (f *feeder) query(b []byte, size int) progress {
 		f.refuseQuery(size, refused)
 		return handled
 	}
+	if f.unsettles(found) {
+		return mustWait
+	}
 	if found&naming != 0 && n == size {
 		p, refused := f.bring(bytes.TrimRight(sql, "\x00"), found, true)
 		if p != handled {

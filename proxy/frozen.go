@@ -1,6 +1,12 @@
 package proxy
 
-import "pgpoold/wire"
+import (
+	"slices"
+	"strings"
+
+	"pgpoold/proxy/sqlscan"
+	"pgpoold/wire"
+)
 
 // PostgreSQL turns literals into values when it parses a statement. One that
 // was parsed under other settings than the session's of now is frozen: a server
@@ -111,8 +117,48 @@ func (f *feeder) under(st *statement) bool {
 // transaction had changed them, now that it has ended.
 func (s *session) settleEnv(st *statement) {
 	if st.unsettled && s.found&changing == 0 {
-		st.env, st.unsettled = s.settings.parsing(), false
+		st.env, st.unsettled = s.settledEnv(st.env), false
 	}
+}
+
+// settledEnv is what was in force at a Parse: what PostgreSQL reports was known
+// then, and the rest is what the transaction has left.
+func (s *session) settledEnv(then settings) settings {
+	told := func(p setting) bool {
+		return slices.ContainsFunc(s.told.names, func(name string) bool { return settable(name) && strings.EqualFold(name, p.name) })
+	}
+	pairs := slices.DeleteFunc(s.settings.parsing().list(), told)
+	for _, p := range then.list() {
+		if told(p) {
+			pairs = append(pairs, p)
+		}
+	}
+	return newSettings(pairs)
+}
+
+// settleEnvs is settleEnv for all that the session has, at the end of the
+// transaction.
+func (s *session) settleEnvs() {
+	if !s.unsettled {
+		return
+	}
+	s.unsettled = false
+	for _, e := range s.names.m {
+		if e.cur != nil {
+			s.settleEnv(e.cur)
+		}
+	}
+	for i := range s.unnamed.versions {
+		if v := &s.unnamed.versions[i]; v.unsettled {
+			v.env, v.unsettled = s.settledEnv(v.env), false
+		}
+	}
+}
+
+// unsettles reports whether a text, which may change settings, must wait until it is
+// known under which ones statements were parsed.
+func (f *feeder) unsettles(found sqlscan.Finding) bool {
+	return f.s.unsettled && found&changing != 0 && f.l.ledger.Owed() > f.l.ledger.OwnQueries()
 }
 
 // parseAlone sends the Parse of a statement as a batch of its own. If it fails,

@@ -141,7 +141,7 @@ func (s *session) pack() *Moved {
 	if len(s.unnamed.versions) == 1 {
 		v := &s.unnamed.versions[0]
 		if v.unsettled {
-			v.env, v.unsettled = s.settings.parsing(), false
+			v.env, v.unsettled = s.settledEnv(v.env), false
 		}
 		m.Unnamed = &MovedUnnamed{Generation: v.gen, Exists: v.body != nil, Body: bytes.Clone(v.body), Env: v.env.exported(),
 			Alone: v.found&sqlscan.Moment != 0, Shape: v.shape.exported()}

@@ -38,6 +38,7 @@ func (f *feeder) parse(b []byte, size int) progress {
 	unsettled := s.found&changing != 0 && hasLiteral(body)
 	if unsettled {
 		found |= sqlscan.Moment // the settings are known when the transaction ends
+		s.unsettled = true
 	}
 	f.beginXact()
 	if e := f.forgetForeign(found); e != nil {
@@ -49,7 +50,6 @@ func (f *feeder) parse(b []byte, size int) progress {
 		return handled
 	}
 	if len(text) == 0 {
-		s.found |= found
 		l.setUnnamed(s.unnamed.begin(body, found, s.settings.parsing(), s.batch))
 		s.unnamed.versions[len(s.unnamed.versions)-1].unsettled = unsettled
 		l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Ref: unnamedChange{}})
@@ -227,6 +227,9 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 		return "", nil, mustWait
 	}
 	f.does = st.found | s.hiddenIn(st)
+	if f.unsettles(f.does) {
+		return "", nil, mustWait
+	}
 	s.found |= f.does
 	l.noteStatement(st)
 	f.noteForgetting(st.found)
@@ -327,6 +330,9 @@ func (f *feeder) useUnnamed(v *version) (server string, ref *replacement, p prog
 		return "", nil, mustWait
 	}
 	f.does = v.found | s.hidden(v.body)
+	if f.unsettles(f.does) {
+		return "", nil, mustWait
+	}
 	s.found |= f.does
 	l.noteText(v.body)
 	f.noteForgetting(v.found)
@@ -337,7 +343,7 @@ func (f *feeder) useUnnamed(v *version) (server string, ref *replacement, p prog
 		}
 	}
 	if v.unsettled && s.found&changing == 0 {
-		v.env, v.unsettled = s.settings.parsing(), false
+		v.env, v.unsettled = s.settledEnv(v.env), false
 	}
 	if !l.holdsUnnamed(v.gen) {
 		if v.env != s.settings.parsing() && hasLiteral(v.body) {
