@@ -610,6 +610,7 @@ func (g *generator) freezing() {
 		for range 1 + g.r.IntN(2) {
 			block := g.oneIn(3)
 			if block {
+				g.settle() // as above: what is sent ahead of a transaction is known when the SET has been answered
 				g.send("Query begin")
 				g.statements[0] = nil
 				g.endOfBatch()
@@ -634,6 +635,7 @@ func (g *generator) freezing() {
 			}
 		}
 	}
+	g.settle()
 }
 
 // deallocating runs a function that takes pgpoold's own statements away.
