@@ -518,7 +518,7 @@ func (f *feeder) describe(b []byte, size int) progress {
 	switch {
 	case ref != nil:
 		if ref.whole == errPlanChanged {
-			ref.params = f.s.shapeOf(text)
+			ref.params = f.s.shapeOf(text).params()
 		}
 		e.Action, e.Ref = wire.Replace, ref
 	case f.name != nil:

@@ -3,7 +3,6 @@ package proxy
 import (
 	"sync"
 	"time"
-	"unique"
 
 	"pgpoold/backend"
 	"pgpoold/proxy/sqlscan"
@@ -78,24 +77,24 @@ type link struct {
 	canceled   bool   // orphan: and a cancel was sent
 	finished   bool   // orphan: what ends an open batch has been sent
 	leaveBy    time.Time
-	retrying   *wire.Error           // the client's batch is run again as soon as the server is ready, because of this
-	retryOpen  bool                  // and its Sync has not come
-	asks       int                   // answers of the server that the session's next message waits for
-	late       bool                  // it has waited for one, and the server may not have read it though it seems to run
-	bringing   bool                  // what the session's next message names has been asked for, in batches of its own
-	shapeless  []*name               // made by PREPARE since the attach: their shapes are not known
-	params     []byte                // a ParameterDescription that waits for what comes behind it
-	paramTypes unique.Handle[string] // what the last Describe that is remembered tells of parameters
-	muted      []muted               // errors to what was sent as batches of its own, in front of the client's
-	fatal      []byte                // body of the ErrorResponse that ends the connection
-	replayed   bool                  // and it came while the replay was at the head
-	doomed     bool                  // it had come before the session was attached
-	lastSess   uint64                // session that was attached last
-	flushed    uint64                // the ledger's place up to which the client has asked for the replies
-	forgets    sqlscan.Finding       // orphan: what its session ran may have deallocated
-	closing    bool                  // the client has said goodbye, and the replies to what stands in front of it are awaited
-	sure       bool                  // and PostgreSQL would send it the current message
-	withheld   []byte                // what it would not
+	retrying   *wire.Error     // the client's batch is run again as soon as the server is ready, because of this
+	retryOpen  bool            // and its Sync has not come
+	asks       int             // answers of the server that the session's next message waits for
+	late       bool            // it has waited for one, and the server may not have read it though it seems to run
+	bringing   bool            // what the session's next message names has been asked for, in batches of its own
+	shapeless  []*name         // made by PREPARE since the attach: their shapes are not known
+	params     []byte          // a ParameterDescription that waits for what comes behind it
+	paramTypes string          // what the last Describe that is remembered tells of parameters
+	muted      []muted         // errors to what was sent as batches of its own, in front of the client's
+	fatal      []byte          // body of the ErrorResponse that ends the connection
+	replayed   bool            // and it came while the replay was at the head
+	doomed     bool            // it had come before the session was attached
+	lastSess   uint64          // session that was attached last
+	flushed    uint64          // the ledger's place up to which the client has asked for the replies
+	forgets    sqlscan.Finding // orphan: what its session ran may have deallocated
+	closing    bool            // the client has said goodbye, and the replies to what stands in front of it are awaited
+	sure       bool            // and PostgreSQL would send it the current message
+	withheld   []byte          // what it would not
 
 	overdueAt    time.Time // the last cancel for query_timeout; zero: none that could still hit
 	overdueLimit time.Duration

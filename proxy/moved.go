@@ -3,7 +3,6 @@ package proxy
 import (
 	"bytes"
 	"time"
-	"unique"
 
 	"pgpoold/backend"
 	"pgpoold/proxy/sqlscan"
@@ -74,22 +73,14 @@ func (s shape) exported() Shape {
 	if s == (shape{}) {
 		return Shape{}
 	}
-	to := Shape{Known: true, Text: s.rows.Value()}
-	if s.params != (unique.Handle[string]{}) {
-		to.Parameters = s.params.Value()
-	}
-	return to
+	return Shape{Known: true, Text: s.h.Value().rows, Parameters: s.params()}
 }
 
 func (s Shape) own() shape {
 	if !s.Known {
 		return shape{}
 	}
-	to := shape{rows: unique.Make(s.Text)}
-	if s.Parameters != "" {
-		to.params = unique.Make(s.Parameters)
-	}
-	return to
+	return newShape(s.Text, s.Parameters)
 }
 
 // exported is a set's text; that of the empty one is "".

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"bytes"
-	"unique"
 
 	"pgpoold/backend"
 	"pgpoold/wire"
@@ -83,8 +82,7 @@ func (l *link) mute(e wire.Entry, body []byte) {
 		m.name, m.batch = ref.held.st.name, ref.held.batch
 	case *described:
 		if !ref.wait && ref.name != nil && string(wire.ErrorField(body, 'C')) == errPlanChanged.Code {
-			ref.name.shape = lostShape
-			ref.name.shape.params = l.paramTypes
+			ref.name.shape = lostShape.with(l.paramTypes)
 		}
 		if !ref.wait || l.hasFailed(ref.held.st.name, ref.batch) {
 			return // the shape stays unknown
@@ -151,15 +149,14 @@ type replacement struct {
 	client string      // the name the client used
 	server string      // and the server's, where the session knows no such name
 	whole  *wire.Error // the whole error, unless PostgreSQL's own has its place
-	params shape       // whose parameters are told in front of it, as by a Describe
+	params string      // a ParameterDescription that is told in front of it, as by a Describe
 }
 
 // appendTranslated appends an ErrorResponse in which our names of statements
 // are the client's again.
 func (s *session) appendTranslated(dst, body []byte, ref *replacement) []byte {
 	if ref != nil && ref.whole != nil && bytes.Equal(wire.ErrorField(body, 'C'), []byte("26000")) {
-		if ref.params.params != (unique.Handle[string]{}) {
-			types := ref.params.params.Value()
+		if types := ref.params; types != "" {
 			dst = append(wire.AppendHeader(dst, wire.MsgParamDescription, len(types)), types...)
 		}
 		return ref.whole.Append(dst)

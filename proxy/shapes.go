@@ -20,23 +20,41 @@ import (
 // description is no longer true. A server that parses the statement for the first
 // time knows no older description, so here it is compared with the one that was
 // true at the client's Parse.
-type shape struct {
-	rows   unique.Handle[string]
-	params unique.Handle[string] // a ParameterDescription's body; may be the zero value
+type shape struct{ h unique.Handle[shapeText] }
+
+// shapeText is what stands behind a shape.
+type shapeText struct {
+	rows   string
+	params string // a ParameterDescription's body; "": it is not known
+}
+
+func newShape(rows, params string) shape { return shape{unique.Make(shapeText{rows, params})} }
+
+// with is the shape with what is told of the parameters.
+func (s shape) with(params string) shape { return newShape(s.h.Value().rows, params) }
+
+// params is a ParameterDescription's body, or "".
+func (s shape) params() string {
+	if s == (shape{}) {
+		return ""
+	}
+	return s.h.Value().params
 }
 
 // like reports whether rows of the one can be read as those of the other.
-func (s shape) like(other shape) bool { return s.rows == other.rows }
+func (s shape) like(other shape) bool {
+	return s == other || s != (shape{}) && other != (shape{}) && s.h.Value().rows == other.h.Value().rows
+}
 
 // lostShape is that of a statement whose table had changed before anybody has
 // asked: no other is like it.
-var lostShape = shape{rows: unique.Make("\x02")}
+var lostShape = newShape("\x02", "")
 
 // shapeOf reads RowDescription or NoData; ok is false if it is neither, or cannot
 // be read.
 func shapeOf(typ byte, body []byte) (s shape, ok bool) {
 	if typ == wire.MsgNoData {
-		return shape{rows: unique.Make("")}, true
+		return newShape("", ""), true
 	}
 	if typ != wire.MsgRowDescription || len(body) < 2 {
 		return shape{}, false // of the parameters, for one: an error may stand behind it
@@ -59,7 +77,7 @@ func shapeOf(typ byte, body []byte) (s shape, ok bool) {
 		b = append(b, rest[modAt:modAt+4]...)
 		rest = rest[size:]
 	}
-	return shape{rows: unique.Make("\x01" + string(b))}, true
+	return newShape("\x01"+string(b), ""), true
 }
 
 // described is the Ref of a Describe of a statement, the client's own or one
@@ -89,14 +107,14 @@ func (l *link) describes() *described {
 // toldShape notes what a Describe was answered. mu is held.
 func (l *link) toldShape(d *described, typ byte, body []byte) {
 	if typ == wire.MsgParamDescription {
-		l.paramTypes = unique.Make(string(body))
+		l.paramTypes = string(body)
 		return
 	}
 	s, ok := shapeOf(typ, body)
 	if !ok {
 		return
 	}
-	s.params = l.paramTypes
+	s = s.with(l.paramTypes)
 	if d.held != nil {
 		d.held.shape = s
 		if d.name != nil {
