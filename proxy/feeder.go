@@ -24,6 +24,7 @@ type feeder struct {
 	// What use found last.
 	name  *name           // nil: the unnamed statement, or none
 	held  *held           // as name
+	alias string          // what the server calls the unnamed statement; "": the same
 	found sqlscan.Finding // of its text
 	does  sqlscan.Finding // as found, with what names in it hide
 	text  []byte          // valid if found says that it names statements
@@ -380,6 +381,9 @@ func (f *feeder) query(b []byte, size int) progress {
 		f.refuseQuery(size, refused)
 		return handled
 	}
+	if f.unsettles(found) {
+		return mustWait
+	}
 	if found&naming != 0 && n == size {
 		p, refused := f.bring(bytes.TrimRight(sql, "\x00"), found, true)
 		if p != handled {
@@ -409,6 +413,7 @@ func (f *feeder) query(b []byte, size int) progress {
 		found = found&^sqlscan.Resets | sqlscan.Untracked | sqlscan.Sets // to what it means
 	}
 	s.found |= found
+	ownBatch := !l.ledger.MaySkip()
 	l.ledger.Append(e)
 	l.forgetHeld(found)
 	l.unnamedOf = 0
@@ -418,6 +423,12 @@ func (f *feeder) query(b []byte, size int) progress {
 		f.swap(size, func(dst []byte) []byte { return wire.AppendQuery(dst, text) })
 	} else {
 		f.stream(b, size)
+	}
+	if fx, ok := e.Ref.(*effects); ok && fx.one && ownBatch {
+		// The reply to this Sync is the Query's.
+		f.askMade(fx, wire.Mute)
+		l.ledger.Append(wire.Entry{Msg: wire.MsgSync})
+		f.put(func(dst []byte) []byte { return wire.AppendEmpty(dst, wire.MsgSync) })
 	}
 	s.batch++
 	return handled
@@ -460,6 +471,8 @@ func (f *feeder) bind(b []byte, size int) progress {
 		defer l.forgetHeld(f.does)
 		if f.name != nil {
 			e.Ref = f.name
+		} else if f.alias != "" {
+			e.Ref = alias(f.alias)
 		}
 	}
 	l.ledger.Append(e)
@@ -504,6 +517,9 @@ func (f *feeder) describe(b []byte, size int) progress {
 	e := wire.Entry{Msg: wire.MsgDescribe}
 	switch {
 	case ref != nil:
+		if ref.whole == errPlanChanged {
+			ref.params = f.s.shapeOf(text).params()
+		}
 		e.Action, e.Ref = wire.Replace, ref
 	case f.name != nil:
 		e.Ref = &described{held: f.held, name: f.name}
@@ -517,6 +533,18 @@ func (f *feeder) describe(b []byte, size int) progress {
 	}
 	f.swap(size, func(dst []byte) []byte { return wire.AppendDescribeStatement(dst, server) })
 	return handled
+}
+
+// shapeOf is the shape that a name's statement had when it was parsed.
+func (s *session) shapeOf(text []byte) (sh shape) {
+	if len(text) == 0 {
+		if v, _ := s.unnamed.current(s.batch); v != nil {
+			sh = v.shape
+		}
+	} else if e := s.names.m[string(wire.Name(text))]; e != nil {
+		sh = e.shape
+	}
+	return sh
 }
 
 // close passes a Close on. A named statement stays on the server, for others;

@@ -1,6 +1,12 @@
 package proxy
 
-import "pgpoold/wire"
+import (
+	"slices"
+	"strings"
+
+	"pgpoold/proxy/sqlscan"
+	"pgpoold/wire"
+)
 
 // PostgreSQL turns literals into values when it parses a statement. One that
 // was parsed under other settings than the session's of now is frozen: a server
@@ -13,12 +19,47 @@ func (f *feeder) useFrozen(v *version) (server string, ref *replacement, p progr
 	st := f.l.px.statements.intern(v.body, v.env, v.found)
 	defer f.l.px.statements.drop(st) // the server's list holds it
 	if f.lacks(st) {
-		if !f.atBegin() {
+		if f.thawing(f.l.shelf.m[st]) {
+			return "", nil, mustWait
+		}
+		switch begins, p := f.begins(); {
+		case p != handled:
+			return "", nil, p
+		case !begins:
 			return noSuchStatement, &replacement{whole: errOtherSettings}, handled
 		}
 		f.ensureUnder(st)
 	}
+	f.alias = st.name
 	return st.name, nil, handled
+}
+
+// alias is the Ref of a Bind of the unnamed statement, which has this name on the
+// server.
+type alias string
+
+// thawing reports whether a statement whose literals were read under other settings
+// is on its way in a batch of its own: what uses it waits for the outcome.
+func (f *feeder) thawing(h *held) bool {
+	return h != nil && h.pending > 0 && h.batch != f.s.batch && f.l.ledger.Owed() > 0 && f.frozen(h.st)
+}
+
+// begins reports whether a transaction may begin here, so that settings can be
+// others for a while. It returns mustWait while what is under way may end one.
+func (f *feeder) begins() (ok bool, p progress) {
+	switch l := f.l; {
+	case f.atBegin(), l.ledger.Len() == 0 && l.ledger.Status() == wire.TxIdle && !l.ledger.BatchOpen():
+		return true, handled
+	case l.ledger.Owed() > l.ledger.OwnQueries():
+		return false, mustWait
+	}
+	return false, handled
+}
+
+// frozen reports whether a statement was parsed under other settings, and has
+// literals.
+func (f *feeder) frozen(st *statement) bool {
+	return st.env != f.s.settings.parsing() && hasLiteral([]byte(st.body))
 }
 
 // errOtherSettings refuses what only a server that has the statement could do
@@ -76,8 +117,48 @@ func (f *feeder) under(st *statement) bool {
 // transaction had changed them, now that it has ended.
 func (s *session) settleEnv(st *statement) {
 	if st.unsettled && s.found&changing == 0 {
-		st.env, st.unsettled = s.settings.parsing(), false
+		st.env, st.unsettled = s.settledEnv(st.env), false
 	}
+}
+
+// settledEnv is what was in force at a Parse: what PostgreSQL reports was known
+// then, and the rest is what the transaction has left.
+func (s *session) settledEnv(then settings) settings {
+	told := func(p setting) bool {
+		return slices.ContainsFunc(s.told.names, func(name string) bool { return settable(name) && strings.EqualFold(name, p.name) })
+	}
+	pairs := slices.DeleteFunc(s.settings.parsing().list(), told)
+	for _, p := range then.list() {
+		if told(p) {
+			pairs = append(pairs, p)
+		}
+	}
+	return newSettings(pairs)
+}
+
+// settleEnvs is settleEnv for all that the session has, at the end of the
+// transaction.
+func (s *session) settleEnvs() {
+	if !s.unsettled {
+		return
+	}
+	s.unsettled = false
+	for _, e := range s.names.m {
+		if e.cur != nil {
+			s.settleEnv(e.cur)
+		}
+	}
+	for i := range s.unnamed.versions {
+		if v := &s.unnamed.versions[i]; v.unsettled {
+			v.env, v.unsettled = s.settledEnv(v.env), false
+		}
+	}
+}
+
+// unsettles reports whether a text, which may change settings, must wait until it is
+// known under which ones statements were parsed.
+func (f *feeder) unsettles(found sqlscan.Finding) bool {
+	return f.s.unsettled && found&changing != 0 && f.l.ledger.Owed() > f.l.ledger.OwnQueries()
 }
 
 // parseAlone sends the Parse of a statement as a batch of its own. If it fails,

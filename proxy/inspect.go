@@ -308,6 +308,7 @@ func (l *link) concluded(c *chunk) {
 	p, s := l.asking, l.sess
 	l.askNoMore()
 	s.found = 0
+	s.settleEnvs()
 	if p.withheld {
 		c.put(func(dst []byte) []byte { return wire.AppendReady(dst, wire.TxIdle) })
 	}

@@ -84,6 +84,7 @@ type link struct {
 	bringing   bool            // what the session's next message names has been asked for, in batches of its own
 	shapeless  []*name         // made by PREPARE since the attach: their shapes are not known
 	params     []byte          // a ParameterDescription that waits for what comes behind it
+	paramTypes string          // what the last Describe that is remembered tells of parameters
 	muted      []muted         // errors to what was sent as batches of its own, in front of the client's
 	fatal      []byte          // body of the ErrorResponse that ends the connection
 	replayed   bool            // and it came while the replay was at the head

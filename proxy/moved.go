@@ -3,7 +3,6 @@ package proxy
 import (
 	"bytes"
 	"time"
-	"unique"
 
 	"pgpoold/backend"
 	"pgpoold/proxy/sqlscan"
@@ -65,22 +64,23 @@ type MovedUnnamed struct {
 
 // Shape is what a client was told of a statement's result.
 type Shape struct {
-	Known bool
-	Text  string
+	Known      bool
+	Text       string
+	Parameters string // "": they are not known
 }
 
 func (s shape) exported() Shape {
 	if s == (shape{}) {
 		return Shape{}
 	}
-	return Shape{true, s.h.Value()}
+	return Shape{Known: true, Text: s.h.Value().rows, Parameters: s.params()}
 }
 
 func (s Shape) own() shape {
 	if !s.Known {
 		return shape{}
 	}
-	return shape{unique.Make(s.Text)}
+	return newShape(s.Text, s.Parameters)
 }
 
 // exported is a set's text; that of the empty one is "".
@@ -132,7 +132,7 @@ func (s *session) pack() *Moved {
 	if len(s.unnamed.versions) == 1 {
 		v := &s.unnamed.versions[0]
 		if v.unsettled {
-			v.env, v.unsettled = s.settings.parsing(), false
+			v.env, v.unsettled = s.settledEnv(v.env), false
 		}
 		m.Unnamed = &MovedUnnamed{Generation: v.gen, Exists: v.body != nil, Body: bytes.Clone(v.body), Env: v.env.exported(),
 			Alone: v.found&sqlscan.Moment != 0, Shape: v.shape.exported()}

@@ -38,6 +38,7 @@ func (f *feeder) parse(b []byte, size int) progress {
 	unsettled := s.found&changing != 0 && hasLiteral(body)
 	if unsettled {
 		found |= sqlscan.Moment // the settings are known when the transaction ends
+		s.unsettled = true
 	}
 	f.beginXact()
 	if e := f.forgetForeign(found); e != nil {
@@ -49,7 +50,6 @@ func (f *feeder) parse(b []byte, size int) progress {
 		return handled
 	}
 	if len(text) == 0 {
-		s.found |= found
 		l.setUnnamed(s.unnamed.begin(body, found, s.settings.parsing(), s.batch))
 		s.unnamed.versions[len(s.unnamed.versions)-1].unsettled = unsettled
 		l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Ref: unnamedChange{}})
@@ -113,6 +113,7 @@ func (f *feeder) parse(b []byte, size int) progress {
 	h.sent(s.batch, epoch)
 	l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Ref: c})
 	f.swap(size, func(dst []byte) []byte { return wire.AppendParse(dst, st.name, body) })
+	c.name.asks++
 	f.ask(st.name, &described{held: h, name: c.name, ours: true})
 	return handled
 }
@@ -226,10 +227,13 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 		return "", nil, mustWait
 	}
 	f.does = st.found | s.hiddenIn(st)
+	if f.unsettles(f.does) {
+		return "", nil, mustWait
+	}
 	s.found |= f.does
 	l.noteStatement(st)
 	f.noteForgetting(st.found)
-	f.name, f.held, f.found = nil, nil, st.found
+	f.name, f.held, f.alias, f.found = nil, nil, "", st.found
 	if st.found&naming != 0 {
 		if refused, p := f.using([]byte(st.body)); refused != nil || p != handled {
 			return noSuchStatement, refused, p
@@ -249,6 +253,14 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 		return "", nil, handled
 	}
 	if st.own {
+		if f.thawing(l.shelf.m[st]) || f.untold(s.names.m[string(wire.Name(text))]) {
+			return "", nil, mustWait
+		}
+		if f.frozen(st) && f.lacks(st) {
+			if _, p := f.begins(); p != handled {
+				return "", nil, p
+			}
+		}
 		if e := f.bringOwn(wire.Name(text), st); e != nil {
 			return noSuchStatement, &replacement{client: string(text), whole: e}, handled
 		}
@@ -263,16 +275,29 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 		return st.name, nil, handled
 	}
 	s.settleEnv(st)
-	if st.env != s.settings.parsing() && hasLiteral([]byte(st.body)) && !f.under(st) {
+	if f.frozen(st) && !f.under(st) {
+		if f.thawing(l.shelf.m[st]) {
+			return "", nil, mustWait
+		}
 		if f.atBegin() {
 			f.ensureUnder(st)
 			return st.name, nil, handled
 		}
 		if f.lacks(st) {
+			switch begins, p := f.begins(); {
+			case p != handled:
+				return "", nil, p
+			case begins:
+				f.ensureUnder(st)
+				return st.name, nil, handled
+			}
 			return noSuchStatement, &replacement{client: string(text), whole: errOtherSettings}, handled
 		}
 	}
 	f.name = s.names.m[string(wire.Name(text))]
+	if f.untold(f.name) {
+		return "", nil, mustWait
+	}
 	same, p := f.sameShape(f.name, st)
 	if p != handled {
 		return "", nil, p
@@ -305,17 +330,20 @@ func (f *feeder) useUnnamed(v *version) (server string, ref *replacement, p prog
 		return "", nil, mustWait
 	}
 	f.does = v.found | s.hidden(v.body)
+	if f.unsettles(f.does) {
+		return "", nil, mustWait
+	}
 	s.found |= f.does
 	l.noteText(v.body)
 	f.noteForgetting(v.found)
-	f.name, f.held, f.found = nil, nil, v.found
+	f.name, f.held, f.alias, f.found = nil, nil, "", v.found
 	if v.found&naming != 0 {
 		if refused, p := f.using(v.body); refused != nil || p != handled {
 			return noSuchStatement, refused, p
 		}
 	}
 	if v.unsettled && s.found&changing == 0 {
-		v.env, v.unsettled = s.settings.parsing(), false
+		v.env, v.unsettled = s.settledEnv(v.env), false
 	}
 	if !l.holdsUnnamed(v.gen) {
 		if v.env != s.settings.parsing() && hasLiteral(v.body) {
@@ -323,7 +351,13 @@ func (f *feeder) useUnnamed(v *version) (server string, ref *replacement, p prog
 		}
 		f.inject(v.body, v.gen)
 	}
-	if !l.unnamedOurs || v.shape == (shape{}) || s.upstream || l.ledger.Status() == wire.TxFailed {
+	if !l.unnamedOurs || v.shape == (shape{}) || s.upstream {
+		return "", nil, handled
+	}
+	switch failed, p := f.inFailed(); {
+	case p != handled:
+		return "", nil, p
+	case failed:
 		return "", nil, handled
 	}
 	switch {
@@ -333,7 +367,7 @@ func (f *feeder) useUnnamed(v *version) (server string, ref *replacement, p prog
 		l.unnamedAsked = true
 		f.askNow("", &described{gen: v.gen, ours: true})
 		return "", nil, mustWait
-	case l.unnamedShape != v.shape && !isUtility(v.body):
+	case !l.unnamedShape.like(v.shape) && !isUtility(v.body):
 		return noSuchStatement, &replacement{whole: errPlanChanged}, handled
 	}
 	return "", nil, handled

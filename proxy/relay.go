@@ -362,6 +362,9 @@ func (l *link) message(typ byte, body []byte, c *chunk) (keep, fits bool) {
 		switch {
 		case !v.Known || v.Broken || l.sess == nil:
 		case v.Action == wire.Forward:
+			if fx, ok := v.Head.Ref.(*effects); ok && fx.asked && v.Head.Msg == wire.MsgQuery {
+				return false, true // that of the Sync behind it stands for it
+			}
 			if withhold := l.readyForQuery(body[0]); withhold {
 				return false, true
 			}
@@ -464,7 +467,7 @@ func (l *link) parameterStatus(body []byte, c *chunk) {
 	if s == nil && l.state == linkOrphan {
 		l.known = false // what its client has left behind changes it still
 	}
-	if s == nil || l.ledger.HeadOurs() {
+	if s == nil || l.settingHead() {
 		return
 	}
 	if settable(name) {
@@ -475,6 +478,18 @@ func (l *link) parameterStatus(body []byte, c *chunk) {
 	}
 	s.told = s.told.with(name, value)
 	c.put(func(dst []byte) []byte { return wire.AppendParameterStatus(dst, name, value) })
+}
+
+// settingHead reports whether the server works on a Query of ours that changes
+// settings. What is reported behind another message of ours, a probe, say, is what
+// the client's own did in front of that.
+func (l *link) settingHead() bool {
+	e, _ := l.ledger.Head()
+	switch e.Ref.(type) {
+	case *replayRef, inspectionRef:
+		return true
+	}
+	return false
 }
 
 // tell tells the client what the server reports differently from what the

@@ -82,7 +82,7 @@ func (l *link) mute(e wire.Entry, body []byte) {
 		m.name, m.batch = ref.held.st.name, ref.held.batch
 	case *described:
 		if !ref.wait && ref.name != nil && string(wire.ErrorField(body, 'C')) == errPlanChanged.Code {
-			ref.name.shape = lostShape
+			ref.name.shape = lostShape.with(l.paramTypes)
 		}
 		if !ref.wait || l.hasFailed(ref.held.st.name, ref.batch) {
 			return // the shape stays unknown
@@ -133,6 +133,8 @@ func clientsWords(ref any) *replacement {
 		return ref
 	case *name:
 		return &replacement{client: ref.text}
+	case alias:
+		return &replacement{server: string(ref)}
 	case *described:
 		if ref.name != nil {
 			return &replacement{client: ref.name.text}
@@ -145,13 +147,18 @@ func clientsWords(ref any) *replacement {
 // an error: what the error is to say.
 type replacement struct {
 	client string      // the name the client used
+	server string      // and the server's, where the session knows no such name
 	whole  *wire.Error // the whole error, unless PostgreSQL's own has its place
+	params string      // a ParameterDescription that is told in front of it, as by a Describe
 }
 
 // appendTranslated appends an ErrorResponse in which our names of statements
 // are the client's again.
 func (s *session) appendTranslated(dst, body []byte, ref *replacement) []byte {
 	if ref != nil && ref.whole != nil && bytes.Equal(wire.ErrorField(body, 'C'), []byte("26000")) {
+		if types := ref.params; types != "" {
+			dst = append(wire.AppendHeader(dst, wire.MsgParamDescription, len(types)), types...)
+		}
 		return ref.whole.Append(dst)
 	}
 	return wire.AppendErrorWith(dst, body, func(code byte, value []byte) []byte {
@@ -159,7 +166,7 @@ func (s *session) appendTranslated(dst, body []byte, ref *replacement) []byte {
 		case 'M', 'D', 'H', 'W':
 			return s.translate(value, ref)
 		case 'F', 'L', 'R':
-			if ref != nil && ref.client == "" {
+			if ref != nil && ref.client == "" && ref.server == "" {
 				return nil // another place in PostgreSQL's source says this
 			}
 		}
@@ -183,7 +190,7 @@ func (s *session) translate(text []byte, ref *replacement) []byte {
 		}
 		server := string(text[i : i+end])
 		client, ok := s.names.byServerName(server)
-		if ref != nil && (ok || reserved(server)) {
+		if ref != nil && (ok || reserved(server) || server == ref.server) {
 			client, ok = ref.client, true
 		}
 		if !ok {

@@ -90,6 +90,7 @@ type session struct {
 	settings     settings        // what the client wishes to be in force
 	told         *reported       // what the client was told last
 	found        sqlscan.Finding // what the texts since the last inspection may have done
+	unsettled    bool            // under which settings a statement of the session was parsed is only known when the transaction has ended
 	forgets      bool            // a DEALLOCATE or DISCARD was sent, and may not have been answered
 	usesLast     bool            // its texts have asked for currval or lastval
 	without      backend.Used    // what no server of its may have had

@@ -11,7 +11,8 @@ import (
 
 // shape is what PostgreSQL compares of a statement's result when its plan is
 // made anew (RevalidateCachedQuery): names and types of the columns. The zero
-// value stands for a result that is not known.
+// value stands for a result that is not known. The types of the parameters go along, to
+// be told, and are not compared: they cannot change.
 //
 // A client counts on the description of a statement for as long as it has the
 // statement: it asks no more, and may read rows in binary. On a direct connection
@@ -19,17 +20,41 @@ import (
 // description is no longer true. A server that parses the statement for the first
 // time knows no older description, so here it is compared with the one that was
 // true at the client's Parse.
-type shape struct{ h unique.Handle[string] }
+type shape struct{ h unique.Handle[shapeText] }
+
+// shapeText is what stands behind a shape.
+type shapeText struct {
+	rows   string
+	params string // a ParameterDescription's body; "": it is not known
+}
+
+func newShape(rows, params string) shape { return shape{unique.Make(shapeText{rows, params})} }
+
+// with is the shape with what is told of the parameters.
+func (s shape) with(params string) shape { return newShape(s.h.Value().rows, params) }
+
+// params is a ParameterDescription's body, or "".
+func (s shape) params() string {
+	if s == (shape{}) {
+		return ""
+	}
+	return s.h.Value().params
+}
+
+// like reports whether rows of the one can be read as those of the other.
+func (s shape) like(other shape) bool {
+	return s == other || s != (shape{}) && other != (shape{}) && s.h.Value().rows == other.h.Value().rows
+}
 
 // lostShape is that of a statement whose table had changed before anybody has
 // asked: no other is like it.
-var lostShape = shape{unique.Make("\x02")}
+var lostShape = newShape("\x02", "")
 
 // shapeOf reads RowDescription or NoData; ok is false if it is neither, or cannot
 // be read.
 func shapeOf(typ byte, body []byte) (s shape, ok bool) {
 	if typ == wire.MsgNoData {
-		return shape{unique.Make("")}, true
+		return newShape("", ""), true
 	}
 	if typ != wire.MsgRowDescription || len(body) < 2 {
 		return shape{}, false // of the parameters, for one: an error may stand behind it
@@ -52,7 +77,7 @@ func shapeOf(typ byte, body []byte) (s shape, ok bool) {
 		b = append(b, rest[modAt:modAt+4]...)
 		rest = rest[size:]
 	}
-	return shape{unique.Make("\x01" + string(b))}, true
+	return newShape("\x01"+string(b), ""), true
 }
 
 // described is the Ref of a Describe of a statement, the client's own or one
@@ -81,10 +106,15 @@ func (l *link) describes() *described {
 
 // toldShape notes what a Describe was answered. mu is held.
 func (l *link) toldShape(d *described, typ byte, body []byte) {
+	if typ == wire.MsgParamDescription {
+		l.paramTypes = string(body)
+		return
+	}
 	s, ok := shapeOf(typ, body)
 	if !ok {
 		return
 	}
+	s = s.with(l.paramTypes)
 	if d.held != nil {
 		d.held.shape = s
 		if d.name != nil {
@@ -108,6 +138,9 @@ func (l *link) asked(d *described) {
 	if !d.ours {
 		return
 	}
+	if d.name != nil {
+		d.name.asks--
+	}
 	if d.held != nil {
 		d.held.asking = false
 	} else {
@@ -120,21 +153,27 @@ func (l *link) asked(d *described) {
 // same false if the shape is another one now.
 func (f *feeder) sameShape(e *name, st *statement) (same bool, p progress) {
 	l := f.l
-	if e.adopt && f.lacks(st) && l.ledger.Status() != wire.TxFailed {
+	want := e.shape
+	if !e.adopt && (want == (shape{}) || st.utility) || e.pending() {
+		return true, handled
+	}
+	switch failed, p := f.inFailed(); {
+	case p != handled:
+		return false, p
+	case failed:
+		return true, handled
+	}
+	if e.adopt && f.lacks(st) {
 		e.adopt = false
 		f.ensure(st)
+		e.asks++
 		f.ask(st.name, &described{held: l.shelf.m[st], name: e, ours: true})
 		return true, handled
 	}
-	want := e.shape
-	if st.utility {
-		return true, handled
-	}
-	if want == (shape{}) || e.pending() || l.ledger.Status() == wire.TxFailed {
+	if want == (shape{}) || st.utility {
 		return true, handled
 	}
 	now := f.s.settings.parsing()
-	frozen := st.env != now && hasLiteral([]byte(st.body))
 	if st.env != now && encoding(st.env) != encoding(now) {
 		return true, handled // names of columns come in other bytes
 	}
@@ -146,7 +185,7 @@ func (f *feeder) sameShape(e *name, st *statement) (same bool, p progress) {
 		return false, mustWait
 	case h.asking:
 		return false, mustWait
-	case h.shape == want:
+	case h.shape.like(want):
 		return true, handled
 	case h.shape == (shape{}):
 		f.askShape(h)
@@ -156,7 +195,7 @@ func (f *feeder) sameShape(e *name, st *statement) (same bool, p progress) {
 		// server's is what it would have been told.
 		e.shape = h.shape
 		return true, handled
-	case h.anew == want && h.epoch == l.pool.epoch.Load(), frozen:
+	case h.anew.like(want) && h.epoch == l.pool.epoch.Load(), f.frozen(st):
 		return false, handled
 	}
 	// The server's plan is older or newer than what the client was told.
@@ -165,6 +204,25 @@ func (f *feeder) sameShape(e *name, st *statement) (same bool, p progress) {
 	h.anew = want
 	f.askShape(h)
 	return false, mustWait
+}
+
+// untold reports whether the shape of what a name stands for is still to come,
+// from an earlier batch.
+func (f *feeder) untold(e *name) bool {
+	return e != nil && e.asks > 0 && e.shape == (shape{}) && !e.pending() && f.l.ledger.Owed() > f.l.ledger.OwnQueries()
+}
+
+// inFailed reports whether the client's transaction has failed, so that PostgreSQL
+// refuses what is sent. It returns mustWait if it had, and what is under way may
+// have ended it.
+func (f *feeder) inFailed() (failed bool, p progress) {
+	switch l := f.l; {
+	case l.ledger.Status() != wire.TxFailed:
+		return false, handled
+	case l.ledger.Owed() > l.ledger.OwnQueries():
+		return false, mustWait
+	}
+	return true, handled
 }
 
 func encoding(s settings) string {

@@ -19,6 +19,8 @@ import (
 type effects struct {
 	changes []*change // not settled yet
 	unnamed bool      // it also ends the unnamed statement
+	one     bool      // the text is one PREPARE and nothing else
+	asked   bool      // the shape of what that makes is asked for behind it
 }
 
 // next takes the first change that is of the kind, PREPARE or DEALLOCATE.
@@ -82,13 +84,30 @@ func (f *feeder) bring(sql []byte, found sqlscan.Finding, alone bool) (progress,
 	if f.forgetting() || !s.names.ready(cmds, s.batch) || found&sqlscan.Lists != 0 && !s.names.allReady(s.batch) {
 		return mustWait, nil
 	}
-	if l.ledger.Owed() == l.ledger.OwnQueries() && l.ledger.Status() == wire.TxFailed {
-		return handled, nil // PostgreSQL refuses the text
+	if failed, p := f.inFailed(); failed || p != handled {
+		return p, nil // PostgreSQL refuses the text
 	}
 	if alone && l.ledger.MaySkip() && !l.ledger.BatchOpen() {
 		return mustWait, nil // until it can be in front of the text as a batch of its own
 	}
-	b := bringer{f: f, alone: alone && !l.ledger.MaySkip(), begin: f.atBegin()}
+	for _, c := range cmds {
+		if st, _ := s.names.lookup(nameOf(c), s.batch); st != nil && f.settling([]byte(st.body)) || f.untold(s.names.m[string(nameOf(c))]) {
+			return mustWait, nil
+		}
+		for _, h := range l.shelf.named(string(nameOf(c))) {
+			if f.thawing(h) {
+				return mustWait, nil
+			}
+		}
+	}
+	b := bringer{f: f, alone: alone && !l.ledger.MaySkip()}
+	begins, p := f.begins()
+	b.begin = begins
+	for _, c := range cmds {
+		if st, _ := s.names.lookup(nameOf(c), s.batch); p != handled && st != nil && f.frozen(st) && !b.holds(string(nameOf(c)), st) {
+			return p, nil
+		}
+	}
 	var refused *wire.Error
 	for _, c := range cmds {
 		if c.Kind != sqlscan.Execute {
@@ -103,6 +122,11 @@ func (f *feeder) bring(sql []byte, found sqlscan.Finding, alone bool) (progress,
 	if found&sqlscan.Lists != 0 {
 		if !s.names.allReady(s.batch) {
 			return mustWait, nil
+		}
+		for _, e := range s.names.m {
+			if e.cur != nil && f.settling([]byte(e.cur.body)) {
+				return mustWait, nil
+			}
 		}
 		refused = b.all()
 	}
@@ -277,14 +301,15 @@ func (f *feeder) closeOnce(h *held) {
 // bringOwn makes the server hold a statement of PREPARE, for a message of the
 // protocol that names it.
 func (f *feeder) bringOwn(text []byte, st *statement) *wire.Error {
-	b := bringer{f: f, begin: f.atBegin()}
+	b := bringer{f: f}
+	b.begin, _ = f.begins()
 	return b.name(string(text), st)
 }
 
 // send sends a statement that has a client's own name.
 func (b *bringer) send(st *statement) (refused *wire.Error) {
 	f, s, l := b.f, b.f.s, b.f.l
-	frozen := st.env != s.settings.parsing() && hasLiteral([]byte(st.body))
+	frozen := f.frozen(st)
 	if frozen && !b.begin {
 		return errOtherSettings
 	}
@@ -372,6 +397,7 @@ func (f *feeder) effects(sql []byte, found sqlscan.Finding) *effects {
 			text := sql[c.From:c.To]
 			if i == 0 && len(bytes.TrimLeft(sql[c.To:], "; \t\r\n\f\v")) == 0 && len(bytes.TrimSpace(sql[:c.From])) == 0 {
 				text = sql // as pg_prepared_statements shows it
+				e.one = true
 			}
 			own := l.px.statements.internOwn(text, s.settings.parsing(), s.scan(text)&^sqlscan.Names, string(name), true)
 			h := l.shelf.get(own, &l.px.statements)
@@ -398,7 +424,7 @@ func (l *link) prepared(ref any) (known bool) {
 		return false
 	}
 	l.changed(c, true)
-	if l.sess != nil {
+	if l.sess != nil && !e.asked {
 		l.shapeless = append(l.shapeless, c.name)
 	}
 	return true
@@ -444,6 +470,12 @@ func (f *feeder) execute(b []byte, size int) progress {
 			}
 			if fx := f.effects(t.sql, t.found); fx != nil {
 				e.Ref = fx
+				l.ledger.Append(e)
+				f.keep(size)
+				if fx.one {
+					f.askMade(fx, wire.Swallow)
+				}
+				return handled
 			}
 		}
 	}

@@ -51,8 +51,13 @@ func (b *bringer) executes(c sqlscan.Command) (same bool, p progress) {
 func (b *bringer) sameShape(text string, st *statement) (same bool, p progress) {
 	f, l := b.f, b.f.l
 	e := f.s.names.m[text]
-	if e == nil || e.pending() || e.shape == (shape{}) || st.utility || st.env != f.s.settings.parsing() ||
-		l.ledger.Status() == wire.TxFailed || l.hasFailed(text, f.s.batch) {
+	if e == nil || e.pending() || e.shape == (shape{}) || st.utility || st.env != f.s.settings.parsing() || l.hasFailed(text, f.s.batch) {
+		return true, handled
+	}
+	switch failed, p := f.inFailed(); {
+	case p != handled:
+		return false, p
+	case failed:
 		return true, handled
 	}
 	var h *held
@@ -67,12 +72,12 @@ func (b *bringer) sameShape(text string, st *statement) (same bool, p progress) 
 	case h.asking:
 		return false, mustWait
 	case h.shape == (shape{}):
-	case h.shape == e.shape:
+	case h.shape.like(e.shape):
 		return true, handled
 	case l.untried(e):
 		e.shape = h.shape
 		return true, handled
-	case h.anew == e.shape && h.epoch == l.pool.epoch.Load():
+	case h.anew.like(e.shape) && h.epoch == l.pool.epoch.Load():
 		return false, handled
 	default:
 		// The server's plan is older or newer than what the client was told.
@@ -102,6 +107,16 @@ func (b *bringer) askShape(h *held) {
 	})
 }
 
+// askMade asks for the shape of what a PREPARE makes, directly behind it, before
+// anybody can have changed a table.
+func (f *feeder) askMade(fx *effects, action wire.Action) {
+	c := fx.changes[0]
+	fx.asked = true
+	c.name.asks++
+	f.l.ledger.Append(wire.Entry{Msg: wire.MsgDescribe, Action: action, Ref: &described{held: c.held, name: c.name, ours: true}})
+	f.put(func(dst []byte) []byte { return wire.AppendDescribeStatement(dst, c.st.name) })
+}
+
 // withheldReady is the Ref of a Sync of ours whose reply stands for one that the
 // client waits for.
 type withheldReady struct{}
@@ -128,6 +143,7 @@ func (l *link) askShapes(ref any) (asked bool) {
 		if h == nil || !h.sure || e.shape != (shape{}) {
 			continue
 		}
+		e.asks++
 		l.ledger.Append(wire.Entry{Msg: wire.MsgDescribe, Action: wire.Mute, Ref: &described{held: h, name: e, ours: true}})
 		out = wire.AppendDescribeStatement(out, h.st.name)
 	}

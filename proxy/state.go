@@ -168,6 +168,7 @@ func (s *session) transactionEnded(l *link) (withhold bool) {
 		s.noteLocal(l)
 	}
 	s.found = 0
+	s.settleEnvs()
 	if unpinned && s.pin != "" && l.pool.overPinned() && !l.half && l.asking == nil {
 		l.asking = &inspection{withheld: true, applied: true}
 		l.awaitSlot()
@@ -186,6 +187,7 @@ func (s *session) endedUncarried(l *link) {
 	}
 	if l.ledger.Len() == 0 {
 		s.found = 0
+		s.settleEnvs()
 	}
 }
 

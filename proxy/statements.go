@@ -185,6 +185,7 @@ type name struct {
 	ddl     uint32     // the pool's when cur's Parse was made up
 	untried bool       // it was, and nothing has shown since that PostgreSQL would parse it so now
 	adopt   bool       // shape is not known and is taken from the next Parse
+	asks    uint16     // Describes of ours that will tell shape
 }
 
 // pending reports whether changes of the name are not settled.

@@ -600,13 +600,6 @@ func (l *Ledger) OwnQuery() bool {
 	return v.Known && (v.Action == Swallow && v.Head.Msg == MsgQuery || v.Action == Mute)
 }
 
-// HeadOurs reports whether the reply that is owed next answers a message of
-// pgpoold's own.
-func (l *Ledger) HeadOurs() bool {
-	v := l.verdict()
-	return v.Known && v.Action.ours()
-}
-
 // Head is the entry whose reply is owed next; ok is false if none is.
 func (l *Ledger) Head() (e Entry, ok bool) {
 	v := l.verdict()

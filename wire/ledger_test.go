@@ -423,20 +423,6 @@ func TestLedgerBroken(t *testing.T) {
 	}
 }
 
-// A server that owes nothing of the session's own is not one to cancel.
-func TestLedgerHeadOurs(t *testing.T) {
-	var l Ledger
-	for _, r := range []struct {
-		steps string
-		ours  bool
-	}{{"+Q~ +Q", true}, {"-C", true}, {"-ZI", false}, {"-T -C -ZI", false}, {"+P~ +B +S", true}, {"-1", false}} {
-		play(&l, r.steps)
-		if l.HeadOurs() != r.ours {
-			t.Fatalf("after %q HeadOurs is %v", r.steps, l.HeadOurs())
-		}
-	}
-}
-
 func TestLedgerCopyStartedBy(t *testing.T) {
 	for _, r := range []struct {
 		steps        string

@@ -15,6 +15,8 @@ type generator struct {
 	r      *rand.Rand
 	eager  float64 // how often it waits for its replies
 	tables bool    // as newProgram's
+	lists  bool    // it lists what it has prepared, and then its tables do not change
+	frozen bool    // it changes what parsing reads, between transactions, and has literals in prepared texts
 	sets   bool    // it changes what parsing reads, and has no literals in prepared texts
 
 	number    uint64 // of the program
@@ -142,14 +144,20 @@ var kinds = []weighted{
 
 // ofTables are the kinds that come only where tables may change.
 var ofTables = []weighted{
-	{2, (*generator).ddl},
 	{2, (*generator).deallocating},
+	{2, (*generator).ddl}, // the last
 }
 
 func (g *generator) fragment() {
 	all := kinds
 	if g.tables {
 		all = append(slices.Clone(kinds), ofTables...)
+		if g.lists {
+			all = all[:len(all)-1]
+		}
+	}
+	if g.frozen {
+		all = append(slices.Clone(kinds), weighted{12, (*generator).freezing})
 	}
 	total := 0
 	for _, k := range all {

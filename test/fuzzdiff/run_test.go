@@ -168,24 +168,31 @@ func last(entries []wirescript.Entry) string {
 	return b.String()
 }
 
-// tolerate lets three things pass, which are known. A Describe that is refused,
-// because the statement's table has changed, may not tell of the parameters in
-// front of that. And where a message has two faults another one may be named: in a
-// failed transaction a statement that the server lacks cannot be brought to it, and
-// then the error is that the transaction has failed; a Bind, or an EXECUTE, of a
-// statement whose table has changed fails because of that before anybody looks at
-// its parameters.
+// tolerate lets two things pass, which are known. A Bind that PostgreSQL refuses,
+// because a table has changed, leaves an empty portal behind in the failed
+// transaction; one that pgpoold refuses leaves none. And where a message has two faults
+// another one may be named. In a failed transaction a statement that the server
+// lacks cannot be brought to it, and then the error is that the transaction has
+// failed; a Bind, or an EXECUTE, of a statement whose table has changed fails
+// because of that before anybody looks at its parameters.
 func tolerate(want, got []wirescript.Entry) []wirescript.Entry {
 	got = slices.Clone(got)
 	failed := false
 	for i := 0; i < min(len(want), len(got)); i++ {
 		w := want[i].Msg
-		if w.Type == 't' && i+1 < len(want) && want[i+1].Msg.SQLState() == "0A000" && got[i].Msg.SQLState() == "0A000" {
-			got = slices.Insert(got, i, want[i])
-			continue
-		}
 		if w.Type == 'Z' {
 			failed = w.Brief() == "E"
+		}
+		if failed && w.Type == 'I' && got[i].Msg.SQLState() == "34000" {
+			end := func(entries []wirescript.Entry) int {
+				n := slices.IndexFunc(entries[i:], func(e wirescript.Entry) bool { return e.Msg.Type == 'Z' })
+				if n < 0 {
+					return len(entries)
+				}
+				return i + n
+			}
+			got = slices.Concat(got[:i], want[i:end(want)], got[end(got):])
+			continue
 		}
 		if failed && w.Type == 'E' && got[i].Msg.SQLState() == "25P02" {
 			got[i].Msg = w

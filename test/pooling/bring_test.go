@@ -83,7 +83,7 @@ func cancelBehind(t *testing.T, p *harness.Pgpoold, c *postgres.Cluster, db stri
 		"batch, unlocked": append(batch("select pg_sleep(300)"), &pgproto3.Sync{}),
 	} {
 		run(gate, "begin; lock table gate")
-		client.send(sql("prepare s as select a from locked"), sql("select from gate"))
+		client.send(sql("prepare s as select a from locked; select 1"), sql("select from gate")) // of several commands, it is described at the end
 		one("select from gate")
 		run(locker, "begin; lock table locked")
 		run(gate, "commit")

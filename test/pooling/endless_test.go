@@ -33,6 +33,9 @@ func TestEndlessBatch(t *testing.T) {
 			}
 		}
 		c.until('3')
+		if n, sent := held(), (round+1)*each; sent < 2*200 && n < sent {
+			t.Fatalf("of %d statements the server holds %d: some were evicted within the batch", sent, n)
+		}
 		if n := held(); n > 2*200+each+10 {
 			t.Fatalf("after %d statements the server holds %d", (round+1)*each, n)
 		}
