@@ -78,6 +78,7 @@ func (r *report) levelTable(b *strings.Builder) {
 
 pgpoold at the level of the row over pgpoold with the defaults (%[1]s, no audit) and over PgBouncer, measured in the same rounds: the median of the rounds' ratios, with the smallest and the largest.
 The rows of %[1]s are two equal programs: what they differ by is the machine's. "write" is pgbench's -N, a transaction of five statements with an INSERT; the others are its -S.
+It runs with fewer clients than max_pinned, as at strict whoever inserts keeps its server.
 
 | protocol | clients | level | CPU/transaction over the default | over PgBouncer | p99 over the default | tps over the default |
 |---|---|---|---|---|---|---|
