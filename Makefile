@@ -8,7 +8,7 @@ FUZZTIME ?= 30s
 export INSTALL ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-fast test-faults test-drivers test-mutants test-regress bench bench-cores dist build fuzz fuzz-diff lint need-go
+.PHONY: help run demo test test-fast test-faults test-drivers test-mutants test-regress bench bench-cores bench-levels dist build fuzz fuzz-diff lint need-go
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ bench: need-go ## measure beside PgBouncer, into docs/benchmarks.md
 
 bench-cores: need-go ## what more cores bring, on a machine that has them
 	@$(GO) run ./test/bench -targets pgpoold -protocols simple+cores=1,simple+cores=2,simple+cores=4,simple+cores=8 -clients 200
+
+bench-levels: need-go ## what each level of session state costs, into docs/benchmarks.md
+	@$(GO) run ./test/bench -levels
 
 dist: need-go ## build the tarballs of a release, into dist/
 	@$(GO) run ./test/dist

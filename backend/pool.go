@@ -142,6 +142,27 @@ func (p *Pool) Acquire(t *Ticket) (*Server, error) {
 	return nil, nil
 }
 
+// spareAfter is how long a server must have been idle to be spare: who asks for
+// one every few seconds is not in anybody's way then.
+const spareAfter = time.Second
+
+// Spare returns a server that nobody needs just now, or nil. Of several it is the
+// last used one, so that the others can go.
+func (p *Pool) Spare() *Server {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || p.paused || p.waiting.first != nil {
+		return nil
+	}
+	for i := len(p.idle) - 1; i >= 0; i-- {
+		if s := p.idle[i]; time.Since(s.idleSince) >= spareAfter && !p.staleLocked(s) {
+			p.unidleLocked(i, serverActive)
+			return s
+		}
+	}
+	return nil
+}
+
 // Leave takes t out of the queue. It returns false if t is not in it any
 // more: then its waiter has heard, or hears, from the pool.
 func (p *Pool) Leave(t *Ticket) bool {

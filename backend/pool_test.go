@@ -662,3 +662,35 @@ func TestWithout(t *testing.T) {
 	}
 	p.give(d, 0)
 }
+
+// Spare takes nothing that somebody may need just now: no server that has only
+// come to rest, none where somebody waits or that is paused, none that is stale.
+func TestSpare(t *testing.T) {
+	opts := newFakePG(t).options(3)
+	opts.CheckDelay = time.Hour
+	p := newTestPool(t, opts)
+	first, last, stale := p.get(nil), p.get(nil), p.get(nil)
+	for _, s := range []*Server{first, last, stale} {
+		p.give(s, nil)
+	}
+	if p.Spare() != nil {
+		t.Error("a server has been taken that has only come to rest")
+	}
+	p.mu.Lock()
+	first.idleSince = first.idleSince.Add(-3 * spareAfter)
+	last.idleSince = last.idleSince.Add(-2 * spareAfter)
+	stale.idleSince = stale.idleSince.Add(-2 * time.Hour)
+	p.mu.Unlock()
+	if got := p.Spare(); got != last {
+		t.Error("not the last one that is at rest")
+	}
+	if got := p.Spare(); got != first {
+		t.Error("not the other one")
+	}
+	if p.Spare() != nil {
+		t.Error("a stale server was taken")
+	}
+	if st := p.State(time.Now(), nil); st.Idle != 1 || st.Active != 2 {
+		t.Errorf("%+v", st)
+	}
+}

@@ -30,7 +30,7 @@ func (s *session) attach(l *link) {
 	if l.strict && s.held&sqlscan.Named == 0 && s.settings.hasCustoms() {
 		s.setHeld(s.held | sqlscan.Named)
 	}
-	l.drew, l.hush, l.late = false, noHush, false
+	l.drew, l.late = false, false
 	l.stats.assignments++
 	switch s.lastServer.Load() {
 	case nil: // the session's first

@@ -28,6 +28,7 @@ type feeder struct {
 	found sqlscan.Finding // of its text
 	does  sqlscan.Finding // as found, with what names in it hide
 	text  []byte          // valid if found says that it names statements
+	means string          // what the session means by it, if it is a RESET
 }
 
 // run handles messages until the input ends or something must be awaited.
@@ -408,9 +409,11 @@ func (f *feeder) query(b []byte, size int) progress {
 	}
 	l.noteText(sql)
 	f.noteForgetting(found)
-	more := l.afterReset(sql, found)
+	more := l.behindReset(sql, found)
 	if more != "" {
-		found = found&^sqlscan.Resets | sqlscan.Untracked | sqlscan.Sets // to what it means
+		found = meaning(found)
+		e.Ref = &returned{unnamed: e.Ref != nil} // such a text names no statements
+		l.returns++
 	}
 	s.found |= found
 	ownBatch := !l.ledger.MaySkip()
@@ -418,7 +421,6 @@ func (f *feeder) query(b []byte, size int) progress {
 	l.forgetHeld(found)
 	l.unnamedOf = 0
 	if more != "" {
-		l.hush = ofReset
 		text := string(bytes.TrimRight(sql, "\x00")) + more
 		f.swap(size, func(dst []byte) []byte { return wire.AppendQuery(dst, text) })
 	} else {
@@ -459,7 +461,10 @@ func (f *feeder) bind(b []byte, size int) progress {
 		s.bindNames(b[wire.HeaderLen:n], n == size)
 	}
 	e := wire.Entry{Msg: wire.MsgBind}
-	if ref == nil && (f.found&sqlscan.Names != 0 || s.portals != nil) {
+	if f.means = ""; ref == nil && f.found&sqlscan.Resets != 0 {
+		f.means = l.afterReset(s.textOf(text), f.found)
+	}
+	if ref == nil && (f.found&sqlscan.Names != 0 || f.means != "" || s.portals != nil) {
 		portal, _, _ := wire.CString(b[wire.HeaderLen:n])
 		if refused := f.bindPortal(portal); refused != nil {
 			server, ref = noSuchStatement, &replacement{whole: refused}

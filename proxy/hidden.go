@@ -8,16 +8,24 @@ import (
 
 	"go.uber.org/zap"
 
+	"pgpoold/backend"
 	"pgpoold/proxy/sqlscan"
 )
 
 // What the text of a query does not show stands in the functions that it
 // calls, and in those behind triggers and views. A pool reads their bodies when
-// its first session begins, after each command of its sessions that may change
-// them, and every few minutes.
+// its first session begins and after each command of its sessions that may change
+// them, and looks for what others have changed.
 
-// lookAgainAfter is how often others' changes are looked for.
-const lookAgainAfter = 2 * time.Minute
+// How often others' changes are looked for: in a pool that is being used every
+// lookOftenAfter, or as often as takes one part in lookShare of one server's time,
+// if there is a server to spare; else, while there are clients, every
+// lookAgainAfter.
+const (
+	lookOftenAfter = 5 * time.Second
+	lookShare      = 100
+	lookAgainAfter = 2 * time.Minute
+)
 
 // seeing are the functions of PostgreSQL's own that a body may call without its
 // text being kept.
@@ -88,7 +96,8 @@ func versionSQL() string {
 			" FROM pg_catalog." + table + " WHERE oid OPERATOR(pg_catalog.>=) '16384'::pg_catalog.oid)"
 	}
 	b.WriteString("SELECT 'h',")
-	column(&b, part("pg_proc")+" OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) "+part("pg_trigger")+" OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) "+part("pg_rewrite"))
+	column(&b, part("pg_proc")+" OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) "+part("pg_trigger")+" OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) "+part("pg_rewrite")+
+		" OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) "+part("pg_attrdef"))
 	return b.String()
 }
 
@@ -121,29 +130,46 @@ func (p *pool) hide(a *answer) {
 	p.hidden.Store(h)
 }
 
-// seeHidden reads what names hide, if that has not been done.
+// seeHidden reads what names hide, if that has not been done, or so long ago
+// that others may have changed it: nobody looks while there are no clients.
 func (p *pool) seeHidden(gone func() bool) {
-	if p.hidden.Load() != nil {
+	if p.hidden.Load() != nil && !p.stale() {
 		return
 	}
 	p.hiding.Lock()
 	defer p.hiding.Unlock()
-	if p.hidden.Load() != nil {
-		return
+	switch {
+	case p.hidden.Load() == nil:
+		if a, _ := p.askAny(hiddenSQL, gone); a != nil {
+			p.hide(a)
+			return
+		}
+		p.hide(&answer{}) // as if there were nothing; lookAgain tries again
+	case p.stale():
+		p.compare(nil, gone)
 	}
-	if a := p.askAny(hiddenSQL, gone); a != nil {
-		p.hide(a)
-		return
-	}
-	p.hide(&answer{}) // as if there were nothing; lookAgain tries again
 }
 
-// askAny asks some server of the pool's; nil: there was no answer.
-func (p *pool) askAny(sql func(base *reported) string, gone func() bool) *answer {
+// stale reports whether what names hide has not been looked at for long.
+func (p *pool) stale() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.looking && time.Since(p.hiddenAt) > lookAgainAfter+lookOftenAfter
+}
+
+// askAny asks some server of the pool's, and tells how long that had it; nil:
+// there was no answer.
+func (p *pool) askAny(sql func(base *reported) string, gone func() bool) (_ *answer, took time.Duration) {
 	srv, err := p.wait(noSettings, gone)
 	if err != nil {
-		return nil
+		return nil, 0
 	}
+	return p.askThis(srv, sql)
+}
+
+// askThis is askAny for a server that nobody else has.
+func (p *pool) askThis(srv *backend.Server, sql func(base *reported) string) (_ *answer, took time.Duration) {
+	began := time.Now()
 	l := srv.Handler.(*link)
 	l.mu.Lock()
 	l.state = linkOurs
@@ -157,9 +183,9 @@ func (p *pool) askAny(sql func(base *reported) string, gone func() bool) *answer
 	if failed := <-done; failed != nil {
 		p.px.opts.Log.Warn("the functions of a database could not be read; what they do to a session is not seen", zap.String("database", p.key.database),
 			zap.String("error", fromBody(failed, "").Message))
-		return nil
+		return nil, 0
 	}
-	return &ins.answer
+	return &ins.answer, time.Since(began)
 }
 
 // lookSoon makes the next lookAgain look.
@@ -169,30 +195,69 @@ func (p *pool) lookSoon() {
 	p.mu.Unlock()
 }
 
-// lookAgain sees, from time to time, whether others have changed what names hide.
-func (p *pool) lookAgain(now time.Time) {
-	p.mu.Lock()
-	due := p.hidden.Load() != nil && now.Sub(p.hiddenAt) > lookAgainAfter
-	if due {
-		p.hiddenAt = now
+// lookAgain sees, from time to time, whether others have changed what names
+// hide. used changes whenever a session of the pool's has been given a server.
+func (p *pool) lookAgain(now time.Time, used uint64) {
+	if p.hidden.Load() == nil || p.clients.Load() == 0 || p.px.ctx.Err() != nil {
+		return
 	}
-	version := p.version
+	p.mu.Lock()
+	since := now.Sub(p.hiddenAt)
+	must := since > lookAgainAfter
+	due := !p.looking && (must || used != p.usedThen && since > max(p.lookAfter, lookOftenAfter))
+	p.looking = p.looking || due
 	p.mu.Unlock()
-	if !due || p.px.ctx.Err() != nil {
+	if !due {
+		return
+	}
+	spare := p.servers.Spare()
+	look := spare != nil || must
+	p.mu.Lock()
+	if p.looking = look; look {
+		p.usedThen = used
+	}
+	p.mu.Unlock()
+	if !look {
 		return
 	}
 	p.px.helpers.Add(1)
-	go func() { // one at a time: the next is due after minutes. Joined by Close.
+	go func() { // one at a time. Joined by Close.
 		defer p.px.helpers.Done()
-		never := func() bool { return false }
-		a := p.askAny(func(*reported) string { return versionSQL() }, never)
-		if a == nil || a.version == version {
-			return
-		}
-		if a = p.askAny(hiddenSQL, never); a != nil {
+		p.compare(spare, func() bool { return false })
+		p.mu.Lock()
+		p.looking = false
+		p.mu.Unlock()
+	}()
+}
+
+// compare asks a server, or some server, whether anybody has changed what names
+// hide, and reads it then.
+func (p *pool) compare(srv *backend.Server, gone func() bool) {
+	version := func(*reported) string { return versionSQL() }
+	var a *answer
+	var took time.Duration
+	if srv != nil {
+		a, took = p.askThis(srv, version)
+	} else {
+		a, took = p.askAny(version, gone)
+	}
+	p.mu.Lock()
+	changed := a != nil && a.version != p.version
+	p.mu.Unlock()
+	after := max(lookShare*took, lookOftenAfter)
+	if changed {
+		var more time.Duration
+		if a, more = p.askAny(hiddenSQL, gone); a != nil {
 			p.hide(a)
 		}
-	}()
+		after = max(lookShare*(took+more), lookOftenAfter)
+	}
+	if a == nil || after > lookAgainAfter {
+		after = lookAgainAfter
+	}
+	p.mu.Lock()
+	p.hiddenAt, p.lookAfter = time.Now(), after
+	p.mu.Unlock()
 }
 
 // hidden is what the names in a text hide.

@@ -57,7 +57,7 @@ type link struct {
 	drew    bool                // the attached session has drawn numbers in a transaction that has ended
 	hadTemp bool                // temporary objects were made on it
 	strict  bool                // its last session is of level strict
-	hush    hush                // how far the reply to a Query is that something of ours was added to
+	returns int                 // Queries that are owed and have something of ours added (returned)
 	told    backend.Used        // the marks that the pool knows of
 
 	prefix     []byte // ours, to be written in front of what the session sends first

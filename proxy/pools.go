@@ -50,6 +50,9 @@ type pool struct {
 	lastErr   string                // guarded by mu: the dial error that was logged
 	version   string                // guarded by mu: of what hidden was made from
 	hiddenAt  time.Time             // guarded by mu: when it was last compared
+	looking   bool                  // guarded by mu: it is being compared
+	usedThen  uint64                // guarded by mu: assignments of its servers at the last time
+	lookAfter time.Duration         // guarded by mu: when it is compared again while it is used
 }
 
 // poolKey tells pools apart.
@@ -187,8 +190,10 @@ func (p *pool) each(f func(*link)) {
 // tick closes servers that take too long to come clean, and does what time
 // brings to the pool.
 func (p *pool) tick(now time.Time) {
+	var used uint64
 	p.each(func(l *link) {
 		l.mu.Lock()
+		used += l.stats.assignments
 		waits := l.asking != nil && !l.asking.waitsSince.IsZero()
 		late := (l.state == linkOrphan || l.state == linkOurs && l.then != nil) && !l.leaveBy.IsZero() && now.After(l.leaveBy)
 		l.mu.Unlock()
@@ -203,5 +208,5 @@ func (p *pool) tick(now time.Time) {
 		}
 	})
 	p.servers.Tick(now)
-	p.lookAgain(now)
+	p.lookAgain(now, used)
 }

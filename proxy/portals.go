@@ -8,8 +8,8 @@ import (
 	"pgpoold/wire"
 )
 
-// portals are those of a session whose texts name statements: what an Execute
-// does to the names hangs on the text. They end with the transaction.
+// portals are those of a session whose texts name statements, as what an Execute
+// does to the names hangs on the text, and of RESETs. They end with the transaction.
 type portals struct {
 	texts map[string]portalText
 	bytes int64 // what they take
@@ -19,7 +19,11 @@ type portals struct {
 type portalText struct {
 	sql   []byte
 	found sqlscan.Finding
+	means string // what goes behind its Execute
 }
+
+// size is what it takes.
+func (t *portalText) size() int64 { return int64(len(t.sql)+len(t.means)) + statementCost }
 
 // drop forgets a portal.
 func (p *portals) drop(portal []byte) {
@@ -28,29 +32,32 @@ func (p *portals) drop(portal []byte) {
 	}
 	name := string(wire.Name(portal))
 	if t, ok := p.texts[name]; ok {
-		p.bytes -= int64(len(t.sql)) + statementCost
+		p.bytes -= t.size()
 		delete(p.texts, name)
 	}
 }
 
 // bindPortal notes what a portal will run when it is executed, if its text
-// names statements. It refuses what takes more memory than there may be.
+// names statements or is a RESET. It refuses what takes more memory than there may be.
 func (f *feeder) bindPortal(portal []byte) *wire.Error {
 	s := f.s
 	s.portals.drop(portal)
-	if f.found&sqlscan.Names == 0 {
+	t := portalText{found: f.found, means: f.means}
+	switch {
+	case f.found&sqlscan.Names != 0:
+		t.sql = bytes.Clone(f.text)
+	case t.means == "":
 		return nil
 	}
 	if s.portals == nil {
 		s.portals = &portals{texts: map[string]portalText{}}
 	}
-	size := int64(len(f.text)) + statementCost
-	if limit := f.l.px.opts.Prepared.ClientBytes; limit > 0 && s.portals.bytes+size > limit {
+	if limit := f.l.px.opts.Prepared.ClientBytes; limit > 0 && s.portals.bytes+t.size() > limit {
 		return &wire.Error{Severity: wire.SeverityError, Code: "53200", Message: "too many portals that name prepared statements (max_client_prepared_bytes)",
 			Detail: fmt.Sprintf("Their texts would take more than %d bytes (pool.max_client_prepared_bytes).", limit),
 			Hint:   "Close portals that are no longer used, or end the transaction."}
 	}
-	s.portals.bytes += size
-	s.portals.texts[string(wire.Name(portal))] = portalText{sql: bytes.Clone(f.text), found: f.found}
+	s.portals.bytes += t.size()
+	s.portals.texts[string(wire.Name(portal))] = t
 	return nil
 }

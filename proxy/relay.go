@@ -332,7 +332,7 @@ func appendMadeUp(dst []byte, msg byte) []byte {
 // types that are not read whole. keep says whether it goes to the client
 // unchanged; fits is false if nothing like it is owed.
 func (l *link) message(typ byte, body []byte, c *chunk) (keep, fits bool) {
-	if l.hush != noHush && l.hushed(typ) {
+	if l.returns > 0 && l.hushed(typ) {
 		return false, !l.ledger.Settle(typ, 0).Broken
 	}
 	switch typ {

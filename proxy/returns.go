@@ -9,22 +9,50 @@ import (
 )
 
 // On a server RESET goes to what that was started with, and a session means its
-// own startup parameters. Behind the transaction the inspection sees to that. In
-// the middle of one, where a Query is one RESET, or SET TO DEFAULT, and nothing
-// else, what the session means is set behind it, in the same Query.
+// own startup parameters. Behind the transaction the inspection sees to that. For
+// what comes before its end, where a Query or an Execute is one RESET, or SET TO
+// DEFAULT, and nothing else, what the session means is set right behind it: in the
+// same Query, or by a portal of pgpoold's own.
 
-// afterReset is what to add to a text, "" for nothing. mu is held.
+// afterReset is a query that gives a session what it means by a text, which
+// PostgreSQL reads to its end; "" for nothing. mu is held.
 func (l *link) afterReset(sql []byte, found sqlscan.Finding) string {
-	s := l.sess
-	if found&sqlscan.Resets == 0 || s.start == noSettings || s.upstream || !s.carries && s.mode != ModeSession {
+	query, _ := l.returning(sql, found)
+	return query
+}
+
+// textOf is the text of a statement that the client names, up to the zero byte at
+// its end.
+func (s *session) textOf(name []byte) (sql []byte) {
+	if len(name) == 0 {
+		if v, _ := s.unnamed.current(s.batch); v != nil {
+			sql = v.body
+		}
+	} else if st, _ := s.names.lookup(wire.Name(name), s.batch); st != nil {
+		sql = []byte(st.body)
+	}
+	return sql[:bytes.IndexByte(sql, 0)+1]
+}
+
+// behindReset is what to add to a Query. A SET LOCAL TO DEFAULT stays alone where
+// PostgreSQL may have to warn that there is no transaction: of several commands in
+// one Query it does not. mu is held.
+func (l *link) behindReset(sql []byte, found sqlscan.Finding) string {
+	query, local := l.returning(sql, found)
+	if query == "" || local && (l.ledger.Len() > 0 || l.ledger.BatchOpen() || l.ledger.Status() != wire.TxOpen) {
 		return ""
 	}
-	if l.ledger.Len() > 0 || l.ledger.BatchOpen() || l.ledger.Status() != wire.TxOpen {
-		return ""
+	return "\n;" + query
+}
+
+func (l *link) returning(sql []byte, found sqlscan.Finding) (query string, local bool) {
+	s := l.sess
+	if found&sqlscan.Resets == 0 || s.start == noSettings || s.upstream || !s.carries && s.mode != ModeSession {
+		return "", false
 	}
 	name, local := returns(sql)
 	if name == "" {
-		return ""
+		return "", false
 	}
 	var b strings.Builder
 	for _, p := range s.start.list() {
@@ -33,7 +61,7 @@ func (l *link) afterReset(sql []byte, found sqlscan.Finding) string {
 			continue
 		}
 		if b.Len() == 0 {
-			b.WriteString("\n;SELECT ")
+			b.WriteString("SELECT ")
 		} else {
 			b.WriteByte(',')
 		}
@@ -47,7 +75,13 @@ func (l *link) afterReset(sql []byte, found sqlscan.Finding) string {
 			b.WriteString(",false)")
 		}
 	}
-	return b.String()
+	return b.String(), local
+}
+
+// meaning are the findings about a text that what the session means is set
+// behind: it is no RESET to the server's value any more.
+func meaning(found sqlscan.Finding) sqlscan.Finding {
+	return found&^sqlscan.Resets | sqlscan.Untracked | sqlscan.Sets
 }
 
 // returns reads a text that is one command which gives a setting, or all, its
@@ -96,28 +130,36 @@ func unquoted(name string) string {
 	return name
 }
 
-// hush says how much of the reply to such a Query has come.
-type hush uint8
+// returned is the Ref of a Query or an Execute that what the session means is
+// set behind.
+type returned struct {
+	said    bool // of a Query: its own command's tag has come, and the rest answers what was added
+	unnamed bool // as unnamedChange
+}
 
-const (
-	noHush  hush = iota
-	ofReset      // its own command's tag is to come
-	ofOurs       // what comes is the reply to what was added
-)
-
-// hushed reports whether a message of the server's answers what was added to the
+// hushed reports whether a message of the server's answers what was added to a
 // client's Query. mu is held.
 func (l *link) hushed(typ byte) bool {
-	ours := l.hush == ofOurs
+	r, ok := l.ledger.Settle(wire.MsgNotice, 0).Head.Ref.(*returned)
+	if !ok {
+		return false
+	}
+	ours := r.said
 	switch typ {
 	case wire.MsgCommandComplete:
-		l.hush = ofOurs
-	case wire.MsgReady:
-		l.hush = noHush
-		return false
+		r.said = true
 	case wire.MsgRowDescription, wire.MsgDataRow:
 	default:
 		return false
 	}
 	return ours
+}
+
+// putReturn runs a query behind the Execute of a RESET, in the same batch.
+func (f *feeder) putReturn(query string) {
+	f.closeCarrier()
+	for _, msg := range []byte{wire.MsgParse, wire.MsgBind, wire.MsgExecute, wire.MsgClose, wire.MsgClose} {
+		f.l.ledger.Append(wire.Entry{Msg: msg, Action: wire.Swallow})
+	}
+	f.put(func(dst []byte) []byte { return appendCarried(dst, query) })
 }

@@ -24,6 +24,13 @@ func (l *link) settled() (replayed bool) {
 			if ref.unnamed {
 				l.unnamedChanged(st)
 			}
+		case *returned:
+			if st.Entry.Msg == wire.MsgQuery {
+				l.returns--
+			}
+			if ref.unnamed {
+				l.unnamedChanged(st)
+			}
 		case *described:
 			l.asked(ref)
 		case *name:

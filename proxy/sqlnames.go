@@ -47,6 +47,13 @@ func (f *feeder) closeCarrier() {
 	f.put(func(dst []byte) []byte { return wire.AppendCloseStatement(dst, carrier) })
 }
 
+// appendCarried appends the five messages that run a text by the carrier.
+func appendCarried(dst []byte, sql string) []byte {
+	dst = wire.AppendParse(dst, carrier, append([]byte(sql), 0, 0, 0))
+	dst = wire.AppendExecute(wire.AppendBind(dst, carrier, carrier), carrier)
+	return wire.AppendCloseStatement(wire.AppendClosePortal(dst, carrier), carrier)
+}
+
 // errReserved refuses SQL that names a statement like one that stands for none.
 var errReserved = &wire.Error{Severity: wire.SeverityError, Code: "42939",
 	Message: "prepared statement names " + noSuchStatement + " and " + carrier + " are reserved"}
@@ -338,11 +345,7 @@ func (b *bringer) send(st *statement) (refused *wire.Error) {
 			e.Action = wire.Swallow
 			l.ledger.Append(e)
 		}
-		f.put(func(dst []byte) []byte {
-			dst = wire.AppendParse(dst, carrier, append([]byte(st.body), 0, 0, 0))
-			dst = wire.AppendExecute(wire.AppendBind(dst, carrier, carrier), carrier)
-			return wire.AppendCloseStatement(wire.AppendClosePortal(dst, carrier), carrier)
-		})
+		f.put(func(dst []byte) []byte { return appendCarried(dst, st.body) })
 	default:
 		l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Action: wire.Swallow, Ref: ref})
 		f.put(func(dst []byte) []byte { return wire.AppendParse(dst, st.name, []byte(st.body)) })
@@ -448,9 +451,14 @@ func (l *link) deallocated(ref any) (known bool) {
 func (f *feeder) execute(b []byte, size int) progress {
 	s, l := f.s, f.l
 	e := wire.Entry{Msg: wire.MsgExecute}
+	var means string
 	if s.portals != nil {
 		portal, _, _ := wire.CString(b[wire.HeaderLen:size])
-		if t, ok := s.portals.texts[string(wire.Name(portal))]; ok {
+		switch t, ok := s.portals.texts[string(wire.Name(portal))]; {
+		case !ok:
+		case t.means != "": // it names no statements
+			means, e.Ref = t.means, &returned{}
+		default:
 			if f.forgetting() {
 				return mustWait
 			}
@@ -481,6 +489,9 @@ func (f *feeder) execute(b []byte, size int) progress {
 	}
 	l.ledger.Append(e)
 	f.keep(size)
+	if means != "" {
+		f.putReturn(means)
+	}
 	return handled
 }
 

@@ -41,7 +41,7 @@ func (l *link) tag(tag []byte, ref any, c *chunk) {
 		l.unforeseen(sqlscan.Loads)
 	}
 	if l.sess != nil {
-		l.sess.tag(l, tag, c)
+		l.sess.tag(l, tag, ref, c)
 	}
 }
 
@@ -67,10 +67,12 @@ func (l *link) redefined() {
 
 // tag follows up what a command has done to what the session holds by itself.
 // The mu of its link l is held.
-func (s *session) tag(l *link, tag []byte, c *chunk) {
+func (s *session) tag(l *link, tag []byte, ref any, c *chunk) {
 	switch {
-	case bytes.Equal(tag, []byte("RESET")) && l.hush != noHush:
 	case bytes.Equal(tag, []byte("RESET")):
+		if _, ok := ref.(*returned); ok {
+			break
+		}
 		l.known = l.known && s.carries
 		s.found |= sqlscan.Resets
 		if s.found&sqlscan.ResetsAll != 0 && !s.carries {

@@ -153,11 +153,11 @@ func TestParseVersion(t *testing.T) {
 }
 
 func TestPlan(t *testing.T) {
-	all, err := plan("", "", false)
+	all, err := plan("", "", false, false)
 	if err != nil || len(all) != 35 {
 		t.Errorf("the whole table has %d points, %v", len(all), err)
 	}
-	quick, err := plan("", "", true)
+	quick, err := plan("", "", true, false)
 	if err != nil || len(quick) >= len(all) {
 		t.Errorf("the quick table has %d points, %v", len(quick), err)
 	}
@@ -166,27 +166,67 @@ func TestPlan(t *testing.T) {
 			t.Errorf("%s is not in the whole table", p)
 		}
 	}
-	some, err := plan("prepared", "8,32", true)
+	some, err := plan("prepared", "8,32", true, false)
 	if err != nil || !slices.Equal(some, []point{{Protocol: "prepared", Clients: 8}, {Protocol: "prepared", Clients: 32}}) {
 		t.Errorf("got %v, %v", some, err)
 	}
-	deep, err := plan("extended/100", "1", false)
+	deep, err := plan("extended/100", "1", false, false)
 	if err != nil || !slices.Equal(deep, []point{{Protocol: "extended", Clients: 1, Depth: 100}}) {
 		t.Errorf("got %v, %v", deep, err)
 	}
 	if text := deep[0].script(); strings.Count(text, "SELECT abalance") != 100 || !strings.Contains(text, "\\startpipeline\n") {
 		t.Errorf("the pipeline is\n%s", text)
 	}
-	other, err := plan("connect+scram+tls=both,simple+idle=7+cores=2", "3", false)
+	other, err := plan("connect+scram+tls=both,simple+idle=7+cores=2", "3", false, false)
 	if err != nil || !slices.Equal(other, []point{
 		{Protocol: "simple", What: whatConnect, SCRAM: true, TLS: tlsBoth, Clients: 3}, {Protocol: "simple", Idle: 7, Cores: 2, Clients: 3},
 	}) {
 		t.Errorf("got %v, %v", other, err)
 	}
-	for _, bad := range [][2]string{{"simple/10", ""}, {"simple+tls", ""}, {"simple+tls=all", ""}, {"rows/10", ""}, {"simple+idle=x", ""}, {"simple+cores=0", ""}, {"prepared/0", ""}, {"prepared/x", ""}, {"binary", ""}, {"", "0"}, {"", "x"}} {
-		if _, err := plan(bad[0], bad[1], false); err == nil {
+	for _, bad := range [][2]string{{"simple/10", ""}, {"simple+tls", ""}, {"simple+tls=all", ""}, {"rows/10", ""}, {"simple+idle=x", ""}, {"simple+cores=0", ""}, {"simple+state", ""}, {"simple+state=off", ""}, {"simple+audit", ""}, {"simple+audit=2", ""}, {"prepared/0", ""}, {"prepared/x", ""}, {"binary", ""}, {"", "0"}, {"", "x"}} {
+		if _, err := plan(bad[0], bad[1], false, false); err == nil {
 			t.Errorf("plan(%q) was accepted", bad)
 		}
+	}
+}
+
+// TestLevels: a level is measured beside the default and PgBouncer, and its
+// table pairs them round by round.
+func TestLevels(t *testing.T) {
+	points, err := plan("", "", false, true)
+	if err != nil || len(points) != 3*6*2+6 {
+		t.Fatalf("%d points, %v", len(points), err)
+	}
+	p, err := parsePoint("prepared+state=strict+audit=0.01")
+	if err != nil || p != (point{Protocol: "prepared", State: "strict", Audit: "0.01"}) {
+		t.Fatalf("got %+v, %v", p, err)
+	}
+	var taken []string
+	for _, name := range []string{nameDirect, namePgpoold, nameDefault, namePgbouncer, namePgbouncerB, nameFloor} {
+		if !p.without(name) {
+			taken = append(taken, name)
+		}
+		if (point{Protocol: "simple"}).without(name) != (name == nameDefault) {
+			t.Errorf("%s, where no level is asked for", name)
+		}
+	}
+	if !slices.Equal(taken, []string{namePgpoold, nameDefault, namePgbouncer}) {
+		t.Errorf("measured are %q", taken)
+	}
+	var programs programs
+	if yaml := programs.pgpooldConfig(1, 2, p).YAML(); !strings.Contains(yaml, "pool:\n  size: 20\n  session_state: strict\n  session_state_audit: 0.01\ndatabases:") {
+		t.Errorf("the configuration is\n%s", yaml)
+	}
+	p.Clients = 8
+	r := report{Points: []measurements{{Point: p, Rounds: map[string][]result{
+		namePgpoold: {{CPU: 30, P99: 1, TPS: 1}, {CPU: 40, P99: 1, TPS: 1}}, nameDefault: {{CPU: 20, P99: 2, TPS: 4}, {CPU: 20, P99: 2, TPS: 4}}, namePgbouncer: {{CPU: 10}, {CPU: 10}},
+	}}}}
+	text := r.markdown()
+	if want := "| prepared | 8 | strict with audit 0.01 | 1.75 (1.50-2.00) | 3.50 (3.00-4.00) | 0.50 (0.50-0.50) | 0.25 (0.25-0.25) |\n"; !strings.Contains(text, want) {
+		t.Errorf("the table has no row\n%s\n%s", want, text)
+	}
+	if strings.Contains(text, "### pgpoold / PgBouncer") {
+		t.Error("there is a table without rows")
 	}
 }
 

@@ -48,6 +48,9 @@ func (r *runner) args(p point) []string {
 		jobs = "1"
 	}
 	what := []string{"-S"}
+	if p.What == whatWrite {
+		what = []string{"-N"}
+	}
 	if p.script() != "" {
 		what = []string{"-f", p.scriptName(), "-D", "first=1"}
 	}

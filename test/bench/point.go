@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -12,6 +13,7 @@ const (
 	whatRows    = "rows"     // 1,000 rows of 100 bytes
 	whatValue   = "value"    // one of 10 MB
 	whatConnect = "connect"  // a connection and a query
+	whatWrite   = "write"    // pgbench's own -N: a transaction of five statements, with an INSERT
 	whatCopyOut = "copy-out" // COPY TO STDOUT of copyBytes
 	whatCopyIn  = "copy-in"  // COPY FROM STDIN of copyBytes
 )
@@ -34,7 +36,13 @@ type point struct {
 	SCRAM    bool // clients log in with a password
 	Idle     int  // clients more, that have run a query and do nothing
 	Cores    int  // GOMAXPROCS of pgpoold; 0: as it comes
+	// State and Audit are pgpoold's session_state and session_state_audit, ""
+	// for the defaults. Where one is given a second pgpoold has the defaults.
+	State, Audit string
 }
+
+// defaultState is the level of session state that nobody asked for.
+const defaultState = "preserve"
 
 func (p point) String() string { return fmt.Sprintf("%s, %d clients", p.workload(), p.Clients) }
 
@@ -44,7 +52,7 @@ func (p point) workload() string {
 	if p.What != whatSelect {
 		s = map[string]string{
 			whatRows: "1,000 rows of 100 bytes", whatValue: "a value of 10 MB", whatConnect: "connect, query, leave",
-			whatCopyOut: "COPY out of 64 MB", whatCopyIn: "COPY in of 64 MB",
+			whatWrite: "write", whatCopyOut: "COPY out of 64 MB", whatCopyIn: "COPY in of 64 MB",
 		}[p.What]
 	}
 	if p.Depth > 0 {
@@ -62,23 +70,41 @@ func (p point) workload() string {
 	if p.Cores > 0 {
 		s += fmt.Sprintf(", GOMAXPROCS=%d", p.Cores)
 	}
+	if p.leveled() {
+		s += ", " + p.level()
+	}
+	return s
+}
+
+// leveled reports whether the point is there for a level's cost.
+func (p point) leveled() bool { return p.State != "" || p.Audit != "" }
+
+// level is what the table calls the level of session state.
+func (p point) level() string {
+	s := p.State
+	if s == "" {
+		s = defaultState
+	}
+	if p.Audit != "" {
+		s += " with audit " + p.Audit
+	}
 	return s
 }
 
 // parsePoint reads a workload as -protocols names it: a protocol, or what a
-// transaction is, with /depth, +tls=client, +scram, +idle=N and +cores=N behind
-// it.
+// transaction is, with /depth, +tls=client, +scram, +idle=N, +cores=N,
+// +state=LEVEL and +audit=SHARE behind it.
 func parsePoint(name string) (p point, err error) {
 	bad := func() (point, error) {
-		return point{}, fmt.Errorf("-protocols: %q: want simple, extended, prepared, %s, with /DEPTH (not simple), +tls=client, +tls=server, +tls=both, +scram, +idle=N or +cores=N behind it",
-			name, strings.Join([]string{whatRows, whatValue, whatConnect, whatCopyOut, whatCopyIn}, ", "))
+		return point{}, fmt.Errorf("-protocols: %q: want simple, extended, prepared, %s, with /DEPTH (not simple), +tls=client, +tls=server, +tls=both, +scram, +idle=N, +cores=N, +state=preserve, +state=strict, +state=reject, +state=ignore or +audit=SHARE behind it",
+			name, strings.Join([]string{whatRows, whatValue, whatConnect, whatWrite, whatCopyOut, whatCopyIn}, ", "))
 	}
 	parts := strings.Split(name, "+")
 	what, depth, deep := strings.Cut(parts[0], "/")
 	switch what {
 	case "simple", "extended", "prepared":
 		p.Protocol = what
-	case whatRows, whatValue, whatConnect, whatCopyOut, whatCopyIn:
+	case whatRows, whatValue, whatConnect, whatWrite, whatCopyOut, whatCopyIn:
 		p.Protocol, p.What = "simple", what
 	default:
 		return bad()
@@ -100,11 +126,20 @@ func parsePoint(name string) (p point, err error) {
 			p.Idle = n
 		case key == "cores" && n > 0:
 			p.Cores = n
+		case key == "state" && slices.Contains([]string{defaultState, "strict", "reject", "ignore"}, value):
+			p.State = value
+		case key == "audit" && isShare(value):
+			p.Audit = value
 		default:
 			return bad()
 		}
 	}
 	return p, nil
+}
+
+func isShare(s string) bool {
+	share, err := strconv.ParseFloat(s, 64)
+	return err == nil && share >= 0 && share <= 1
 }
 
 // clientTLS and serverTLS tell which sides are encrypted.
@@ -132,6 +167,10 @@ func (p point) warming() int {
 // without reports whether a target cannot do this, or is not asked to.
 func (p point) without(name string) bool {
 	switch {
+	case name == nameDefault:
+		return !p.leveled()
+	case p.leveled():
+		return name != namePgpoold && name != namePgbouncer
 	case name == nameFloor: // it knows no statements, no TLS and no full sockets
 		return p.Protocol == "prepared" || p.Depth > 0 || p.What != whatSelect || p.TLS != tlsNone || p.SCRAM || p.Idle > 0 || p.Cores > 0
 	case name == nameDirect:

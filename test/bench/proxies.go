@@ -20,6 +20,7 @@ import (
 const (
 	nameDirect     = "direct"
 	namePgpoold    = "pgpoold"
+	nameDefault    = "default" // a pgpoold beside another that has a level of session state
 	namePgbouncer  = "pgbouncer"
 	namePgbouncerB = "pgbouncer-b" // the second half of the A/A pair
 	nameFloor      = "floor"       // what no pooler in Go gets below
@@ -76,9 +77,12 @@ func (p *programs) start(ctx context.Context, name string, at point) (*target, e
 	t := &target{name: name, addr: fmt.Sprintf("127.0.0.1:%d", port)}
 	opts := process.Options{Credential: p.credential, Log: p.log}
 	switch name {
-	case namePgpoold:
+	case namePgpoold, nameDefault:
+		if name == nameDefault {
+			at.State, at.Audit = "", ""
+		}
 		opts.Path = p.pgpoold
-		opts.Args, t.admin, err = p.pgpooldArgs(port, at)
+		opts.Args, t.admin, err = p.pgpooldArgs(name, port, at)
 		if at.Cores > 0 {
 			opts.Env = append(opts.Env, fmt.Sprintf("GOMAXPROCS=%d", at.Cores))
 		}
@@ -105,6 +109,7 @@ func (p *programs) pgpooldConfig(port, admin int, at point) process.Pgpoold {
 	c := process.Pgpoold{
 		Port: port, AdminPort: admin, Upstream: p.upstream,
 		PoolSize: poolSize, MaxClientConn: p.clients + 100, UpstreamTLS: at.serverTLS(),
+		State: at.State, Audit: at.Audit,
 	}
 	if at.clientTLS() {
 		c.Cert, c.Key = p.cert, p.key
@@ -116,13 +121,13 @@ func (p *programs) pgpooldConfig(port, admin int, at point) process.Pgpoold {
 }
 
 // pgpooldArgs writes the configuration; admin is the admin port's address.
-func (p *programs) pgpooldArgs(port int, at point) (args []string, admin string, err error) {
+func (p *programs) pgpooldArgs(name string, port int, at point) (args []string, admin string, err error) {
 	adminPort, err := process.FreePort()
 	if err != nil {
 		return nil, "", err
 	}
 	cfg := p.pgpooldConfig(port, adminPort, at)
-	file := filepath.Join(p.dir, "pgpoold.yaml")
+	file := filepath.Join(p.dir, name+".yaml")
 	return []string{"--config", file}, cfg.AdminAddr(), cfg.WriteConfig(file)
 }
 

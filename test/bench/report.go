@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -43,6 +44,7 @@ func (r *report) markdown() string {
 		fmt.Fprintf(&b, "- %s\n", v)
 	}
 	r.ratioTable(&b)
+	r.levelTable(&b)
 	r.absoluteTable(&b)
 	fmt.Fprintf(&b, "\n### How it was run\n\n%d rounds, the targets one after the other within each round, in turning order. Every point begins with fresh proxies and an unmeasured run of 20 transactions per client. Meanwhile the metrics of pgpoold are read once a second.\n\n```\n%s\n```\n", r.Rounds, strings.Join(r.Commands, "\n"))
 	r.pipelines(&b)
@@ -65,7 +67,38 @@ func (r *report) pipelines(b *strings.Builder) {
 	}
 }
 
+// levelTable compares pgpoold at a level with pgpoold at the defaults, in the
+// same rounds.
+func (r *report) levelTable(b *strings.Builder) {
+	if !slices.ContainsFunc(r.Points, func(m measurements) bool { return m.Point.leveled() }) {
+		return
+	}
+	fmt.Fprintf(b, `
+### What a level costs
+
+pgpoold at the level of the row over pgpoold with the defaults (%[1]s, no audit) and over PgBouncer, measured in the same rounds: the median of the rounds' ratios, with the smallest and the largest.
+The rows of %[1]s are two equal programs: what they differ by is the machine's. "write" is pgbench's -N, a transaction of five statements with an INSERT; the others are its -S.
+It runs with fewer clients than max_pinned, as at strict whoever inserts keeps its server.
+
+| protocol | clients | level | CPU/transaction over the default | over PgBouncer | p99 over the default | tps over the default |
+|---|---|---|---|---|---|---|
+`, defaultState)
+	for _, m := range r.Points {
+		if !m.Point.leveled() {
+			continue
+		}
+		at, base, pg := m.Rounds[namePgpoold], m.Rounds[nameDefault], m.Rounds[namePgbouncer]
+		plain := m.Point
+		plain.State, plain.Audit = "", ""
+		fmt.Fprintf(b, "| %s | %d | %s | %s | %s | %s | %s |\n", plain.workload(), plain.Clients, m.Point.level(),
+			ratioCell(ratios(at, base, cpuOf)), ratioCell(ratios(at, pg, cpuOf)), ratioCell(ratios(at, base, p99Of)), ratioCell(ratios(at, base, tpsOf)))
+	}
+}
+
 func (r *report) ratioTable(b *strings.Builder) {
+	if !slices.ContainsFunc(r.Points, func(m measurements) bool { return !m.Point.leveled() }) {
+		return
+	}
 	fmt.Fprintf(b, `
 ### pgpoold / PgBouncer
 
@@ -78,7 +111,7 @@ Aim: CPU per transaction and p99 at most 1.00. **✗** misses it; ✗~ misses it
 |---|---|---|---|---|---|---|---|---|---|---|
 `)
 	for _, m := range r.Points {
-		if m.Point.Cores > 0 {
+		if m.Point.Cores > 0 || m.Point.leveled() {
 			continue
 		}
 		po, pg, pgB := m.Rounds[namePgpoold], m.Rounds[namePgbouncer], m.Rounds[namePgbouncerB]
@@ -126,7 +159,7 @@ threads), the share of user time in brackets; latencies are pgbench's, per trans
 |---|---|---|---|---|---|---|---|---|---|---|
 `)
 	for _, m := range r.Points {
-		for _, name := range []string{nameDirect, namePgpoold, namePgbouncer, namePgbouncerB, nameFloor} {
+		for _, name := range []string{nameDirect, namePgpoold, nameDefault, namePgbouncer, namePgbouncerB, nameFloor} {
 			rs := m.Rounds[name]
 			if len(rs) == 0 {
 				continue
@@ -149,7 +182,8 @@ threads), the share of user time in brackets; latencies are pgbench's, per trans
 // docHead opens the generated document.
 const docHead = `# Benchmarks
 
-Written by ` + "`make bench`" + ` (the whole table) and ` + "`make bench QUICK=1`" + ` (a subset within three minutes); each replaces its own section.
+Written by ` + "`make bench`" + ` (the whole table), ` + "`make bench QUICK=1`" + ` (a subset within three minutes) and
+` + "`make bench-levels`" + ` (what each level of session state costs); each replaces its own section.
 ` + "`PGBOUNCER=/path`" + ` chooses the PgBouncer to compare with, else the installed one is taken.
 `
 

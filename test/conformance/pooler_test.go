@@ -29,6 +29,7 @@ type stack struct {
 	setup  *setup
 	relay  *wirescript.Relay
 	pooler *harness.Pgpoold
+	audits bool   // every transaction is audited
 	probe  string // what PostgreSQL answers to it
 
 	// sleepers says that a query that sleeps may have been left behind: a
@@ -36,7 +37,13 @@ type stack struct {
 	sleepers bool
 }
 
+// newStack audits where the environment says so, for this too.
 func newStack(t *testing.T, c *postgres.Cluster) *stack {
+	t.Helper()
+	return newStackAudited(t, c, os.Getenv(harness.EnvAudit) == harness.AuditAll)
+}
+
+func newStackAudited(t *testing.T, c *postgres.Cluster, audits bool) *stack {
 	t.Helper()
 	target := targetOf(c)
 	relay, err := wirescript.NewRelay("tcp", target.Addr)
@@ -50,7 +57,8 @@ func newStack(t *testing.T, c *postgres.Cluster) *stack {
 		direct: wirescript.Runner{Target: target, Setup: beside},
 		setup:  beside,
 		relay:  relay,
-		pooler: harness.Start(t, harness.Options{DSN: dsn, Size: poolSize, Quiet: true, Unaudited: os.Getenv(harness.EnvAudit) != harness.AuditAll}),
+		pooler: harness.Start(t, harness.Options{DSN: dsn, Size: poolSize, Quiet: true, Audited: audits, Unaudited: !audits}),
+		audits: audits,
 	}
 }
 

@@ -3,10 +3,8 @@ package conformance
 import (
 	"errors"
 	"fmt"
-	"os"
 	"testing"
 
-	"pgpoold/test/harness"
 	"pgpoold/test/postgres"
 	"pgpoold/test/wirescript"
 )
@@ -14,7 +12,17 @@ import (
 // TestThrough runs every script through pgpoold: the client must be told
 // exactly what PostgreSQL would have told it.
 func TestThrough(t *testing.T) {
-	k := newStack(t, postgres.ForTest(t))
+	throughAll(t, newStack(t, postgres.ForTest(t)))
+}
+
+// TestThroughAudited is TestThrough where PostgreSQL is asked after every
+// transaction what it has left: nothing that its texts did not announce.
+func TestThroughAudited(t *testing.T) {
+	postgres.RequireFull(t)
+	throughAll(t, newStackAudited(t, postgres.ForTest(t), true))
+}
+
+func throughAll(t *testing.T, k *stack) {
 	r := k.through()
 	for _, s := range loadScripts(t, wirescript.OnlyPooler) {
 		t.Run(s.Name, func(t *testing.T) {
@@ -47,7 +55,7 @@ func through(t *testing.T, k *stack, r *wirescript.Runner, s *wirescript.Script)
 	}
 	// Where every transaction is audited other servers are free than else, and a
 	// script may meet the one on which it does not differ.
-	if wirescript.Diff(want.Transcript, got.Transcript) == "" && os.Getenv(harness.EnvAudit) != harness.AuditAll {
+	if wirescript.Diff(want.Transcript, got.Transcript) == "" && !k.audits {
 		t.Errorf("it does not differ any more: take the line away that says so (%s)", s.Differs)
 	}
 }

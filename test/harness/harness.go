@@ -46,6 +46,8 @@ type Options struct {
 	YAML string
 	// Log is where the log goes besides the test's; nil: nowhere.
 	Log io.Writer
+	// Audited does what EnvAudit does, for this test alone.
+	Audited bool
 	// Unaudited keeps EnvAudit away from a test that counts, or changes, what
 	// servers are asked and answer.
 	Unaudited bool
@@ -125,7 +127,7 @@ func Start(tb testing.TB, o Options) *Pgpoold {
 // audited reports whether every transaction is audited, and a finding fails the
 // test.
 func (o *Options) audited() bool {
-	return os.Getenv(EnvAudit) != "" && !o.Unaudited && !strings.Contains(o.YAML, "session_state_audit") && !strings.Contains(o.YAML, "upstream_pooler: true")
+	return (o.Audited || os.Getenv(EnvAudit) != "") && !o.Unaudited && !strings.Contains(o.YAML, "session_state_audit") && !strings.Contains(o.YAML, "upstream_pooler: true")
 }
 
 func tail(s string, n int) string {

@@ -3,6 +3,7 @@ package pooling_test
 import (
 	"os"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
@@ -126,5 +127,71 @@ func TestHarmlessFunctions(t *testing.T) {
 	}
 	if n := inspections(p) - before; n > 5 { // a literal that is such a name counts
 		t.Errorf("%d transactions were inspected", n)
+	}
+}
+
+// TestChangesOfOthers: what is made past pgpoold is noticed while the pool is
+// used, whatever leads to it.
+func TestChangesOfOthers(t *testing.T) {
+	t.Parallel()
+	c := postgres.ForTest(t)
+	db := newDB(t, c, "create table plain (a int); create function plainly() returns int language sql as $$ select 1 $$")
+	p := startYAML(t, poolYAML(c, db, "size: 2, session_state_audit: 0", "")) // an audit finds what is not known yet
+	s := login(t, p.Addr(), "app", db)
+	for _, test := range []struct{ make, use string }{
+		{"create function lately() returns int language plpgsql as $$ begin set work_mem = '5MB'; return 1; end $$", "select lately()"},
+		{"create or replace function plainly() returns int language plpgsql as $$ begin set work_mem = '5MB'; return 1; end $$", "select plainly()"},
+		{"alter table plain alter a set default plainly()", "insert into plain default values"},
+	} {
+		if err := c.Exec(within(t), db, test.make); err != nil {
+			t.Fatal(err)
+		}
+		// A server must be idle for a moment to be asked, and is asked less often
+		// where that takes long, on a machine that is busy.
+		for deadline := time.Now().Add(3 * time.Minute); ; time.Sleep(2500 * time.Millisecond) {
+			before := inspections(p)
+			s.must(test.use)
+			if inspections(p) > before {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%s is not known yet", test.use)
+			}
+		}
+	}
+}
+
+// TestChangesWithoutClients: where nobody is there nobody looks, and no server
+// is opened for it; the next session looks first.
+func TestChangesWithoutClients(t *testing.T) {
+	t.Parallel()
+	postgres.RequireFull(t) // it takes as long as nobody must have looked
+	c := postgres.ForTest(t)
+	db := newDB(t, c)
+	p := startYAML(t, poolYAML(c, db, "size: 2, server_idle_timeout: 1s", ""))
+	s := login(t, p.Addr(), "app", db)
+	s.must("select 1")
+	s.vanish()
+	clients(t, p, 0)
+	servers := func() (n int) {
+		for _, pool := range p.Server().Snapshot().Pools {
+			n += int(pool.Stats.Dials)
+		}
+		return n
+	}
+	opened := servers()
+	for end := time.Now().Add(130 * time.Second); time.Now().Before(end); time.Sleep(time.Second) {
+		if n := servers(); n != opened {
+			t.Fatalf("%d servers were opened for nobody", n-opened)
+		}
+	}
+	if err := c.Exec(within(t), db, "create function lately() returns int language plpgsql as $$ begin set work_mem = '5MB'; return 1; end $$"); err != nil {
+		t.Fatal(err)
+	}
+	s = login(t, p.Addr(), "app", db)
+	before := inspections(p)
+	s.must("select lately()")
+	if inspections(p) == before {
+		t.Error("what was made while nobody was there is not known")
 	}
 }

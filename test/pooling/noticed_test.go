@@ -83,6 +83,15 @@ func TestStillNoticedOfSettings(t *testing.T) {
 	}
 	b.do("commit")
 	b.do("show timezone")
+	b.pooled.send(sql("set timezone = 'CET'"), sql("discard all"), sql("show timezone"))
+	b.pooled.read()
+	b.pooled.read()
+	if got := b.pooled.read().cell(); got == "Europe/Rome" || got == "CET" {
+		t.Errorf("in the pipeline of a DISCARD ALL the time zone is %s", got)
+	}
+	if got := b.pooled.must("show timezone").cell(); got != "Europe/Rome" {
+		t.Errorf("behind a DISCARD ALL the time zone is %s", got)
+	}
 	const source = "select source, reset_val from pg_settings where name = 'TimeZone'"
 	if got := b.direct.must(source).rows[0]; got[0] != "client" || got[1] != "Europe/Rome" {
 		t.Errorf("directly a startup parameter is %v", got)

@@ -58,6 +58,45 @@ func TestResetReturnsToStartup(t *testing.T) {
 		{"in one string", do("begin; set timezone = 'utc'; reset timezone; commit")},
 		{"SET to the server's value and left so", do("set timezone = 'utc'", "reset datestyle")},
 		{"SET to another value and left so", do("set timezone = 'CET'", "reset datestyle")},
+		{"in a transaction, Parse and Execute", func(c *peer) []string {
+			lines := do("begin", "set timezone = 'CET'", "savepoint one")(c)
+			lines = append(lines, run(append(append(append(batch("reset timezone"), batch("show timezone")...), batch("select 'x'")...), sync)...)(c)...)
+			lines = append(lines, do("show timezone", "rollback to one", "show timezone")(c)...)
+			lines = append(lines, run(append(batch("set timezone to default"), sync)...)(c)...)
+			return append(lines, do("show timezone", "commit")(c)...)
+		}},
+		{"in a transaction, named, and its portal twice", func(c *peer) []string {
+			lines := run(parse("all", "reset all"), sync)(c)
+			lines = append(lines, do("begin", "set datestyle = 'SQL'", "set search_path = pg_catalog")(c)...)
+			lines = append(lines, run(bind("all"), &pgproto3.Execute{}, sync)(c)...)
+			lines = append(lines, do("show datestyle", "show search_path", "set datestyle = 'SQL'")(c)...)
+			lines = append(lines, run(&pgproto3.Bind{PreparedStatement: "all", DestinationPortal: "p"}, &pgproto3.Execute{Portal: "p"}, &pgproto3.Execute{Portal: "p"}, sync)(c)...)
+			return append(lines, do("select 1", "rollback", "show datestyle")(c)...)
+		}},
+		{"in a batch without a transaction", run(append(append(append(batch("set timezone = 'CET'"), batch("reset timezone")...), batch("show timezone")...), sync)...)},
+		{"in a batch that fails", run(append(append(append(batch("reset timezone"), batch("show timezone")...), batch("select 1/0")...), sync)...)},
+		{"behind a failure in its batch", run(append(append(append(batch("set timezone = 'CET'"), sync), append(batch("select 1/0"), batch("reset timezone")...)...), sync)...)},
+		{"a portal's second run", func(c *peer) []string {
+			lines := do("begin", "set timezone = 'CET'")(c)
+			lines = append(lines, run(parse("", "reset timezone"), &pgproto3.Bind{DestinationPortal: "p"}, &pgproto3.Bind{}, &pgproto3.Execute{Portal: "p"}, sync)(c)...)
+			lines = append(lines, do("show timezone", "set timezone = 'CET'")(c)...)
+			return append(append(lines, run(parse("", "show timezone"), &pgproto3.Bind{DestinationPortal: "q"}, &pgproto3.Execute{Portal: "q"}, sync)(c)...), do("commit")(c)...)
+		}},
+		{"SET LOCAL TO DEFAULT, Parse and Execute", func(c *peer) []string {
+			lines := do("set timezone = 'CET'", "begin")(c)
+			lines = append(lines, run(append(append(batch("set local timezone to default"), batch("show timezone")...), sync)...)(c)...)
+			return append(append(lines, do("commit", "show timezone")(c)...), run(append(batch("set local timezone to default"), sync)...)(c)...)
+		}},
+		{"SET LOCAL TO DEFAULT, outside and pipelined", run(sql("set timezone = 'CET'"), sql("set local timezone to default"), sql("show timezone"))},
+		{"pipelined in a transaction", run(sql("begin"), sql("set timezone = 'CET'"), sql("reset timezone"), sql("show timezone"), sql("commit"), sql("show timezone"))},
+		{"pipelined in a transaction that fails", run(sql("begin"), sql("select 1/0"), sql("reset timezone"), sql("rollback"), sql("show timezone"))},
+		{"pipelined without a transaction", run(sql("set timezone = 'CET'"), sql("reset timezone"), sql("show timezone"), sql("reset all"), sql("show datestyle"))},
+		{"of what there is not, pipelined", run(sql("reset nonesuch"), sql("reset timezone"), sql("reset nonesuch"), sql("show timezone"))},
+		{"Parse and Execute, SET to the server's value behind it", func(c *peer) []string {
+			lines := append(do("begin")(c), run(append(batch("reset timezone"), sync)...)(c)...)
+			return append(lines, do("set timezone = 'UTC'", "commit", "show timezone")(c)...)
+		}},
+		{"SET to the server's value behind it", run(sql("begin"), sql("reset timezone"), sql("set timezone = 'UTC'"), sql("commit"), sql("show timezone"))},
 		{"nothing but RESET", do("reset timezone", "reset search_path", "reset all")},
 		{"RESET of another's word", do("set timezone = 'CET'", "select 'reset timezone'")},
 	} {

@@ -68,6 +68,7 @@ type Pgpoold struct {
 	Cert, Key       string // files: clients must use TLS
 	UpstreamTLS     bool
 	Password        string // clients log in by SCRAM
+	State, Audit    string // session_state and session_state_audit; "" for the defaults
 }
 
 // Addr is where clients connect.
@@ -89,6 +90,13 @@ func (p Pgpoold) YAML() string {
 	if p.UpstreamTLS {
 		sslmode = "require"
 	}
+	var state string
+	if p.State != "" {
+		state += "\n  session_state: " + p.State
+	}
+	if p.Audit != "" {
+		state += "\n  session_state_audit: " + p.Audit
+	}
 	return fmt.Sprintf(`listen:
   addr: 127.0.0.1:%d
   max_client_conn: %d
@@ -101,11 +109,11 @@ auth:
   type: %s
   users: {%s: %q}
 pool:
-  size: %d
+  size: %d%s
 databases:
   %s: {dsn: "postgres://%s@%s:%d/%s?sslmode=%s"}
 log: {level: warn}
-`, p.Port, p.MaxClientConn, tls, p.AdminPort, u.User, auth, u.User, p.Password, p.PoolSize,
+`, p.Port, p.MaxClientConn, tls, p.AdminPort, u.User, auth, u.User, p.Password, p.PoolSize, state,
 		u.Database, u.User, u.Host, u.Port, u.Database, sslmode)
 }
 
