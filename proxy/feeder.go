@@ -450,6 +450,7 @@ func (f *feeder) bind(b []byte, size int) progress {
 		return handled
 	}
 	f.beginXact()
+	before := s.found
 	server, ref, p := f.use(text)
 	if p != handled {
 		return p
@@ -462,7 +463,9 @@ func (f *feeder) bind(b []byte, size int) progress {
 	}
 	e := wire.Entry{Msg: wire.MsgBind}
 	if f.means = ""; ref == nil && f.found&sqlscan.Resets != 0 {
-		f.means = l.afterReset(s.textOf(text), f.found)
+		if f.means = l.afterReset(s.textOf(text), f.found); f.means != "" {
+			s.found = before | meaning(f.does)
+		}
 	}
 	if ref == nil && (f.found&sqlscan.Names != 0 || f.means != "" || s.portals != nil) {
 		portal, _, _ := wire.CString(b[wire.HeaderLen:n])

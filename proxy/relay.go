@@ -393,6 +393,7 @@ func (l *link) message(typ byte, body []byte, c *chunk) (keep, fits bool) {
 		if d := l.describes(); d != nil {
 			if typ == wire.MsgParamDescription && d.name != nil && l.untried(d.name) {
 				// If an error comes behind it, the batch may be run again.
+				l.paramTypes = string(body)
 				l.params = append(wire.AppendHeader(l.params[:0], typ, len(body)), body...)
 				return false, !l.ledger.Settle(typ, 0).Broken
 			}

@@ -54,13 +54,22 @@ func (l *link) returning(sql []byte, found sqlscan.Finding) (query string, local
 	if name == "" {
 		return "", false
 	}
-	var b strings.Builder
+	var back []setting
 	for _, p := range s.start.list() {
 		all := name == "all" && p.name != "role" && p.name != "session_authorization"
-		if !all && !strings.EqualFold(p.name, name) {
-			continue
+		if all || strings.EqualFold(p.name, name) {
+			back = append(back, p)
 		}
-		if b.Len() == 0 {
+	}
+	switch {
+	case len(back) == 0:
+		return "", local
+	case len(back) == 1 && plainly(back[0]):
+		return setTo(back[0], local), local
+	}
+	var b strings.Builder
+	for i, p := range back {
+		if i == 0 {
 			b.WriteString("SELECT ")
 		} else {
 			b.WriteByte(',')
@@ -76,6 +85,38 @@ func (l *link) returning(sql []byte, found sqlscan.Finding) (query string, local
 		}
 	}
 	return b.String(), local
+}
+
+// plainly reports whether SET with a literal gives a setting just this value. It
+// takes no snapshot, behind which SET TRANSACTION comes too late, but would quote
+// a list of names as one name.
+func plainly(p setting) bool {
+	switch name := strings.ToLower(p.name); name {
+	case "search_path", "temp_tablespaces", "local_preload_libraries", "session_preload_libraries", "role", "session_authorization":
+		return false
+	default:
+		if strings.Contains(name, ".") { // an extension's may be a list, too
+			return false
+		}
+	}
+	for i := range len(p.value) {
+		if p.value[i] >= 0x80 {
+			return false // quoteText
+		}
+	}
+	return true
+}
+
+func setTo(p setting, local bool) string {
+	var b strings.Builder
+	b.WriteString("SET ")
+	if local {
+		b.WriteString("LOCAL ")
+	}
+	quoteIdentifier(&b, strings.ToLower(p.name))
+	b.WriteString(" TO ")
+	quoteLiteral(&b, p.value)
+	return b.String()
 }
 
 // meaning are the findings about a text that what the session means is set

@@ -97,6 +97,14 @@ func TestResetReturnsToStartup(t *testing.T) {
 			return append(lines, do("set timezone = 'UTC'", "commit", "show timezone")(c)...)
 		}},
 		{"SET to the server's value behind it", run(sql("begin"), sql("reset timezone"), sql("set timezone = 'UTC'"), sql("commit"), sql("show timezone"))},
+		{"the isolation level behind it", do("begin", "reset timezone", "set transaction isolation level serializable", "show transaction_isolation", "rollback")},
+		{"the isolation level behind it, Parse and Execute", func(c *peer) []string {
+			lines := append(do("begin")(c), run(append(batch("reset timezone"), sync)...)(c)...)
+			return append(lines, do("set transaction isolation level serializable", "show transaction_isolation", "rollback")(c)...)
+		}},
+		{"BEGIN with an isolation level behind it, in one batch", func(c *peer) []string {
+			return append(run(append(append(batch("reset datestyle"), batch("begin isolation level serializable")...), sync)...)(c), do("rollback")(c)...)
+		}},
 		{"nothing but RESET", do("reset timezone", "reset search_path", "reset all")},
 		{"RESET of another's word", do("set timezone = 'CET'", "select 'reset timezone'")},
 	} {
@@ -143,4 +151,36 @@ func TestResetWhilePinned(t *testing.T) {
 		}
 		rvEqual(t, through(p.Addr()), through(c.Addr()))
 	})
+}
+
+// TestResetInSessionMode: a RESET returns one setting, and leaves what else the
+// client has set.
+func TestResetInSessionMode(t *testing.T) {
+	c := postgres.ForTest(t)
+	db := newDB(t, c)
+	p := startYAML(t, fmt.Sprintf("databases: {%q: {dsn: %q, size: 1, mode: session}}\n", db, c.SuperDSN(db)))
+	for name, reset := range map[string]func(*peer) reply{
+		"Query":             func(a *peer) reply { return a.query("reset timezone") },
+		"Parse and Execute": func(a *peer) reply { return a.ask(append(batch("reset timezone"), &pgproto3.Sync{})...) },
+		"named": func(a *peer) reply {
+			a.ask(parse("r", "set timezone to default"), &pgproto3.Sync{})
+			return a.ask(execute("r")...)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			through := func(addr string) (lines []string) {
+				a := login(t, addr, postgres.Superuser, db, "timezone", "Asia/Tokyo", "search_path", "information_schema", "extra_float_digits", "2")
+				a.must("set search_path = public")
+				a.must("set extra_float_digits = 1")
+				a.must("set timezone = 'CET'")
+				lines = append(lines, rvGist(reset(a)))
+				for _, name := range []string{"search_path", "extra_float_digits", "timezone"} {
+					lines = append(lines, a.show(name))
+				}
+				a.vanish()
+				return lines
+			}
+			rvEqual(t, through(p.Addr()), through(c.Addr()))
+		})
+	}
 }
