@@ -91,13 +91,15 @@ func hiddenSQL(base *reported) string {
 // versionSQL tells, cheaply, whether hiddenSQL would tell something new.
 func versionSQL() string {
 	var b strings.Builder
-	part := func(table string) string {
+	part := func(table, but string) string {
 		return "(SELECT pg_catalog.count(*)::pg_catalog.text OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) coalesce(pg_catalog.sum(xmin::pg_catalog.text::pg_catalog.int8)::pg_catalog.text,'')" +
-			" FROM pg_catalog." + table + " WHERE oid OPERATOR(pg_catalog.>=) '16384'::pg_catalog.oid)"
+			" FROM pg_catalog." + table + " t WHERE oid OPERATOR(pg_catalog.>=) '16384'::pg_catalog.oid" + but + ")"
 	}
+	// A temporary table's come and go all the time, and hide nothing from others.
+	const temporary = " AND NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) t.adrelid AND c.relpersistence OPERATOR(pg_catalog.=) 't'::\"char\")"
 	b.WriteString("SELECT 'h',")
-	column(&b, part("pg_proc")+" OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) "+part("pg_trigger")+" OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) "+part("pg_rewrite")+
-		" OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) "+part("pg_attrdef"))
+	column(&b, part("pg_proc", "")+" OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) "+part("pg_trigger", "")+" OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) "+part("pg_rewrite", "")+
+		" OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) "+part("pg_attrdef", temporary))
 	return b.String()
 }
 
@@ -125,7 +127,7 @@ func redefines(tag []byte) bool {
 func (p *pool) hide(a *answer) {
 	h := sqlscan.Hide(a.bodies, a.uses, p.state.PinFunctions)
 	p.mu.Lock()
-	p.version, p.hiddenAt = a.version, time.Now()
+	p.version = a.version
 	p.mu.Unlock()
 	p.hidden.Store(h)
 }
@@ -140,6 +142,7 @@ func (p *pool) seeHidden(gone func() bool) {
 	defer p.hiding.Unlock()
 	switch {
 	case p.hidden.Load() == nil:
+		p.looks()
 		if a, _ := p.askAny(hiddenSQL, gone); a != nil {
 			p.hide(a)
 			return
@@ -230,15 +233,25 @@ func (p *pool) lookAgain(now time.Time, used uint64) {
 	}()
 }
 
+// looks notes that what is asked from now on is known then. A lookSoon that comes
+// meanwhile is about something newer.
+func (p *pool) looks() {
+	p.mu.Lock()
+	p.hiddenAt = time.Now()
+	p.mu.Unlock()
+}
+
 // compare asks a server, or some server, whether anybody has changed what names
 // hide, and reads it then.
 func (p *pool) compare(srv *backend.Server, gone func() bool) {
 	version := func(*reported) string { return versionSQL() }
 	var a *answer
 	var took time.Duration
+	p.looks()
 	if srv != nil {
 		a, took = p.askThis(srv, version)
-	} else {
+	}
+	if a == nil { // such a server may have ended while nobody needed it
 		a, took = p.askAny(version, gone)
 	}
 	p.mu.Lock()
@@ -256,7 +269,7 @@ func (p *pool) compare(srv *backend.Server, gone func() bool) {
 		after = lookAgainAfter
 	}
 	p.mu.Lock()
-	p.hiddenAt, p.lookAfter = time.Now(), after
+	p.lookAfter = after
 	p.mu.Unlock()
 }
 

@@ -359,3 +359,27 @@ func TestStatementsAreForgotten(t *testing.T) {
 		return ""
 	})
 }
+
+// TestDescribeTellsItsOwnParameters: also where the Describe is refused, and the
+// client's Parse was made up behind that of another statement.
+func TestDescribeTellsItsOwnParameters(t *testing.T) {
+	describe := func(name string) *pgproto3.Describe { return &pgproto3.Describe{ObjectType: 'S', Name: name} }
+	const text = "select * from t where a = $1"
+	rvSame(t, 3, []string{"create table t (a int)"}, func(t *testing.T, open rvOpen) (lines []string) {
+		other, client, one, two, three := open(), open(), open(), open(), open()
+		one.must("begin")
+		two.must("begin")
+		other.ask(parse("s", text), describe("s"), &pgproto3.Sync{}) // on the third server
+		client.ask(parse("o", "select $1::text, $2::date"), describe("o"), parse("s", text), describe("s"), &pgproto3.Sync{})
+		other.must(fmt.Sprintf("alter table t add b%d int", databases.Add(1)))
+		three.must("begin")
+		one.must("commit") // now another one is free, which lacks s
+		client.send(describe("s"), &pgproto3.Sync{})
+		for _, line := range client.rvFrames(1) {
+			if line[0] != 'E' { // where it stands in PostgreSQL's source
+				lines = append(lines, line)
+			}
+		}
+		return lines
+	})
+}
