@@ -157,6 +157,13 @@ func (px *Server) cancelSession(s *session) (found bool) {
 		l.mu.Unlock()
 		select {
 		case <-pending.done:
+			// What may still be on its way is not to hit what comes next.
+			l.mu.Lock()
+			clearing := l.clearing
+			l.mu.Unlock()
+			if clearing != nil {
+				<-clearing
+			}
 			return !pending.missed
 		case <-px.ctx.Done():
 			return true
@@ -222,7 +229,8 @@ func (px *Server) cancelServer(l *link, done chan<- struct{}, again func() bool)
 	}
 	l.cancels--
 	if again != nil && done == nil {
-		l.clearing = false
+		close(l.clearing)
+		l.clearing = nil
 	}
 	if err != nil {
 		l.tainted = true // it may still arrive
@@ -273,10 +281,10 @@ func (l *link) inFront() bool {
 // the session has a cancel for that. mu is held.
 func (l *link) clearFront() {
 	s := l.sess
-	if l.clearing || !l.inFront() {
+	if l.clearing != nil || !l.inFront() {
 		return
 	}
-	l.clearing = true
+	l.clearing = make(chan struct{})
 	l.px.sendCancel(l, nil, func() bool { return l.sess == s && !l.dead && s.cancel != nil && l.inFront() })
 }
 
@@ -311,15 +319,20 @@ func (s *session) dropCancel() {
 	}
 }
 
-// cancelled reports whether an error to something of ours is the end of the
-// session's cancel: the client's own message will fail because of it.
-func cancelled(e wire.Entry, body []byte) bool {
+// cancelled reports whether an error is the end of the session's cancel: it is
+// the client's own, or the client's own message will fail because of it.
+func (l *link) cancelled(e wire.Entry, body []byte) bool {
 	if string(wire.ErrorField(body, 'C')) != errCanceled.Code {
 		return false
 	}
 	if e.Action == wire.Mute {
-		ch, ok := e.Ref.(*heldChange)
-		return ok && !ch.ahead
+		switch ref := e.Ref.(type) {
+		case *heldChange:
+			return !ref.ahead
+		case *described:
+			return ref.wait && l.ledger.Status() == wire.TxOpen
+		}
+		return false
 	}
-	return e.Action == wire.Swallow
+	return true
 }

@@ -35,7 +35,7 @@ func (l *link) serverError(body []byte, c *chunk) (keep bool) {
 	v := l.ledger.Settle(wire.MsgError, 0)
 	l.settledTo(c)
 	s := l.sess
-	if s != nil && cancelled(v.Head, body) {
+	if s != nil && l.cancelled(v.Head, body) {
 		s.dropCancel()
 	}
 	if v.Action == wire.Mute {
