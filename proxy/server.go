@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"go.uber.org/zap"
@@ -196,8 +197,18 @@ func (px *Server) Serve(l net.Listener) error {
 	}
 }
 
-// temporary tells accept errors that pass by themselves.
+// temporary tells accept errors that pass by themselves: all that are not about
+// the listening socket itself, also those of a client or the network that accept
+// passes on.
 func temporary(err error) bool {
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		switch errno {
+		case syscall.EBADF, syscall.EINVAL, syscall.ENOTSOCK, syscall.EFAULT, syscall.EOPNOTSUPP:
+			return false
+		}
+		return true
+	}
 	var ne interface{ Temporary() bool }
 	return errors.As(err, &ne) && ne.Temporary()
 }

@@ -33,6 +33,9 @@ func NewListener(l net.Listener) net.Listener {
 		return l
 	}
 	rc, err := own.SyscallConn()
+	if err == nil {
+		err = own.SetDeadline(time.Time{}) // fails where the runtime does not watch the descriptor
+	}
 	if err != nil {
 		_ = own.Close()
 		return l

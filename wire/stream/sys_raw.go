@@ -5,6 +5,8 @@ package stream
 import (
 	"syscall"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // Raw says whether this build issues raw system calls.
@@ -30,6 +32,6 @@ func sysWrite(fd int, p []byte) (int, syscall.Errno) {
 
 // sysAccept takes a connection from a listening descriptor that does not block.
 func sysAccept(fd int) (int, syscall.Errno) {
-	n, _, errno := syscall.RawSyscall6(syscall.SYS_ACCEPT4, uintptr(fd), 0, 0, syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK, 0, 0)
+	n, _, errno := syscall.RawSyscall6(unix.SYS_ACCEPT4, uintptr(fd), 0, 0, syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK, 0, 0)
 	return int(n), errno
 }
