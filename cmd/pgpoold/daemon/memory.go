@@ -14,7 +14,7 @@ import (
 const returnEvery = 10 * time.Second
 
 const (
-	calmLoad   = 0.01    // of one processor, below which nothing else is to be done
+	calmLoad   = 0.03    // of one processor, below which nothing else is to be done
 	worthwhile = 2 << 20 // bytes; a collection is not made for less
 )
 

@@ -13,7 +13,7 @@ func TestReturnMemory(t *testing.T) {
 		load float64
 		free uint64
 		want bool
-	}{{0, 0, false}, {0, 64 << 20, true}, {0.009, worthwhile, true}, {0.009, worthwhile - 1, false}, {0.5, 64 << 20, false}} {
+	}{{0, 0, false}, {0, 64 << 20, true}, {0.02, worthwhile, true}, {0.02, worthwhile - 1, false}, {0.5, 64 << 20, false}} {
 		if got := mayReturn(test.load, test.free); got != test.want {
 			t.Errorf("%v of a processor and %d bytes free: %v", test.load, test.free, got)
 		}
