@@ -416,7 +416,10 @@ func (f *feeder) query(b []byte, size int) progress {
 		l.returns++
 	}
 	s.found |= found
-	ownBatch := !l.ledger.MaySkip()
+	made, _ := e.Ref.(*effects)
+	if made != nil {
+		e.Joined = made.one && !l.ledger.MaySkip()
+	}
 	l.ledger.Append(e)
 	l.forgetHeld(found)
 	l.unnamedOf = 0
@@ -426,9 +429,8 @@ func (f *feeder) query(b []byte, size int) progress {
 	} else {
 		f.stream(b, size)
 	}
-	if fx, ok := e.Ref.(*effects); ok && fx.one && ownBatch {
-		// The reply to this Sync is the Query's.
-		f.askMade(fx, wire.Mute)
+	if e.Joined {
+		f.askMade(made, wire.Mute)
 		l.ledger.Append(wire.Entry{Msg: wire.MsgSync})
 		f.put(func(dst []byte) []byte { return wire.AppendEmpty(dst, wire.MsgSync) })
 	}

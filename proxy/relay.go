@@ -362,9 +362,6 @@ func (l *link) message(typ byte, body []byte, c *chunk) (keep, fits bool) {
 		switch {
 		case !v.Known || v.Broken || l.sess == nil:
 		case v.Action == wire.Forward:
-			if fx, ok := v.Head.Ref.(*effects); ok && fx.asked && v.Head.Msg == wire.MsgQuery {
-				return false, true // that of the Sync behind it stands for it
-			}
 			if withhold := l.readyForQuery(body[0]); withhold {
 				return false, true
 			}

@@ -80,7 +80,7 @@ func firstWord(sql []byte) string {
 		low[n] = sql[n] | 0x20
 		n++
 	}
-	for _, word := range [...]string{"select", "begin", "insert", "update", "delete", "with", "start", "merge", "values", "table", "show", "deallocate", "discard", "reset", "unlisten", "close", "set"} {
+	for _, word := range [...]string{"select", "begin", "insert", "update", "delete", "with", "start", "merge", "values", "table", "show", "prepare", "deallocate", "discard", "reset", "unlisten", "close", "set"} {
 		if string(low[:n]) == word {
 			return word
 		}
@@ -90,14 +90,15 @@ func firstWord(sql []byte) string {
 
 // repeatableText reports whether a text is one statement of a kind that can
 // be undone as a whole. CALL, DO and COMMIT can not, nor can what refuses to
-// run in a transaction, such as VACUUM.
+// run in a transaction, such as VACUUM. What PREPARE has made ends with the server,
+// and PREPARE TRANSACTION does nothing where no transaction is open.
 func repeatableText(sql []byte) bool {
 	sql = bytes.Trim(sql, " \t\r\n;")
 	if bytes.IndexByte(sql, ';') >= 0 {
 		return false
 	}
 	switch firstWord(sql) {
-	case "begin", "start", "select", "insert", "update", "delete", "merge", "with", "values", "table", "show":
+	case "begin", "start", "select", "insert", "update", "delete", "merge", "with", "values", "table", "show", "prepare":
 		return true
 	}
 	return len(sql) == 0

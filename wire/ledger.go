@@ -37,6 +37,9 @@ func (a Action) ours() bool { return a == Swallow || a == Mute }
 type Entry struct {
 	Msg    byte // frontend message type, or CopyMark
 	Action Action
+	// Joined says that the ReadyForQuery of this Query is not told: that of the Sync
+	// that pgpoold has sent behind it stands for it. Only that one counts as owed.
+	Joined bool
 	Ref    any // the caller's, told back when the entry is settled; may be nil
 }
 
@@ -84,7 +87,7 @@ type Ledger struct {
 	probing bool
 	asked   bool // and the answer has not come
 
-	ready   int // entries that ReadyForQuery settles: Query, FunctionCall, Sync
+	ready   int // entries that ReadyForQuery settles, but for joined ones: Query, FunctionCall, Sync
 	mayCopy int // entries that may turn out to be a COPY: Query, Execute
 	marks   int // entries that are CopyMark
 	settled []Settled
@@ -134,7 +137,7 @@ func (l *Ledger) Append(e Entry) (looked bool) {
 		l.open = true
 	}
 	l.q.push(e)
-	l.count(e.Msg, 1)
+	l.count(e, 1)
 	return true
 }
 
@@ -151,10 +154,12 @@ func (l *Ledger) AppendProbe() {
 func (l *Ledger) Probing() bool { return l.asked }
 
 // count keeps the counters of what is in the queue.
-func (l *Ledger) count(msg byte, by int) {
-	switch msg {
+func (l *Ledger) count(e Entry, by int) {
+	switch e.Msg {
 	case MsgQuery:
-		l.ready += by
+		if !e.Joined {
+			l.ready += by
+		}
 		l.mayCopy += by
 	case MsgFunctionCall, MsgSync:
 		l.ready += by
@@ -252,7 +257,7 @@ func (l *Ledger) Settle(typ, status byte) Verdict {
 // came to meet them.
 func (l *Ledger) pop(o Outcome) {
 	e := l.q.pop()
-	l.count(e.Msg, -1)
+	l.count(e, -1)
 	l.settle(e, o)
 	l.last, l.inError = 0, false
 	for l.q.len() > 0 && l.q.at(0).Msg == CopyMark {
@@ -390,6 +395,9 @@ func (l *Ledger) readyForQuery(v Verdict, status byte) Verdict {
 		if v.Action == Replace {
 			v.Action = Forward
 		}
+		if v.Head.Joined {
+			v.Action = Swallow
+		}
 	case l.extra > 0 && l.last == 0:
 		// The answer to a Sync that the failed COPY had not eaten after all.
 		l.extra--
@@ -448,7 +456,7 @@ func (l *Ledger) beginCopyIn() {
 			l.copyEnded = true
 		case MsgSync, MsgFlush:
 			e := l.q.remove(i)
-			l.count(e.Msg, -1)
+			l.count(e, -1)
 			l.strike(e)
 		default:
 			i++
@@ -513,7 +521,8 @@ func (l *Ledger) Abandon() {
 // Len is the number of replies owed.
 func (l *Ledger) Len() int { return l.q.len() }
 
-// Owed is the number of ReadyForQuery messages owed.
+// Owed is the number of ReadyForQuery messages owed, one for a joined Query and
+// its Sync.
 func (l *Ledger) Owed() int { return l.ready }
 
 // Status is the transaction status that the last ReadyForQuery told.

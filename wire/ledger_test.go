@@ -35,6 +35,8 @@ func play(l *Ledger, steps string) string {
 				e.Action = MakeUp
 			case "=":
 				e.Action = Replace
+			case "&":
+				e.Joined = true
 			}
 			if e.Msg == CopyMark {
 				e.Ref = nil
@@ -146,7 +148,7 @@ func checkCounts(t *testing.T, l *Ledger) {
 	t.Helper()
 	var n Ledger
 	for i := range l.q.len() {
-		n.count(l.q.at(i).Msg, 1)
+		n.count(*l.q.at(i), 1)
 		if l.q.at(i).Msg == CopyMark {
 			n.marks++
 		}
@@ -181,6 +183,9 @@ func TestLedgerSimple(t *testing.T) {
 		{"walsender", "+Q -W -d +c -d -c -C -ZI", "W d d c C ZI", free},
 		{"walsender at the end of a timeline", "+Q -W -d +c -c -T -D -C -C -ZI", "W d c T D C C ZI", free},
 		{"walsender that shuts down", "+Q -W -d -C -ZI", "W d C ZI", free},
+		{"joined", "+Q& +D~ +S -C -ZT -t -n -ZT", "C ~ZT ~t ~n ZT", held},
+		{"joined, and failed", "+Q& +D~ +S -E -ZI -E -ZI", "E ~ZI E ZI", free},
+		{"joined, half answered", "+Q& +D~ +S -C -ZI", "C ~ZI", held},
 		{"abandoned", "+P +B~ +E +S abandon", "P:skipped B:skipped E:skipped S:skipped", free},
 	})
 }
@@ -450,6 +455,32 @@ func TestLedgerCopying(t *testing.T) {
 		if got := l.Copying(); got != r.want {
 			t.Errorf("after %q Copying is %v", r.steps, got)
 		}
+	}
+}
+
+// A joined Query and its Sync owe the client one ReadyForQuery, whichever of them
+// has been answered.
+func TestLedgerOwed(t *testing.T) {
+	for _, r := range []struct {
+		steps     string
+		owed, own int
+	}{
+		{"", 0, 0},
+		{"+Q", 1, 0},
+		{"+Q~ +Q +F +P +S", 4, 1},
+		{"+Q& +D~ +S", 1, 0},
+		{"+Q& +D~ +S -C", 1, 0},
+		{"+Q& +D~ +S -C -ZI", 1, 0},
+		{"+Q& +D~ +S -C -ZI -n -ZI", 0, 0},
+		{"+Q~ +Q& +D~ +S +Q", 3, 1},
+		{"+Q& +D~ +S +Q& +D~ +S -E -ZI -E -ZI", 1, 0},
+	} {
+		var l Ledger
+		play(&l, r.steps)
+		if owed, own := l.Owed(), l.OwnQueries(); owed != r.owed || own != r.own {
+			t.Errorf("after %q %d are owed, %d to pgpoold's own", r.steps, owed, own)
+		}
+		checkCounts(t, &l)
 	}
 }
 

@@ -77,6 +77,7 @@ func TestEndedBeforeItRead(t *testing.T) {
 	}{
 		{"Query", nil, []pgproto3.FrontendMessage{sql(text)}, "TDCZ"},
 		{"BEGIN", nil, []pgproto3.FrontendMessage{sql("begin")}, "CZ"},
+		{"PREPARE", nil, []pgproto3.FrontendMessage{sql("prepare px as select 7")}, "CZ"},
 		{"batch", nil, append(batch(text), &pgproto3.Sync{}), "12DCZ"},
 		{"batch with Describe", nil, []pgproto3.FrontendMessage{parse("", text), &pgproto3.Describe{ObjectType: 'S'}, bind(""), &pgproto3.Execute{}, &pgproto3.Sync{}}, "1tT2DCZ"},
 		{"named statement", func(c *peer) { c.send(parse("mine", text), &pgproto3.Sync{}); c.read() }, named, "2DCZ"},
@@ -117,9 +118,9 @@ func TestEndedBeforeItRead(t *testing.T) {
 				resting(t, p, c, db)
 				endUnread(t, p, db, func() { client.send(test.msgs...) })
 				r := client.read()
-				if test.name == "BEGIN" && r.types == test.types {
+				if after := map[string]string{"BEGIN": "commit", "PREPARE": "deallocate px"}[test.name]; after != "" && r.types == test.types {
 					client.must(text)
-					client.must("commit")
+					client.must(after)
 				} else if r.types != test.types || r.cell() != "7" {
 					t.Fatalf("got %s, want %s", r, test.types)
 				}

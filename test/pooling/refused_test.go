@@ -81,6 +81,11 @@ func TestSettingsRefusedLater(t *testing.T) {
 				check("batch", a.read(), "EZ")
 				a.send(bind("s"), &pgproto3.Execute{}, sync)
 				check("prepared", a.read(), "EZ")
+				check("PREPARE", a.query("prepare px as select 1"), "EZ")
+				a.send(sync)
+				if r := a.read(); r.types != "Z" {
+					t.Errorf("Sync behind PREPARE: got %s", r)
+				}
 				check("BEGIN", a.query("begin"), "EZ")
 				a.send(append(append(batch("insert into t values (1)"), &pgproto3.Flush{}), batch("insert into t values (1)")...)...)
 				if r := a.until('E'); r.types != "E" || r.err.Code != want.Code {
