@@ -271,10 +271,15 @@ func (l *link) whileRuns(s *session) func() bool {
 func (l *link) occupied() bool { return l.ledger.OwnQuery() || l.asks > 0 || l.retrying != nil }
 
 // inFront reports whether the server works on a statement that the client's
-// own message needs, or waits for. That may wait for a lock. mu is held.
+// own message needs, or waits for. That may wait for a lock, but not for one that
+// the client's transaction has: what a PREPARE has made in a transaction block is
+// described at once, and a cancel would fail the transaction. mu is held.
 func (l *link) inFront() bool {
 	e, ok := l.ledger.Head()
-	return ok && l.retrying == nil && (e.Action == wire.Mute || l.asks > 0 && !l.ledger.OwnQuery())
+	if !ok || l.retrying != nil || describesMade(e) && l.ledger.Status() != wire.TxIdle {
+		return false
+	}
+	return e.Action == wire.Mute || l.asks > 0 && !l.ledger.OwnQuery()
 }
 
 // clearFront cancels what stands in front of the client's query, for as long as
@@ -330,7 +335,7 @@ func (l *link) cancelled(e wire.Entry, body []byte) bool {
 		case *heldChange:
 			return !ref.ahead
 		case *described:
-			return ref.wait && l.ledger.Status() == wire.TxOpen
+			return l.ledger.Status() == wire.TxOpen
 		}
 		return false
 	}

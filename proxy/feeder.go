@@ -418,7 +418,7 @@ func (f *feeder) query(b []byte, size int) progress {
 	s.found |= found
 	made, _ := e.Ref.(*effects)
 	if made != nil {
-		e.Joined = made.one && !l.ledger.MaySkip()
+		e.Joined = made.one && l.pool.repl == "" && !l.ledger.MaySkip()
 	}
 	l.ledger.Append(e)
 	l.forgetHeld(found)

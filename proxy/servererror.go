@@ -38,7 +38,7 @@ func (l *link) serverError(body []byte, c *chunk) (keep bool) {
 	if s != nil && l.cancelled(v.Head, body) {
 		s.dropCancel()
 	}
-	if v.Action == wire.Mute {
+	if v.Action == wire.Mute && !(describesMade(v.Head) && l.ledger.Status() == wire.TxOpen) {
 		l.mute(v.Head, body)
 		return false
 	}

@@ -427,7 +427,7 @@ func (l *link) prepared(ref any) (known bool) {
 		return false
 	}
 	l.changed(c, true)
-	if l.sess != nil && !e.asked {
+	if l.sess != nil && !e.asked && l.pool.repl == "" { // a walsender is asked nothing
 		l.shapeless = append(l.shapeless, c.name)
 	}
 	return true

@@ -108,13 +108,22 @@ func (b *bringer) askShape(h *held) {
 }
 
 // askMade asks for the shape of what a PREPARE makes, directly behind it, before
-// anybody can have changed a table.
+// anybody can have changed a table. Behind a Query it is a batch of its own, whose
+// end is the Query's.
 func (f *feeder) askMade(fx *effects, action wire.Action) {
 	c := fx.changes[0]
 	fx.asked = true
 	c.name.asks++
 	f.l.ledger.Append(wire.Entry{Msg: wire.MsgDescribe, Action: action, Ref: &described{held: c.held, name: c.name, ours: true}})
 	f.put(func(dst []byte) []byte { return wire.AppendDescribeStatement(dst, c.st.name) })
+}
+
+// describesMade reports whether e is a Describe of what a PREPARE has made, behind
+// that. In a transaction block its error is the client's: nothing else says why the
+// transaction has failed.
+func describesMade(e wire.Entry) bool {
+	d, ok := e.Ref.(*described)
+	return ok && e.Action == wire.Mute && !d.wait
 }
 
 // withheldReady is the Ref of a Sync of ours whose reply stands for one that the

@@ -1,6 +1,8 @@
 package pooling_test
 
 import (
+	"bytes"
+	"os"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -199,5 +201,42 @@ func TestNameTakenOnServerThatLostIt(t *testing.T) {
 	client.ask(parse("s1", "select 'B'"), &pgproto3.Sync{})
 	if r := other.ask(execute("x")...); r.cell() != "A" {
 		t.Errorf("got %s", r)
+	}
+}
+
+// Where the description behind a PREPARE fails in a transaction block, the transaction has failed,
+// and the client hears why: this column's name is not to be said in its encoding.
+func TestDescriptionBehindPrepareFails(t *testing.T) {
+	p, _, db := start(t, 1)
+	client := login(t, p.Addr(), "app", db, "client_encoding", "LATIN1")
+	for _, test := range []struct{ begin, types, code, status string }{
+		{"select 1", "CZ", "", "I"},
+		{"begin", "CEZ", "22P05", "E"},
+	} {
+		client.must(test.begin)
+		r := client.query(`prepare px as select 1 as U&"\65E5"`)
+		if r.types != test.types || r.code() != test.code || string(r.status) != test.status {
+			t.Errorf("behind %s: got %s", test.begin, r)
+		}
+		client.query("rollback")
+		client.must("deallocate px")
+	}
+}
+
+// A walsender knows no Describe.
+func TestPrepareInReplication(t *testing.T) {
+	_, c, _ := rvSame(t, 1, nil, func(_ *testing.T, open rvOpen) (lines []string) {
+		a := open("replication", "database")
+		for _, text := range []string{"begin", "prepare px as select 1", "execute px", "select 1; prepare py as select 1", "execute py", "commit", "deallocate all"} {
+			lines = append(lines, rvGist(a.query(text)))
+		}
+		return lines
+	})
+	log, err := os.ReadFile(c.LogPath())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Contains(log, []byte("extended query protocol not supported")) {
+		t.Error("PostgreSQL was asked for a description")
 	}
 }
