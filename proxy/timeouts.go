@@ -217,10 +217,11 @@ func (s *session) notifyWait(t *Timeouts, w *watched) {
 	}
 }
 
-// overdue cancels a query that has run for too long, and again if that was in
-// vain. mu is held.
+// overdue cancels a query that has run for too long, or the description of what it
+// has prepared, and again if that was in vain. mu is held.
 func (l *link) overdue(now time.Time, limit time.Duration) {
-	if l.occupied() || l.cancels > 0 || !l.overdueAt.IsZero() && now.Sub(l.overdueAt) < cancelPause {
+	head, _ := l.ledger.Head()
+	if l.occupied() && !describesMade(head) || l.cancels > 0 || !l.overdueAt.IsZero() && now.Sub(l.overdueAt) < cancelPause {
 		return
 	}
 	l.overdueAt, l.overdueLimit = now, limit

@@ -204,6 +204,55 @@ func TestNameTakenOnServerThatLostIt(t *testing.T) {
 	}
 }
 
+// What a PREPARE has made is described behind it, and may wait for a lock there, if
+// somebody else stands in the queue for the same: a cancel and query_timeout are
+// for that, and the client hears that its PREPARE has ended.
+func TestDescriptionBehindPrepareWaits(t *testing.T) {
+	for _, test := range []struct{ name, timeout string }{{"cancel", "0"}, {"query_timeout", "3s"}} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			c := postgres.ForTest(t)
+			db := newDB(t, c, "create table locked (a int)")
+			p := startYAML(t, poolYAML(c, db, "size: 1, query_timeout: "+test.timeout, ""))
+			client := login(t, p.Addr(), "app", db)
+			first, second := connect(t, c.SuperDSN(db)), login(t, c.Addr(), postgres.Superuser, db)
+			if _, err := first.Exec(within(t), "begin; lock table locked"); err != nil {
+				t.Fatal(err)
+			}
+			queue := func(want string) {
+				t.Helper()
+				eventually(t, func() string {
+					if n := value(t, c, db, "select coalesce(string_agg(mode, ' ' order by waitstart), '') from pg_locks join pg_database d on d.oid = database where not granted and datname = current_database()"); n != want {
+						return n + " are waited for"
+					}
+					return ""
+				})
+			}
+			client.send(sql("prepare px as select a from locked"))
+			queue("AccessShareLock")
+			second.send(sql("begin; lock table locked"))
+			queue("AccessShareLock AccessExclusiveLock")
+			if _, err := first.Exec(within(t), "commit"); err != nil {
+				t.Fatal(err)
+			}
+			second.read()
+			if test.timeout == "0" {
+				queue("AccessShareLock")
+				if err := cancelRequest(p.Addr(), client.pid, client.key); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if r := client.read(); r.types != "CZ" || r.status != 'I' {
+				t.Errorf("PREPARE: got %s", r)
+			}
+			second.query("rollback")
+			if r := client.query("execute px"); r.code() != "" {
+				t.Errorf("EXECUTE: got %s", r)
+			}
+		})
+	}
+}
+
 // Where the description behind a PREPARE fails in a transaction block, the transaction has failed,
 // and the client hears why: this column's name is not to be said in its encoding.
 func TestDescriptionBehindPrepareFails(t *testing.T) {
