@@ -209,6 +209,7 @@ func (s *session) serverLost(l *link, err error) {
 		// if nothing had been asked, and the server had been lost when it was idle.
 		l.askNoMore()
 		s.found = 0
+		s.settleEnvs()
 		s.reply = wire.AppendReady(s.reply, wire.TxIdle)
 	case l.asking != nil:
 		l.askNoMore()
@@ -217,7 +218,7 @@ func (s *session) serverLost(l *link, err error) {
 			e.Detail = string(wire.ErrorField(l.fatal, 'M'))
 		}
 		s.ending.CompareAndSwap(nil, &e)
-	case l.replayed:
+	case l.replayed && !(l.answered && (s.pin != "" || s.mode == ModeSession)): // else its state is lost with the server
 		s.replayRefused(l.fatal, owed, open)
 	case l.fatal != nil:
 		s.ending.CompareAndSwap(nil, fromBody(l.fatal, wire.SeverityFatal))
