@@ -534,7 +534,7 @@ func (f *feeder) describe(b []byte, size int) progress {
 	case f.name != nil:
 		e.Ref = &described{held: f.held, name: f.name}
 	case len(text) == 0 && f.held == nil:
-		e.Ref = &described{gen: l.unnamedGen}
+		e.Ref = &described{gen: l.unnamedGen, alias: alias(f.alias)}
 	}
 	l.ledger.Append(e)
 	if server == string(text) {

@@ -4,7 +4,6 @@ import (
 	"slices"
 	"strings"
 
-	"pgpoold/proxy/sqlscan"
 	"pgpoold/wire"
 )
 
@@ -13,8 +12,8 @@ import (
 // that lacks it parses it under those.
 
 // useFrozen brings an unnamed statement whose literals were read under other
-// settings. The Query that brings the session's own back would take an unnamed
-// one with it, so it gets a name.
+// settings. It gets a name: what has failed to parse would have taken an unnamed
+// one with it.
 func (f *feeder) useFrozen(v *version) (server string, ref *replacement, p progress) {
 	st := f.l.px.statements.intern(v.body, v.env, v.found)
 	defer f.l.px.statements.drop(st) // the server's list holds it
@@ -88,21 +87,75 @@ func hasLiteral(body []byte) bool {
 }
 
 // ensureUnder sends a statement to a server that lacks it under the settings
-// of its first Parse, and brings the session's back behind it. It is a batch of
-// its own: where the Parse fails the settings come back all the same.
+// of its first Parse.
 func (f *feeder) ensureUnder(st *statement) {
 	l := f.l
 	known := l.shelf.m[st] != nil
 	h := l.shelf.get(st, &l.px.statements)
 	f.evict(h)
-	f.toEnv(st.env)
+	f.readUnder(h)
 	if known {
 		f.closeHeld(h)
 	}
 	f.vacate(h)
 	f.parseAlone(h)
 	h.under = l.stats.assignments
-	f.fromEnv(st.env)
+}
+
+// readUnder begins the batch of a statement that is parsed under its own
+// settings. They hold to the end of the batch, which is a transaction. If they
+// cannot be set PostgreSQL skips the Parse, and nothing else has changed.
+func (f *feeder) readUnder(h *held) {
+	own := f.s.settings
+	if v, _ := own.get("default_transaction_deferrable"); v == "on" {
+		f.carryFor(h, "SET transaction_deferrable=off") // or it might wait for others
+	}
+	unset, wanted := changes(own, own.under(h.st.env), nil)
+	const most = 500 // a SELECT has up to 1664 columns
+	var b strings.Builder
+	for i := range len(unset) + len(wanted) {
+		if b.Len() == 0 {
+			b.WriteString("SELECT ")
+		} else {
+			b.WriteByte(',')
+		}
+		b.WriteString("pg_catalog.set_config(")
+		if i < len(unset) {
+			quoteText(&b, unset[i].name)
+			b.WriteString(",NULL")
+		} else {
+			quoteText(&b, wanted[i-len(unset)].name)
+			b.WriteByte(',')
+			quoteText(&b, wanted[i-len(unset)].value)
+		}
+		b.WriteString(",true)")
+		if i%most == most-1 || i == len(unset)+len(wanted)-1 {
+			f.carryFor(h, b.String())
+			b.Reset()
+		}
+	}
+}
+
+// carryFor runs a text by the carrier, for a statement whose Parse comes behind it
+// in the same batch.
+func (f *feeder) carryFor(h *held, sql string) {
+	f.closeCarrier()
+	for _, msg := range []byte{wire.MsgParse, wire.MsgBind, wire.MsgExecute, wire.MsgClose, wire.MsgClose} {
+		f.l.ledger.Append(wire.Entry{Msg: msg, Action: wire.Mute, Ref: &heldChange{held: h, ahead: f.ahead, sets: true}})
+	}
+	f.put(func(dst []byte) []byte { return appendCarried(dst, sql) })
+}
+
+// endAlone ends the batch of a statement that has one of its own.
+func (f *feeder) endAlone(h *held) {
+	f.l.ledger.Append(wire.Entry{Msg: wire.MsgSync, Action: wire.Mute, Ref: &heldChange{held: h, ahead: f.ahead, sets: true}})
+	f.put(func(dst []byte) []byte { return wire.AppendEmpty(dst, wire.MsgSync) })
+}
+
+// giveUp takes a statement that could not be parsed under its settings out of
+// those that are sent ahead: what uses it tells why. mu is held.
+func (s *session) giveUp(st *statement) {
+	s.frozen = slices.DeleteFunc(s.frozen, func(e *name) bool { return e.cur == st })
 }
 
 // under reports whether the server was brought a statement under the settings
@@ -113,63 +166,13 @@ func (f *feeder) under(st *statement) bool {
 	return h != nil && !f.lacks(st) && h.under == f.l.stats.assignments
 }
 
-// settleEnv fills in under which settings a statement was parsed whose
-// transaction had changed them, now that it has ended.
-func (s *session) settleEnv(st *statement) {
-	if st.unsettled && s.found&changing == 0 {
-		st.env, st.unsettled = s.settledEnv(st.env), false
-	}
-}
-
-// settledEnv is what was in force at a Parse: what PostgreSQL reports was known
-// then, and the rest is what the transaction has left.
-func (s *session) settledEnv(then settings) settings {
-	told := func(p setting) bool {
-		return slices.ContainsFunc(s.told.names, func(name string) bool { return settable(name) && strings.EqualFold(name, p.name) })
-	}
-	pairs := slices.DeleteFunc(s.settings.parsing().list(), told)
-	for _, p := range then.list() {
-		if told(p) {
-			pairs = append(pairs, p)
-		}
-	}
-	return newSettings(pairs)
-}
-
-// settleEnvs is settleEnv for all that the session has, at the end of the
-// transaction.
-func (s *session) settleEnvs() {
-	if !s.unsettled {
-		return
-	}
-	s.unsettled = false
-	for _, e := range s.names.m {
-		if e.cur != nil {
-			s.settleEnv(e.cur)
-		}
-	}
-	for i := range s.unnamed.versions {
-		if v := &s.unnamed.versions[i]; v.unsettled {
-			v.env, v.unsettled = s.settledEnv(v.env), false
-		}
-	}
-}
-
-// unsettles reports whether a text, which may change settings, must wait until it is
-// known under which ones statements were parsed.
-func (f *feeder) unsettles(found sqlscan.Finding) bool {
-	return f.s.unsettled && found&changing != 0 && f.l.ledger.Owed() > f.l.ledger.OwnQueries()
-}
-
 // parseAlone sends the Parse of a statement as a batch of its own. If it fails,
 // what needs it tells why.
 func (f *feeder) parseAlone(h *held) {
 	h.sent(f.s.batch, f.l.pool.epoch.Load())
 	f.l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Action: wire.Mute, Ref: &heldChange{held: h, ahead: f.ahead}})
-	f.l.ledger.Append(wire.Entry{Msg: wire.MsgSync, Action: wire.Mute})
-	f.put(func(dst []byte) []byte {
-		return wire.AppendEmpty(wire.AppendParse(dst, h.st.name, []byte(h.st.body)), wire.MsgSync)
-	})
+	f.put(func(dst []byte) []byte { return wire.AppendParse(dst, h.st.name, []byte(h.st.body)) })
+	f.endAlone(h)
 }
 
 // maxFrozen bounds the statements that bringFrozen sends.
@@ -215,17 +218,6 @@ func (s *session) findFrozen() {
 			s.frozen = append(s.frozen, e)
 		}
 	}
-}
-
-// toEnv brings the server to the settings that parsing read, fromEnv back to
-// the session's own.
-func (f *feeder) toEnv(env settings) {
-	to := f.s.settings.under(env)
-	f.ownQuery(replay(f.s.settings, to, false, true), to)
-}
-
-func (f *feeder) fromEnv(env settings) {
-	f.ownQuery(replay(f.s.settings.under(env), f.s.settings, false, true), f.s.settings)
 }
 
 // ownQuery sends a Query of ours that brings the server's settings to a set.

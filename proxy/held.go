@@ -34,6 +34,7 @@ type heldChange struct {
 	held  *held
 	close bool
 	ahead bool // no message waits for it
+	sets  bool // it is neither, but belongs to the batch of the Parse: it sets what that is read under, or ends it
 }
 
 // shelf is what one server holds: the least recently used last.

@@ -39,6 +39,7 @@ func (f *feeder) parse(b []byte, size int) progress {
 	if unsettled {
 		found |= sqlscan.Moment // the settings are known when the transaction ends
 		s.unsettled = true
+		s.parsesBehind()
 	}
 	f.beginXact()
 	if e := f.forgetForeign(found); e != nil {
@@ -51,7 +52,8 @@ func (f *feeder) parse(b []byte, size int) progress {
 	}
 	if len(text) == 0 {
 		l.setUnnamed(s.unnamed.begin(body, found, s.settings.parsing(), s.batch))
-		s.unnamed.versions[len(s.unnamed.versions)-1].unsettled = unsettled
+		v := &s.unnamed.versions[len(s.unnamed.versions)-1]
+		v.unsettled, v.blind = unsettled, unsettled && s.blind
 		l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Ref: unnamedChange{}})
 		f.keep(size)
 		return handled
@@ -90,7 +92,7 @@ func (f *feeder) parse(b []byte, size int) progress {
 	}
 	st := l.px.statements.intern(body, s.settings.parsing(), found)
 	if unsettled {
-		st.unsettled = true // and nobody else has it
+		st.unsettled, st.blind = true, s.blind // and nobody else has it
 	}
 	epoch := l.pool.epoch.Load()
 	known := l.shelf.m[st] != nil
@@ -230,7 +232,7 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 	if f.unsettles(f.does) {
 		return "", nil, mustWait
 	}
-	s.found |= f.does
+	s.does(f.does, []byte(st.body))
 	l.noteStatement(st)
 	f.noteForgetting(st.found)
 	f.name, f.held, f.alias, f.found = nil, nil, "", st.found
@@ -333,7 +335,7 @@ func (f *feeder) useUnnamed(v *version) (server string, ref *replacement, p prog
 	if f.unsettles(f.does) {
 		return "", nil, mustWait
 	}
-	s.found |= f.does
+	s.does(f.does, v.body)
 	l.noteText(v.body)
 	f.noteForgetting(v.found)
 	f.name, f.held, f.alias, f.found = nil, nil, "", v.found

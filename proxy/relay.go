@@ -419,6 +419,7 @@ func (l *link) settledIn() bool { return l.sess != nil && l.label == l.sess.sett
 // so. It reports whether the client must not hear of it yet.
 func (l *link) readyForQuery(status byte) (withhold bool) {
 	s := l.sess
+	s.batchEnded()
 	l.muted, l.late = nil, false
 	now := time.Now()
 	if !l.overdueAt.IsZero() && l.cancels == 0 {
@@ -483,9 +484,11 @@ func (l *link) parameterStatus(body []byte, c *chunk) {
 // the client's own did in front of that.
 func (l *link) settingHead() bool {
 	e, _ := l.ledger.Head()
-	switch e.Ref.(type) {
+	switch ref := e.Ref.(type) {
 	case *replayRef, inspectionRef:
 		return true
+	case *heldChange:
+		return ref.sets
 	}
 	return false
 }

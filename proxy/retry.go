@@ -20,14 +20,20 @@ import (
 func (l *link) unwarranted(body []byte) bool {
 	e, _ := l.ledger.Head()
 	var n *name
+	var unnamed alias
 	switch ref := e.Ref.(type) {
 	case *name:
 		n = ref
+	case alias:
+		unnamed = ref
 	case *described:
-		n = ref.name
+		n, unnamed = ref.name, ref.alias
 	}
 	if l.sess == nil {
 		return false
+	}
+	if unnamed != "" {
+		return l.gone(string(unnamed), body)
 	}
 	if n == nil {
 		return l.taken(body)
@@ -40,10 +46,7 @@ func (l *link) unwarranted(body []byte) bool {
 	if h == nil {
 		return false
 	}
-	if string(wire.ErrorField(body, 'C')) == "26000" && bytes.Contains(wire.ErrorField(body, 'M'), []byte(`"`+st.name+`"`)) {
-		for _, h := range l.shelf.m {
-			h.doubt()
-		}
+	if l.gone(st.name, body) {
 		return true
 	}
 	if !l.untried(n) {
@@ -54,6 +57,18 @@ func (l *link) unwarranted(body []byte) bool {
 	}
 	h.doubt()
 	n.shape, n.untried, n.adopt = shape{}, false, true
+	return true
+}
+
+// gone reports whether an error says that the server does not hold a name that it
+// was believed to hold.
+func (l *link) gone(server string, body []byte) bool {
+	if string(wire.ErrorField(body, 'C')) != "26000" || len(l.shelf.named(server)) == 0 || !bytes.Contains(wire.ErrorField(body, 'M'), []byte(`"`+server+`"`)) {
+		return false
+	}
+	for _, h := range l.shelf.m {
+		h.doubt()
+	}
 	return true
 }
 

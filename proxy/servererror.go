@@ -47,6 +47,9 @@ func (l *link) serverError(body []byte, c *chunk) (keep bool) {
 		l.failed = bytes.Clone(body)
 		return false
 	}
+	if s.blind {
+		s.keepsServer() // what was set in front of the Parse is not at the end of the batch
+	}
 	if m := l.cause(body, v.Head.Msg); m != nil {
 		c.put(func(dst []byte) []byte { return s.appendTranslated(dst, m.body, nil) })
 		return false
@@ -72,6 +75,7 @@ type muted struct {
 	name  string // on the server, that it is about
 	batch uint64 // of the session's, that it was sent for
 	body  []byte
+	ahead bool // nothing that has failed waited for it
 }
 
 // mute keeps an error to something of ours. mu is held.
@@ -79,7 +83,10 @@ func (l *link) mute(e wire.Entry, body []byte) {
 	m := muted{body: bytes.Clone(body)}
 	switch ref := e.Ref.(type) {
 	case *heldChange:
-		m.name, m.batch = ref.held.st.name, ref.held.batch
+		m.name, m.batch, m.ahead = ref.held.st.name, ref.held.batch, ref.ahead
+		if ref.sets && l.sess != nil {
+			l.sess.giveUp(ref.held.st)
+		}
 	case *described:
 		if !ref.wait && ref.name != nil && string(wire.ErrorField(body, 'C')) == errPlanChanged.Code {
 			ref.name.shape = lostShape.with(l.paramTypes)
@@ -106,8 +113,10 @@ func (l *link) cause(body []byte, msg byte) *muted {
 			}
 		}
 	case "25P02":
-		if msg == wire.MsgQuery {
-			return &l.muted[0]
+		for i := range l.muted {
+			if msg == wire.MsgQuery && !l.muted[i].ahead {
+				return &l.muted[i]
+			}
 		}
 	}
 	return nil
@@ -138,6 +147,9 @@ func clientsWords(ref any) *replacement {
 	case *described:
 		if ref.name != nil {
 			return &replacement{client: ref.name.text}
+		}
+		if ref.alias != "" {
+			return &replacement{server: string(ref.alias)}
 		}
 	}
 	return nil
@@ -176,7 +188,9 @@ func (s *session) appendTranslated(dst, body []byte, ref *replacement) []byte {
 
 func (s *session) translate(text []byte, ref *replacement) []byte {
 	if ref != nil && ref.client == "" {
-		text = bytes.ReplaceAll(text, []byte(`prepared statement "`+noSuchStatement+`" does not exist`), []byte("unnamed prepared statement does not exist"))
+		for _, server := range []string{noSuchStatement, ref.server} {
+			text = bytes.ReplaceAll(text, []byte(`prepared statement "`+server+`" does not exist`), []byte("unnamed prepared statement does not exist"))
+		}
 	}
 	for from := 0; ; {
 		i := bytes.Index(text[from:], []byte(`"`+serverNamePrefix))

@@ -91,10 +91,13 @@ type session struct {
 	told         *reported       // what the client was told last
 	found        sqlscan.Finding // what the texts since the last inspection may have done
 	unsettled    bool            // under which settings a statement of the session was parsed is only known when the transaction has ended
+	blind        bool            // and of one not before the batch of its Parse has ended
+	plainly      bool            // and all of that batch are plain: what they set holds at its end
 	forgets      bool            // a DEALLOCATE or DISCARD was sent, and may not have been answered
 	usesLast     bool            // its texts have asked for currval or lastval
 	without      backend.Used    // what no server of its may have had
 	stays        bool            // guarded by in: it cannot move to another process (here it takes no room)
+	changedIn    uint32          // the batch, but for its upper half, of the last text that may change settings
 	held         sqlscan.Finding // what state it has on its server
 	own          sqlscan.Finding // what the text scanned last says itself
 	print        uint64          // fingerprint of the text scanned last, where the audit is on

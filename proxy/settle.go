@@ -93,6 +93,9 @@ func (l *link) changed(c *change, done bool) {
 
 // heldChanged follows an injected Parse or Close.
 func (l *link) heldChanged(c *heldChange, o wire.Outcome) {
+	if c.sets {
+		return
+	}
 	if !c.close {
 		l.parsed(c.held, o == wire.Done)
 		return

@@ -84,11 +84,12 @@ func shapeOf(typ byte, body []byte) (s shape, ok bool) {
 // of ours. What it tells holds for the server's copy and, behind the client's
 // own Parse or Describe, for the client's name.
 type described struct {
-	held *held  // nil: the unnamed statement
-	name *name  // may be nil
-	gen  uint64 // of the unnamed statement
-	ours bool
-	wait bool // the session's next message waits for the answer
+	held  *held  // nil: the unnamed statement
+	name  *name  // may be nil
+	gen   uint64 // of the unnamed statement
+	alias alias  // that it has on the server; "": none
+	ours  bool
+	wait  bool // the session's next message waits for the answer
 
 	batch uint64 // that it belongs to, if it was sent as one of its own
 }

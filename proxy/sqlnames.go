@@ -121,7 +121,7 @@ func (f *feeder) bring(sql []byte, found sqlscan.Finding, alone bool) (progress,
 			continue
 		}
 		if st, _ := s.names.lookup(nameOf(c), s.batch); st != nil { // it does what its text does
-			s.found |= st.found &^ naming
+			s.does(st.found&^naming, []byte(st.body))
 			f.noteForgetting(st.found)
 			found |= st.found & sqlscan.Lists
 		}
@@ -323,35 +323,37 @@ func (b *bringer) send(st *statement) (refused *wire.Error) {
 	h := l.shelf.get(st, &l.px.statements)
 	f.evict(h)
 	if frozen {
-		f.toEnv(st.env)
+		f.readUnder(h)
 	}
 	if !st.sql && (b.alone || frozen) {
 		f.parseAlone(h)
-		if frozen {
-			f.fromEnv(st.env)
-		}
 		return nil
 	}
 	h.sent(s.batch, l.pool.epoch.Load())
 	ref := &heldChange{held: h, ahead: f.ahead}
 	switch {
-	case st.sql && (b.alone || frozen):
+	case st.sql && b.alone && !frozen:
 		l.ledger.Append(wire.Entry{Msg: wire.MsgQuery, Action: wire.Mute, Ref: ref})
 		f.put(func(dst []byte) []byte { return wire.AppendQuery(dst, st.body) })
 		l.unnamedOf = 0
 	case st.sql:
 		f.closeCarrier()
 		for _, e := range []wire.Entry{{Msg: wire.MsgParse}, {Msg: wire.MsgBind}, {Msg: wire.MsgExecute, Ref: ref}, {Msg: wire.MsgClose}, {Msg: wire.MsgClose}} {
-			e.Action = wire.Swallow
+			if e.Action = wire.Swallow; frozen {
+				e.Action = wire.Mute
+				if e.Ref == nil {
+					e.Ref = &heldChange{held: h, ahead: f.ahead, sets: true}
+				}
+			}
 			l.ledger.Append(e)
 		}
 		f.put(func(dst []byte) []byte { return appendCarried(dst, st.body) })
+		if frozen {
+			f.endAlone(h)
+		}
 	default:
 		l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Action: wire.Swallow, Ref: ref})
 		f.put(func(dst []byte) []byte { return wire.AppendParse(dst, st.name, []byte(st.body)) })
-	}
-	if frozen {
-		f.fromEnv(st.env)
 	}
 	return nil
 }
@@ -394,10 +396,10 @@ func (f *feeder) effects(sql []byte, found sqlscan.Finding) *effects {
 		case c.Kind == sqlscan.DeallocateAll:
 			forgotten, s.forgets = true, true
 		case c.Kind == sqlscan.Prepare && st == nil:
-			if found&changing != 0 {
-				s.found |= sqlscan.Untracked | sqlscan.Opaque // under which settings it is parsed is not known
-			}
 			text := sql[c.From:c.To]
+			if found&changing != 0 || hasLiteral(text) && (s.found&sqlscan.Literals != 0 || s.found&changing != 0 && s.changedIn == uint32(s.batch)) {
+				s.keepsServer() // under which settings it is parsed is not known
+			}
 			if i == 0 && len(bytes.TrimLeft(sql[c.To:], "; \t\r\n\f\v")) == 0 && len(bytes.TrimSpace(sql[:c.From])) == 0 {
 				text = sql // as pg_prepared_statements shows it
 				e.one = true

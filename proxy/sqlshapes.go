@@ -26,7 +26,7 @@ func (b *bringer) shapes(cmds []sqlscan.Command) progress {
 			for _, h := range l.shelf.named(text) {
 				b.f.closeOnce(h)
 			}
-			l.muted = append(l.muted, muted{text, b.f.s.batch, errPlanChanged.Append(nil)[wire.HeaderLen:]})
+			l.muted = append(l.muted, muted{text, b.f.s.batch, errPlanChanged.Append(nil)[wire.HeaderLen:], false})
 		}
 	}
 	return handled

@@ -35,6 +35,9 @@ func (s *session) scan(sql []byte) sqlscan.Finding {
 		found |= sqlscan.Forgets // a DO
 	}
 	found |= s.hidden(sql)
+	if found&changing != 0 && namesAny(sql, unreportedInLiterals[:]) {
+		found |= sqlscan.Literals
+	}
 	if s.told.opaque {
 		return found | sqlscan.Untracked | sqlscan.Opaque // the scan may have lost its way
 	}

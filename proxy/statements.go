@@ -29,6 +29,7 @@ type statement struct {
 	// unsettled says that env is only known when the transaction of its Parse
 	// has ended. Then it is alone, and only its session sets it.
 	unsettled bool
+	blind     bool // likewise: env is that of the end of the batch of its Parse
 
 	refs  int // guarded by statementTable.mu: names of sessions
 	holds int // guarded by statementTable.mu: servers that hold it

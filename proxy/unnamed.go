@@ -21,6 +21,7 @@ type version struct {
 	found     sqlscan.Finding // of its text
 	env       settings        // in force at its Parse, as far as parsing reads them
 	unsettled bool            // env is only known when the transaction of its Parse has ended
+	blind     bool            // env is that of the end of the batch of its Parse
 	shape     shape           // what the client was told of its result, if it asked
 }
 

@@ -133,3 +133,13 @@ func TestUnnamedShrinks(t *testing.T) {
 		t.Errorf("%d bytes are kept", n)
 	}
 }
+
+func TestUnnamedInErrors(t *testing.T) {
+	s := &session{}
+	for _, server := range []string{noSuchStatement, "pgpoold_7"} {
+		text := []byte(`prepared statement "` + server + `" does not exist`)
+		if got := string(s.translate(text, &replacement{server: server})); got != "unnamed prepared statement does not exist" {
+			t.Errorf("%s: %s", server, got)
+		}
+	}
+}

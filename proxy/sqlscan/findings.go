@@ -72,6 +72,9 @@ const (
 	Runs
 	// Named is not found in a text: custom settings exist on the server.
 	Named
+	// Literals is not found by Scan: the text changes settings, and names one that
+	// literals are read under and that is not reported.
+	Literals
 )
 
 // Provable is the state that the catalogs show.

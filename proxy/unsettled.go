@@ -1,0 +1,159 @@
+package proxy
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+
+	"pgpoold/proxy/sqlscan"
+)
+
+// A statement with literals is parsed in a transaction that has changed settings.
+// Under which ones it was is known as far as PostgreSQL reports them, which it does
+// in front of ReadyForQuery, and by the inspection at the transaction's end. Where
+// neither tells, the session keeps its server, which has read the literals.
+
+// unreportedInLiterals are the settings that literals are read under and that
+// PostgreSQL does not report. search_path is none of them: where it leads to other
+// schemas PostgreSQL reads the literals again.
+var unreportedInLiterals = [...]string{"array_nulls", "xmloption", "xml", "lc_monetary", "timezone_abbreviations", "backslash_quote",
+	"transform_null_equals", "default_text_search_config"}
+
+// reportedInLiterals are those that it does report, by the words of SET.
+var reportedInLiterals = [...]string{"datestyle", "timezone", "zone", "intervalstyle", "client_encoding", "names", "standard_conforming_strings", "all"}
+
+// namesAny reports whether one of the names stands in a text.
+func namesAny(sql []byte, names []string) bool {
+	low := bytes.ToLower(sql)
+	return slices.ContainsFunc(names, func(name string) bool { return bytes.Contains(low, []byte(name)) })
+}
+
+// keepsServer has the session keep its server: what the transaction does cannot be
+// told from outside.
+func (s *session) keepsServer() { s.found |= sqlscan.Untracked | sqlscan.Opaque }
+
+// does notes what a text that is being run may do.
+func (s *session) does(found sqlscan.Finding, body []byte) {
+	s.found |= found
+	text := body
+	if i := bytes.IndexByte(body, 0); i >= 0 {
+		text = body[:i]
+	}
+	if s.blind && undoes(text) {
+		s.keepsServer()
+	}
+	if found&changing == 0 {
+		return
+	}
+	told := !namesAny(text, unreportedInLiterals[:]) && !namesAny(text, reportedInLiterals[:])
+	if s.blind && !told {
+		s.keepsServer() // what is reported at the end of the batch is not what was in force at the Parse
+	}
+	if s.changedIn != uint32(s.batch) {
+		s.changedIn, s.plainly = uint32(s.batch), true
+	}
+	s.plainly = s.plainly && (told || setsPlainly(text))
+}
+
+// undoes reports whether a text may take back what was set in its transaction.
+func undoes(text []byte) bool {
+	switch sqlscan.Verb(text) {
+	case "rollback", "abort":
+		return true
+	}
+	return false
+}
+
+// setsPlainly reports whether a text is a SET or RESET that does not end with its
+// transaction.
+func setsPlainly(text []byte) bool {
+	switch sqlscan.Verb(text) {
+	case "set":
+		return !namesAny(text, []string{"local"})
+	case "reset":
+		return true
+	}
+	return false
+}
+
+// parsesBehind notes that literals are parsed behind a text that may have changed
+// what they are read under, in the same transaction.
+func (s *session) parsesBehind() {
+	if s.found&sqlscan.Literals != 0 {
+		s.keepsServer()
+	}
+	if s.changedIn != uint32(s.batch) {
+		return // what is reported of it has come
+	}
+	s.blind = true
+	if !s.plainly {
+		s.keepsServer()
+	}
+}
+
+// batchEnded notes what was in force at the end of a batch for the statements in
+// it that were parsed behind a SET. The link's mu is held.
+func (s *session) batchEnded() {
+	if !s.blind {
+		return
+	}
+	s.blind = false
+	for _, e := range s.names.m {
+		if e.cur != nil && e.cur.blind {
+			e.cur.env, e.cur.blind = s.settings.parsing(), false
+		}
+	}
+	for i := range s.unnamed.versions {
+		if v := &s.unnamed.versions[i]; v.blind {
+			v.env, v.blind = s.settings.parsing(), false
+		}
+	}
+}
+
+// settleEnv fills in under which settings a statement was parsed whose
+// transaction had changed them, now that it has ended.
+func (s *session) settleEnv(st *statement) {
+	if st.unsettled && s.found&changing == 0 {
+		st.env, st.unsettled = s.settledEnv(st.env), false
+	}
+}
+
+// settledEnv is what was in force at a Parse: what PostgreSQL reports was known
+// then, or at the end of the batch, and the rest is what the transaction has left.
+func (s *session) settledEnv(then settings) settings {
+	told := func(p setting) bool {
+		return slices.ContainsFunc(s.told.names, func(name string) bool { return settable(name) && strings.EqualFold(name, p.name) })
+	}
+	pairs := slices.DeleteFunc(s.settings.parsing().list(), told)
+	for _, p := range then.list() {
+		if told(p) {
+			pairs = append(pairs, p)
+		}
+	}
+	return newSettings(pairs)
+}
+
+// settleEnvs is settleEnv for all that the session has, at the end of the
+// transaction.
+func (s *session) settleEnvs() {
+	if !s.unsettled {
+		return
+	}
+	s.unsettled = false
+	for _, e := range s.names.m {
+		if e.cur != nil {
+			s.settleEnv(e.cur)
+		}
+	}
+	for i := range s.unnamed.versions {
+		if v := &s.unnamed.versions[i]; v.unsettled {
+			v.env, v.unsettled = s.settledEnv(v.env), false
+		}
+	}
+}
+
+// unsettles reports whether a text, which may change settings, must wait until it is
+// known under which ones statements were parsed.
+func (f *feeder) unsettles(found sqlscan.Finding) bool {
+	return f.s.unsettled && found&changing != 0 && f.l.ledger.Owed() > f.l.ledger.OwnQueries()
+}

@@ -1,0 +1,138 @@
+package pooling_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"pgpoold/test/harness"
+	"pgpoold/test/postgres"
+)
+
+// run is one execution of a named statement, in a batch of its own.
+func (c *peer) run(name string) string {
+	c.send(bind(name), &pgproto3.Execute{}, &pgproto3.Sync{})
+	return rvGist(c.read())
+}
+
+// TestLiteralsInTransactionsThatSet: a literal is parsed in a transaction, or in
+// a batch, that changes what it is read under. It means the same on every server.
+func TestLiteralsInTransactionsThatSet(t *testing.T) {
+	sync := &pgproto3.Sync{}
+	const date, array = "select '01/02/2003'::date", "select '{null,x}'::text[]"
+	const dmy, mdy = "set datestyle = 'ISO, DMY'", "set datestyle = 'ISO, MDY'"
+	literal := func(text string) []pgproto3.FrontendMessage {
+		return []pgproto3.FrontendMessage{parse("s", text)}
+	}
+	for _, test := range []struct {
+		name  string
+		steps [][]pgproto3.FrontendMessage
+	}{
+		{"SET in the batch", [][]pgproto3.FrontendMessage{append(batch(dmy), literal(date)...)}},
+		{"SET in the batch, in a transaction", [][]pgproto3.FrontendMessage{batch("begin"), append(batch(dmy), literal(date)...), batch("commit")}},
+		{"SET in the batch, and again in the transaction", [][]pgproto3.FrontendMessage{batch("begin"), append(batch(dmy), literal(date)...), batch(mdy), batch("commit")}},
+		{"a transaction in the batch", [][]pgproto3.FrontendMessage{append(append(append(batch("begin"), batch(dmy)...), literal(date)...), batch("commit")...)}},
+		{"a transaction in the batch, rolled back", [][]pgproto3.FrontendMessage{append(append(append(batch("begin"), batch(dmy)...), literal(date)...), batch("rollback")...)}},
+		{"SET in a batch that fails", [][]pgproto3.FrontendMessage{append(append(batch(dmy), literal(date)...), batch("select 1/0")...)}},
+		{"SET LOCAL in the batch", [][]pgproto3.FrontendMessage{append(batch("set local datestyle = 'ISO, DMY'"), literal(date)...)}},
+		{"set_config in the batch", [][]pgproto3.FrontendMessage{append(batch("select set_config('datestyle', 'ISO, DMY', true)"), literal(date)...)}},
+		{"SET around it in the batch", [][]pgproto3.FrontendMessage{append(append(batch(dmy), literal(date)...), batch(mdy)...)}},
+		{"SET LOCAL of one that is not reported", [][]pgproto3.FrontendMessage{batch("begin"), batch("set local array_nulls = off"), literal(array), batch("commit")}},
+		{"SET twice of one that is not reported", [][]pgproto3.FrontendMessage{batch("begin"), batch("set array_nulls = off"), literal(array), batch("set array_nulls = on"), batch("commit")}},
+		{"SET of one that is not reported, rolled back", [][]pgproto3.FrontendMessage{batch("begin"), batch("set array_nulls = off"), literal(array), batch("rollback")}},
+		{"PREPARE behind SET in the batch", [][]pgproto3.FrontendMessage{append(batch(dmy), batch("prepare s as "+date)...)}},
+		{"PREPARE behind SET LOCAL", [][]pgproto3.FrontendMessage{batch("begin"), batch("set local array_nulls = off"), batch("prepare s as " + array), batch("commit")}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			rvSame(t, 2, nil, func(_ *testing.T, open rvOpen) (lines []string) {
+				a, b := open(), open()
+				for _, msgs := range test.steps {
+					a.send(append(msgs, sync)...)
+					lines = append(lines, rvGist(a.read()))
+				}
+				for range 2 {
+					lines = append(lines, a.run("s"))
+					b.must("begin")
+					lines = append(lines, a.run("s"))
+					b.must("commit")
+				}
+				return lines
+			})
+		})
+	}
+}
+
+// TestFrozenUnderLostRole: a literal was parsed under a role that is gone. What
+// does not use the statement runs, on the server that the session has had; what
+// uses it where it is not held is refused, and a session that keeps its server has
+// what it had there.
+func TestFrozenUnderLostRole(t *testing.T) {
+	sync := &pgproto3.Sync{}
+	c := postgres.ForTest(t)
+	begin := func(t *testing.T, first ...string) (a *peer, db string) {
+		role := fmt.Sprintf("frozen_%d", databases.Add(1))
+		db = newDB(t, c, "create role "+role)
+		p := harness.Start(t, harness.Options{DSN: c.DSN(postgres.Superuser, db), Size: 1})
+		a = login(t, p.Addr(), "app", db)
+		for _, sql := range first {
+			a.must(sql)
+		}
+		a.must("set role " + role)
+		a.send(parse("s", "select 'x'::text"), sync)
+		a.read()
+		a.must("reset role")
+		a.must("drop role " + role)
+		a.must("do $$ begin execute 'deallocate all'; end $$")
+		return a, db
+	}
+	t.Run("unused", func(t *testing.T) {
+		a, _ := begin(t)
+		pid := a.must("select pg_backend_pid()").cell()
+		for range 3 {
+			if now := a.must("select pg_backend_pid()").cell(); now != pid {
+				t.Fatalf("server %s, and then %s", pid, now)
+			}
+		}
+		for range 2 {
+			a.send(bind("s"), &pgproto3.Execute{}, sync)
+			if r := a.read(); r.err == nil || r.err.Code != "22023" || r.types != "EZ" {
+				t.Fatalf("the statement: %s", r)
+			}
+		}
+		if now := a.must("select pg_backend_pid()").cell(); now != pid {
+			t.Fatalf("server %s, and then %s", pid, now)
+		}
+	})
+	t.Run("pinned", func(t *testing.T) {
+		a, db := begin(t, "select pg_advisory_lock(7)")
+		a.send(bind("s"), &pgproto3.Execute{}, sync)
+		if r := a.read(); r.err == nil || r.err.Code != "22023" || r.types != "EZ" {
+			t.Errorf("the statement: %s", r)
+		}
+		if got := value(t, c, db, "select count(*) from pg_locks where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())"); got != "1" {
+			t.Errorf("%s locks", got)
+		}
+		a.must("select 1")
+	})
+}
+
+// TestFrozenUnnamedIsGone: a server does not hold any more what an unnamed
+// statement with a literal is called there: the batch is run again.
+func TestFrozenUnnamedIsGone(t *testing.T) {
+	p, _, db := start(t, 1, "create function gone(text) returns void language plpgsql as 'begin execute $1; end'")
+	a := login(t, p.Addr(), "app", db)
+	run := func(name string) reply {
+		a.send(bind(name), &pgproto3.Execute{}, &pgproto3.Sync{})
+		return a.read()
+	}
+	a.send(parse("set", "set datestyle = 'ISO, DMY'"),
+		parse("gone", "select gone('deal' || 'locate all')"), parse("", "select '01/02/2003'::date"), &pgproto3.Sync{})
+	a.read()
+	for _, name := range []string{"set", "", "gone", ""} {
+		if r := run(name); r.err != nil || name == "" && r.cell() != "2003-01-02" {
+			t.Fatalf("%q: %s", name, r)
+		}
+	}
+}
