@@ -232,7 +232,9 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 	if f.unsettles(f.does) {
 		return "", nil, mustWait
 	}
-	s.does(f.does, []byte(st.body))
+	if s.found |= f.does; s.notes(f.does) {
+		s.does(f.does, []byte(st.body))
+	}
 	l.noteStatement(st)
 	f.noteForgetting(st.found)
 	f.name, f.held, f.alias, f.found = nil, nil, "", st.found
@@ -335,7 +337,9 @@ func (f *feeder) useUnnamed(v *version) (server string, ref *replacement, p prog
 	if f.unsettles(f.does) {
 		return "", nil, mustWait
 	}
-	s.does(f.does, v.body)
+	if s.found |= f.does; s.notes(f.does) {
+		s.does(f.does, v.body)
+	}
 	l.noteText(v.body)
 	f.noteForgetting(v.found)
 	f.name, f.held, f.alias, f.found = nil, nil, "", v.found

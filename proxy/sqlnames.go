@@ -121,7 +121,10 @@ func (f *feeder) bring(sql []byte, found sqlscan.Finding, alone bool) (progress,
 			continue
 		}
 		if st, _ := s.names.lookup(nameOf(c), s.batch); st != nil { // it does what its text does
-			s.does(st.found&^naming, []byte(st.body))
+			s.found |= st.found &^ naming
+			if s.notes(st.found) {
+				s.does(st.found, []byte(st.body))
+			}
 			f.noteForgetting(st.found)
 			found |= st.found & sqlscan.Lists
 		}

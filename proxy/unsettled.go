@@ -32,9 +32,11 @@ func namesAny(sql []byte, names []string) bool {
 // told from outside.
 func (s *session) keepsServer() { s.found |= sqlscan.Untracked | sqlscan.Opaque }
 
-// does notes what a text that is being run may do.
+// notes reports whether does must be told of a text with these findings.
+func (s *session) notes(found sqlscan.Finding) bool { return s.blind || found&changing != 0 }
+
+// does follows what a text that is being run may do to settings.
 func (s *session) does(found sqlscan.Finding, body []byte) {
-	s.found |= found
 	text := body
 	if i := bytes.IndexByte(body, 0); i >= 0 {
 		text = body[:i]
