@@ -467,9 +467,11 @@ func (f *feeder) bind(b []byte, size int) progress {
 	if f.means = ""; ref == nil && f.found&sqlscan.Resets != 0 {
 		if f.means = l.afterReset(s.textOf(text), f.found); f.means != "" {
 			s.found = before | meaning(f.does)
+		} else {
+			s.found = before | f.does&^sqlscan.Resets // which comes with Execute
 		}
 	}
-	if ref == nil && (f.found&sqlscan.Names != 0 || f.means != "" || s.portals != nil) {
+	if ref == nil && (f.found&(sqlscan.Names|sqlscan.Resets) != 0 || s.portals != nil) {
 		portal, _, _ := wire.CString(b[wire.HeaderLen:n])
 		if refused := f.bindPortal(portal); refused != nil {
 			server, ref = noSuchStatement, &replacement{whole: refused}

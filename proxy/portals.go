@@ -46,7 +46,7 @@ func (f *feeder) bindPortal(portal []byte) *wire.Error {
 	switch {
 	case f.found&sqlscan.Names != 0:
 		t.sql = bytes.Clone(f.text)
-	case t.means == "":
+	case f.found&sqlscan.Resets == 0:
 		return nil
 	}
 	if s.portals == nil {

@@ -463,7 +463,10 @@ func (f *feeder) execute(b []byte, size int) progress {
 		case !ok:
 		case t.means != "": // it names no statements
 			means, e.Ref = t.means, &returned{}
+		case t.found&sqlscan.Names == 0:
+			s.found |= t.found & sqlscan.Resets
 		default:
+			s.found |= t.found & sqlscan.Resets
 			if f.forgetting() {
 				return mustWait
 			}

@@ -75,8 +75,8 @@ func (s *session) tag(l *link, tag []byte, ref any, c *chunk) {
 		}
 		l.known = l.known && s.carries
 		s.found |= sqlscan.Resets
-		if s.found&sqlscan.ResetsAll != 0 && !s.carries {
-			s.restart(l, c)
+		if s.found&sqlscan.ResetsAll != 0 {
+			s.resetAll(l, c)
 		}
 	case bytes.Equal(tag, []byte("DISCARD ALL")), bytes.Equal(tag, []byte("DEALLOCATE ALL")):
 		for _, st := range s.names.clear() {
@@ -86,13 +86,25 @@ func (s *session) tag(l *link, tag []byte, ref any, c *chunk) {
 			s.forgetDrawn()
 			l.known = l.known && s.carries
 			s.found |= sqlscan.Resets
-			if !s.carries {
-				s.restart(l, c)
-			}
+			s.resetAll(l, c)
 		}
 	case bytes.Equal(tag, []byte("DISCARD SEQUENCES")):
 		s.forgetDrawn()
 	}
+}
+
+// resetAll follows what has returned every setting to the server's start value, in
+// a session whose settings no inspection reads.
+func (s *session) resetAll(l *link, c *chunk) {
+	if s.carries {
+		if !s.lasting() {
+			return
+		}
+		l.known = false // returnToStart
+		s.keepLink(s.startLink)
+		s.wishes(s.start)
+	}
+	s.restart(l, c)
 }
 
 // restart gives every reported setting that stands at the server's own start

@@ -184,3 +184,35 @@ func TestResetInSessionMode(t *testing.T) {
 		})
 	}
 }
+
+// TestResetWhereNothingIsRead: DISCARD ALL and RESET ALL return to the startup
+// parameters also where the session keeps its server to the end, so that nobody
+// asks PostgreSQL what is in force.
+func TestResetWhereNothingIsRead(t *testing.T) {
+	for _, reset := range []string{"discard all", "reset all", "select 1; reset all"} {
+		for _, by := range []string{"Query", "Execute"} {
+			if by == "Execute" && reset[0] == 's' {
+				continue
+			}
+			t.Run(reset+" by "+by, func(t *testing.T) {
+				t.Parallel()
+				rvSame(t, 2, nil, func(t *testing.T, open rvOpen) (lines []string) {
+					a := open("timezone", "Asia/Tokyo", "datestyle", "SQL, DMY", "work_mem", "5MB")
+					for _, text := range []string{"set work_mem = '6MB'", "select setseed(0.5)", "set work_mem = '7MB'", "set datestyle = 'German'", "set extra_float_digits = 0"} {
+						a.must(text)
+					}
+					if by == "Query" {
+						lines = append(lines, rvGist(a.query(reset)))
+					} else {
+						lines = append(lines, rvGist(a.ask(append(batch(reset), &pgproto3.Sync{})...)))
+					}
+					for _, name := range []string{"timezone", "datestyle", "work_mem", "extra_float_digits"} {
+						lines = append(lines, a.show(name))
+					}
+					a.must("set datestyle = 'ISO, MDY'")
+					return append(lines, a.params["DateStyle"], a.show("datestyle"))
+				})
+			})
+		}
+	}
+}
