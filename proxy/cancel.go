@@ -190,12 +190,12 @@ type pendingCancel struct {
 
 // sendCancel passes a cancel on to the server; until its connection has
 // closed the server is not reused. mu is held. done, if not nil, is closed
-// when it has; clearFront has none.
+// when it has.
 //
 // again, if not nil, reports under mu whether what is meant still runs: a cancel
 // that reaches a backend before it has read the message is lost, so it is
 // repeated until that has ended.
-func (px *Server) sendCancel(l *link, done chan<- struct{}, again func() bool) {
+func (px *Server) sendCancel(l *link, done chan struct{}, again func() bool) {
 	l.cancels++
 	px.counts.cancelsForwarded.Add(1)
 	px.helpers.Add(1)
@@ -204,7 +204,7 @@ func (px *Server) sendCancel(l *link, done chan<- struct{}, again func() bool) {
 
 // cancelServer is the goroutine of one cancel request to PostgreSQL, bounded
 // by cancel_wait_timeout and joined by Server.Wait.
-func (px *Server) cancelServer(l *link, done chan<- struct{}, again func() bool) {
+func (px *Server) cancelServer(l *link, done chan struct{}, again func() bool) {
 	defer px.helpers.Done()
 	if done != nil {
 		defer close(done)
@@ -228,8 +228,7 @@ func (px *Server) cancelServer(l *link, done chan<- struct{}, again func() bool)
 		l.mu.Lock()
 	}
 	l.cancels--
-	if again != nil && done == nil {
-		close(l.clearing)
+	if done == l.clearing {
 		l.clearing = nil
 	}
 	if err != nil {
@@ -290,7 +289,7 @@ func (l *link) clearFront() {
 		return
 	}
 	l.clearing = make(chan struct{})
-	l.px.sendCancel(l, nil, func() bool { return l.sess == s && !l.dead && s.cancel != nil && l.inFront() })
+	l.px.sendCancel(l, l.clearing, func() bool { return l.sess == s && !l.dead && s.cancel != nil && l.inFront() })
 }
 
 // sendHeldCancel sends a cancel that came while a message of ours was at the

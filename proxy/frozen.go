@@ -139,16 +139,20 @@ func (f *feeder) readUnder(h *held) {
 // carryFor runs a text by the carrier, for a statement whose Parse comes behind it
 // in the same batch.
 func (f *feeder) carryFor(h *held, sql string) {
-	f.closeCarrier()
-	for _, msg := range []byte{wire.MsgParse, wire.MsgBind, wire.MsgExecute, wire.MsgClose, wire.MsgClose} {
-		f.l.ledger.Append(wire.Entry{Msg: msg, Action: wire.Mute, Ref: &heldChange{held: h, ahead: f.ahead, sets: true}})
-	}
-	f.put(func(dst []byte) []byte { return appendCarried(dst, sql) })
+	f.carry(sql, func(byte) wire.Entry { return f.settingUp(h) })
+}
+
+// settingUp is the entry of what belongs to the batch of a statement's Parse
+// without being that.
+func (f *feeder) settingUp(h *held) wire.Entry {
+	return wire.Entry{Action: wire.Mute, Ref: &heldChange{held: h, ahead: f.ahead, sets: true}}
 }
 
 // endAlone ends the batch of a statement that has one of its own.
 func (f *feeder) endAlone(h *held) {
-	f.l.ledger.Append(wire.Entry{Msg: wire.MsgSync, Action: wire.Mute, Ref: &heldChange{held: h, ahead: f.ahead, sets: true}})
+	e := f.settingUp(h)
+	e.Msg = wire.MsgSync
+	f.l.ledger.Append(e)
 	f.put(func(dst []byte) []byte { return wire.AppendEmpty(dst, wire.MsgSync) })
 }
 

@@ -198,9 +198,5 @@ func (l *link) hushed(typ byte) bool {
 
 // putReturn runs a query behind the Execute of a RESET, in the same batch.
 func (f *feeder) putReturn(query string) {
-	f.closeCarrier()
-	for _, msg := range []byte{wire.MsgParse, wire.MsgBind, wire.MsgExecute, wire.MsgClose, wire.MsgClose} {
-		f.l.ledger.Append(wire.Entry{Msg: msg, Action: wire.Swallow})
-	}
-	f.put(func(dst []byte) []byte { return appendCarried(dst, query) })
+	f.carry(query, func(byte) wire.Entry { return wire.Entry{Action: wire.Swallow} })
 }

@@ -47,6 +47,18 @@ func (f *feeder) closeCarrier() {
 	f.put(func(dst []byte) []byte { return wire.AppendCloseStatement(dst, carrier) })
 }
 
+// carry runs a text by the carrier, within the batch. entry tells what becomes of
+// the reply to each of its messages.
+func (f *feeder) carry(sql string, entry func(msg byte) wire.Entry) {
+	f.closeCarrier()
+	for _, msg := range []byte{wire.MsgParse, wire.MsgBind, wire.MsgExecute, wire.MsgClose, wire.MsgClose} {
+		e := entry(msg)
+		e.Msg = msg
+		f.l.ledger.Append(e)
+	}
+	f.put(func(dst []byte) []byte { return appendCarried(dst, sql) })
+}
+
 // appendCarried appends the five messages that run a text by the carrier.
 func appendCarried(dst []byte, sql string) []byte {
 	dst = wire.AppendParse(dst, carrier, append([]byte(sql), 0, 0, 0))
@@ -340,17 +352,16 @@ func (b *bringer) send(st *statement) (refused *wire.Error) {
 		f.put(func(dst []byte) []byte { return wire.AppendQuery(dst, st.body) })
 		l.unnamedOf = 0
 	case st.sql:
-		f.closeCarrier()
-		for _, e := range []wire.Entry{{Msg: wire.MsgParse}, {Msg: wire.MsgBind}, {Msg: wire.MsgExecute, Ref: ref}, {Msg: wire.MsgClose}, {Msg: wire.MsgClose}} {
-			if e.Action = wire.Swallow; frozen {
-				e.Action = wire.Mute
-				if e.Ref == nil {
-					e.Ref = &heldChange{held: h, ahead: f.ahead, sets: true}
-				}
+		f.carry(st.body, func(msg byte) wire.Entry {
+			e := wire.Entry{Action: wire.Swallow}
+			if frozen {
+				e = f.settingUp(h)
 			}
-			l.ledger.Append(e)
-		}
-		f.put(func(dst []byte) []byte { return appendCarried(dst, st.body) })
+			if msg == wire.MsgExecute {
+				e.Ref = ref
+			}
+			return e
+		})
 		if frozen {
 			f.endAlone(h)
 		}
