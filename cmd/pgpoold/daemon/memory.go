@@ -19,8 +19,11 @@ const (
 )
 
 // mayReturn decides whether memory is given back, when the process has used
-// that much of a processor and holds so many free bytes.
-func mayReturn(load float64, free uint64) bool { return load < calmLoad && free >= worthwhile }
+// that much of a processor and holds so many free bytes, of which kept stayed
+// the last time: what the runtime caches for each thread is not given back.
+func mayReturn(load float64, free, kept uint64) bool {
+	return load < calmLoad && free >= kept+worthwhile
+}
 
 // returnMemory gives free memory back to the system while the process is calm,
 // until stop is called, which joins it.
@@ -30,7 +33,7 @@ func returnMemory() (stop func()) {
 		defer close(joined)
 		t := time.NewTicker(returnEvery)
 		defer t.Stop()
-		last, used := time.Now(), processorTime()
+		last, used, kept := time.Now(), processorTime(), uint64(0)
 		for {
 			select {
 			case <-ended:
@@ -38,8 +41,9 @@ func returnMemory() (stop func()) {
 			case <-t.C:
 			}
 			now, sum := time.Now(), processorTime()
-			if mayReturn(float64(sum-used)/float64(now.Sub(last)), freeMemory()) {
+			if mayReturn(float64(sum-used)/float64(now.Sub(last)), freeMemory(), kept) {
 				debug.FreeOSMemory()
+				kept = freeMemory()
 				sum = processorTime() // what that took is no load
 			}
 			last, used = now, sum
