@@ -45,10 +45,11 @@ func (p *Pool) Tick(now time.Time) {
 			peek = append(peek, s)
 		}
 	}
-	// A Picker that turned every idle server down must not starve anybody.
+	// A Picker that turned every idle server down must not starve anybody for whom
+	// no other server is on its way.
 	var forced *Ticket
 	var spareServer *Server
-	if p.picker != nil && !p.paused && p.waiting.first != nil && len(p.idle) > 0 && p.waiting.first.takes(p.idle[0]) {
+	if p.picker != nil && !p.paused && p.dialling == 0 && p.leaving == 0 && p.waiting.first != nil && len(p.idle) > 0 && p.waiting.first.takes(p.idle[0]) {
 		forced, spareServer = p.waiting.first, p.idle[0]
 		p.waiting.remove(forced)
 		p.grantedLocked(forced, now)
