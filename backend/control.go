@@ -101,7 +101,7 @@ func (p *Pool) dropIdleLocked(now time.Time) (closing []doomed) {
 
 // grantedLocked counts a server that goes to somebody who has waited for it.
 func (p *Pool) grantedLocked(t *Ticket, now time.Time) {
-	waited := now.Sub(t.since)
+	waited := max(0, now.Sub(t.Since)) // who releases may have looked at the clock first
 	p.granted++
 	p.waited += waited
 	p.waits.Observe(waited)

@@ -121,7 +121,7 @@ func (p *Pool) wantedLocked(now time.Time) (want int, waits bool) {
 // reserve is open while somebody has waited for reserve_pool_timeout.
 func (p *Pool) roomLocked(now time.Time) int {
 	room := p.size - p.placesLocked() - p.elsewhere
-	if t := p.waiting.first; t != nil && p.limits.ReserveSize > 0 && p.limits.ReserveTimeout > 0 && now.Sub(t.since) >= p.limits.ReserveTimeout {
+	if t := p.waiting.first; t != nil && p.limits.ReserveSize > 0 && p.limits.ReserveTimeout > 0 && now.Sub(t.Since) >= p.limits.ReserveTimeout {
 		room += p.limits.ReserveSize
 	}
 	return room

@@ -65,7 +65,7 @@ func TestShareOfACap(t *testing.T) {
 				for !stop.Load() {
 					s := newSeat(nil)
 					began := time.Now()
-					srv, err := p.Acquire(&s.Ticket)
+					srv, err := p.Acquire(&s.Ticket, time.Now())
 					if srv == nil && err == nil {
 						select {
 						case srv = <-s.granted:
@@ -82,7 +82,7 @@ func TestShareOfACap(t *testing.T) {
 					waits[i] = append(waits[i], time.Since(began))
 					mu.Unlock()
 					time.Sleep(transaction)
-					if next := p.Release(srv, nil); next != nil {
+					if next := p.Release(srv, nil, time.Now()); next != nil {
 						next.W.Granted(srv)
 					}
 					time.Sleep(transaction / 10)
@@ -124,7 +124,7 @@ func TestCapOfOne(t *testing.T) {
 			if n := c.servers(); n != 1 {
 				t.Fatalf("round %d, pool %d: %d servers", round, i, n)
 			}
-			if next := p.Release(srv, nil); next != nil {
+			if next := p.Release(srv, nil, time.Now()); next != nil {
 				t.Fatal("somebody else waits")
 			}
 		}
@@ -144,7 +144,7 @@ func TestCapOfOne(t *testing.T) {
 			t.Fatal("the busy pool was not asked to give way")
 		}
 	}
-	if next := c.pools[0].Release(srv, nil); next != nil {
+	if next := c.pools[0].Release(srv, nil, time.Now()); next != nil {
 		t.Fatal("the pool that had the server keeps it, though another has waited for longer")
 	}
 	got, err := other.wait(t)
@@ -152,13 +152,13 @@ func TestCapOfOne(t *testing.T) {
 		t.Fatal(err)
 	}
 	mine.silent(t)
-	if next := c.pools[1].Release(got, nil); next != nil {
+	if next := c.pools[1].Release(got, nil, time.Now()); next != nil {
 		t.Fatal("somebody else waits")
 	}
 	if got, err = mine.wait(t); err != nil {
 		t.Fatal(err)
 	}
-	c.pools[0].Release(got, nil)
+	c.pools[0].Release(got, nil, time.Now())
 }
 
 // TestReserve: servers beyond the size come when somebody has waited for
@@ -186,9 +186,9 @@ func TestReserve(t *testing.T) {
 	}
 	p.Tick(time.Now().Add(time.Minute))
 	third.silent(t)
-	if next := p.Release(got, nil); next == nil || next.W != Waiter(third) {
+	if next := p.Release(got, nil, time.Now()); next == nil || next.W != Waiter(third) {
 		t.Fatal("the reserve's server goes to nobody")
 	}
-	p.Release(got, nil)
-	p.Release(first, nil)
+	p.Release(got, nil, time.Now())
+	p.Release(first, nil, time.Now())
 }

@@ -109,7 +109,8 @@ func (p *Pool) SetPicker(pick Picker) {
 // Acquire gives t a server, or refuses it, or queues it and returns neither a
 // server nor an error: then t.W hears from the pool later, exactly once,
 // unless Leave takes it out before.
-func (p *Pool) Acquire(t *Ticket) (*Server, error) {
+func (p *Pool) Acquire(t *Ticket, now time.Time) (*Server, error) {
+	t.Since = now
 	p.mu.Lock()
 	if p.closed {
 		defer p.mu.Unlock()
@@ -117,7 +118,7 @@ func (p *Pool) Acquire(t *Ticket) (*Server, error) {
 	}
 	if t0 := p.waiting.first; (t0 == nil || t0.Without != 0) && !p.paused {
 		// What is idle while somebody waits will not do for them.
-		if s := p.takeIdleLocked(t); s != nil {
+		if s := p.takeIdleLocked(t, now); s != nil {
 			p.granted++
 			p.mu.Unlock()
 			return s, nil
@@ -127,10 +128,9 @@ func (p *Pool) Acquire(t *Ticket) (*Server, error) {
 		p.mu.Unlock()
 		return nil, err
 	}
-	t.since = time.Now()
 	p.waiting.push(t)
-	check := p.checkLocked(t.since)
-	unfit := p.unfitIdleLocked(t.since)
+	check := p.checkLocked(now)
+	unfit := p.unfitIdleLocked(now)
 	p.dialLocked()
 	p.mu.Unlock()
 	if unfit != nil {
@@ -154,8 +154,9 @@ func (p *Pool) Spare() *Server {
 	if p.closed || p.paused || p.waiting.first != nil {
 		return nil
 	}
+	now := time.Now()
 	for i := len(p.idle) - 1; i >= 0; i-- {
-		if s := p.idle[i]; time.Since(s.idleSince) >= spareAfter && !p.staleLocked(s) {
+		if s := p.idle[i]; now.Sub(s.idleSince) >= spareAfter && !p.staleLocked(s, now) {
 			p.unidleLocked(i, serverActive)
 			return s
 		}
@@ -177,14 +178,14 @@ func (p *Pool) Leave(t *Ticket) bool {
 
 // takeIdleLocked takes the idle server that suits t best, or nil. Servers
 // that were idle for long are left for checkLocked.
-func (p *Pool) takeIdleLocked(t *Ticket) *Server {
+func (p *Pool) takeIdleLocked(t *Ticket, now time.Time) *Server {
 	if len(p.idle) == 0 {
 		return nil
 	}
 	i := -1
 	switch {
 	case t.Without != 0:
-		i = p.fitLocked(t)
+		i = p.fitLocked(t, now)
 	case p.picker != nil:
 		i = p.picker(p.idle, t.Last)
 	case p.limits.RoundRobin:
@@ -193,14 +194,14 @@ func (p *Pool) takeIdleLocked(t *Ticket) *Server {
 		i = len(p.idle) - 1
 		for j := i; j >= 0; j-- {
 			if p.idle[j].label == t.Label {
-				if !p.staleLocked(p.idle[j]) {
+				if !p.staleLocked(p.idle[j], now) {
 					i = j
 				}
 				break
 			}
 		}
 	}
-	if i < 0 || p.staleLocked(p.idle[i]) {
+	if i < 0 || p.staleLocked(p.idle[i], now) {
 		return nil
 	}
 	s := p.idle[i]
@@ -210,11 +211,11 @@ func (p *Pool) takeIdleLocked(t *Ticket) *Server {
 
 // fitLocked is the index of the idle server that suits best a ticket for which
 // not all will do, or -1.
-func (p *Pool) fitLocked(t *Ticket) int {
+func (p *Pool) fitLocked(t *Ticket, now time.Time) int {
 	best := -1
 	for i := len(p.idle) - 1; i >= 0; i-- {
 		s := p.idle[i]
-		if !t.takes(s) || p.staleLocked(s) || p.picker != nil && p.picker([]*Server{s}, t.Last) < 0 {
+		if !t.takes(s) || p.staleLocked(s, now) || p.picker != nil && p.picker([]*Server{s}, t.Last) < 0 {
 			continue
 		}
 		if s.label == t.Label && p.picker == nil && !p.limits.RoundRobin {
@@ -240,7 +241,7 @@ func (p *Pool) Mark(s *Server, used Used) {
 func (p *Pool) crampedLocked(now time.Time) bool {
 	t := p.waiting.first
 	return t != nil && t.Without != 0 && !p.paused && p.dialling == 0 && p.leaving == 0 &&
-		(p.roomLocked(now) <= 0 || p.opts.Shares != nil && now.Sub(t.since) > unfitPatience)
+		(p.roomLocked(now) <= 0 || p.opts.Shares != nil && now.Sub(t.Since) > unfitPatience)
 }
 
 // unfitPatience is how long a place under limits that pools have in common is
@@ -264,8 +265,8 @@ func (p *Pool) unfitIdleLocked(now time.Time) *Server {
 
 // staleLocked reports whether s was idle for so long that it must show that
 // it lives before it is used.
-func (p *Pool) staleLocked(s *Server) bool {
-	return p.limits.CheckDelay > 0 && time.Since(s.idleSince) > p.limits.CheckDelay
+func (p *Pool) staleLocked(s *Server, now time.Time) bool {
+	return p.limits.CheckDelay > 0 && now.Sub(s.idleSince) > p.limits.CheckDelay
 }
 
 // checkLocked takes an idle server that must show that it lives before it is
@@ -295,8 +296,7 @@ func (p *Pool) unidleLocked(i int, state serverState) {
 // Release gives a clean server back; label is what is in force on it. If
 // somebody waits, the server is theirs at once: Release returns their ticket
 // and the caller must call its W.Granted, without locks held.
-func (p *Pool) Release(s *Server, label any) *Ticket {
-	now := time.Now()
+func (p *Pool) Release(s *Server, label any, now time.Time) *Ticket {
 	p.mu.Lock()
 	s.label = label
 	if s.state == serverGone {

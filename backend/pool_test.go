@@ -58,7 +58,7 @@ func TestQueue(t *testing.T) {
 		t.Error("Leave is wrong")
 	}
 	for _, i := range []int{0, 2} {
-		ticket := p.Release(srv, nil)
+		ticket := p.Release(srv, nil, time.Now())
 		if ticket != &seats[i].Ticket {
 			t.Fatalf("it is not seat %d's turn", i)
 		}
@@ -66,7 +66,7 @@ func TestQueue(t *testing.T) {
 			t.Error("who has a server has left the queue")
 		}
 	}
-	if p.Release(srv, nil) != nil {
+	if p.Release(srv, nil, time.Now()) != nil {
 		t.Error("nobody waits")
 	}
 	if st := p.State(time.Now(), nil); st.Idle != 1 || st.Waiting != 0 || st.Granted != 3 {
@@ -128,7 +128,7 @@ func TestChurn(t *testing.T) {
 			r := rand.New(rand.NewPCG(uint64(w), 1))
 			for range 200 {
 				s := newSeat(r.IntN(3))
-				srv, err := p.Acquire(&s.Ticket)
+				srv, err := p.Acquire(&s.Ticket, time.Now())
 				if err != nil {
 					t.Error(err)
 					return
@@ -185,7 +185,7 @@ func TestSizeAsPostgreSQLCounts(t *testing.T) {
 			r := rand.New(rand.NewPCG(uint64(w), 2))
 			for range 15 {
 				s := newSeat(nil)
-				srv, err := p.Acquire(&s.Ticket)
+				srv, err := p.Acquire(&s.Ticket, time.Now())
 				if err == nil && srv == nil {
 					select {
 					case srv = <-s.granted:
@@ -221,8 +221,8 @@ func TestWaitTimeout(t *testing.T) {
 	p.ask(early)
 	p.ask(late)
 	p.mu.Lock()
-	late.since = late.since.Add(10 * time.Second)
-	at := early.since.Add(time.Minute)
+	late.Since = late.Since.Add(10 * time.Second)
+	at := early.Since.Add(time.Minute)
 	p.mu.Unlock()
 	p.Tick(at.Add(-1))
 	early.silent(t)
@@ -303,7 +303,7 @@ func TestLifetime(t *testing.T) {
 	if p.ask(waiter) != nil {
 		t.Error("an old server was given away")
 	}
-	if p.Release(used, nil) != nil {
+	if p.Release(used, nil, time.Now()) != nil {
 		t.Error("an old server was passed on")
 	}
 	if idle.Closing() != CloseLifetime || used.Closing() != CloseLifetime {
@@ -410,10 +410,10 @@ func TestCloseJoinsAll(t *testing.T) {
 	if _, err := waiter.wait(t); err != errStopped {
 		t.Errorf("the waiter hears %v", err)
 	}
-	if srv, err := p.Acquire(&newSeat(nil).Ticket); srv != nil || err != errStopped {
+	if srv, err := p.Acquire(&newSeat(nil).Ticket, time.Now()); srv != nil || err != errStopped {
 		t.Errorf("a closed pool gives %v, %v", srv, err)
 	}
-	if p.Release(used, nil) != nil || used.Closing() != CloseDrain {
+	if p.Release(used, nil, time.Now()) != nil || used.Closing() != CloseDrain {
 		t.Error("a server that comes back late is kept")
 	}
 	// The rest is what every test pool's end checks: Kill, Wait, no goroutine.
@@ -428,7 +428,7 @@ func TestRefusedConnection(t *testing.T) {
 	var seats []*seat
 	for range 10 {
 		s := newSeat(nil)
-		if srv, err := p.Acquire(&s.Ticket); err == nil && srv == nil {
+		if srv, err := p.Acquire(&s.Ticket, time.Now()); err == nil && srv == nil {
 			seats = append(seats, s)
 		}
 	}
@@ -440,7 +440,7 @@ func TestRefusedConnection(t *testing.T) {
 		}
 	}
 	p.until("one report", func(State) bool { return p.dials.Load() == 1 })
-	if srv, err := p.Acquire(&newSeat(nil).Ticket); srv != nil || err == nil {
+	if srv, err := p.Acquire(&newSeat(nil).Ticket, time.Now()); srv != nil || err == nil {
 		t.Error("who comes during the pause is not refused at once")
 	}
 }
@@ -455,7 +455,7 @@ func TestRefusedLogin(t *testing.T) {
 			var seats []*seat
 			for range 10 {
 				s := newSeat(nil)
-				if srv, err := p.Acquire(&s.Ticket); srv == nil && err == nil {
+				if srv, err := p.Acquire(&s.Ticket, time.Now()); srv == nil && err == nil {
 					seats = append(seats, s)
 				}
 			}
@@ -469,7 +469,7 @@ func TestRefusedLogin(t *testing.T) {
 			}
 			for range 20 {
 				p.Tick(time.Now())
-				if srv, err := p.Acquire(&newSeat(nil).Ticket); srv != nil || err == nil && final {
+				if srv, err := p.Acquire(&newSeat(nil).Ticket, time.Now()); srv != nil || err == nil && final {
 					t.Fatal("not refused at once")
 				}
 				if final && f.attempts.Load() != 1 {
@@ -562,7 +562,7 @@ func TestInterruptedLogin(t *testing.T) {
 	opts.LoginRetry = time.Nanosecond // nobody is waited for longer
 	p := newTestPool(t, opts)
 	s := newSeat(nil)
-	if _, err := p.Acquire(&s.Ticket); err != nil {
+	if _, err := p.Acquire(&s.Ticket, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	for range maxInterrupted {
@@ -583,7 +583,7 @@ func TestInterruptedLogin(t *testing.T) {
 	}
 	f.refuse.Store(&code)
 	next := newSeat(nil)
-	if _, err := p.Acquire(&next.Ticket); err != nil {
+	if _, err := p.Acquire(&next.Ticket, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	p.Discard(srv, CloseKill)

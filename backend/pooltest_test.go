@@ -78,7 +78,7 @@ func (l *link) Check() {
 	go func() {
 		select {
 		case <-l.ready:
-			if t := l.srv.Pool.Release(l.srv, nil); t != nil {
+			if t := l.srv.Pool.Release(l.srv, nil, time.Now()); t != nil {
 				t.W.Granted(l.srv)
 			}
 		case <-l.closed:
@@ -196,7 +196,7 @@ func newTestPool(t *testing.T, opts PoolOptions) *testPool {
 // ask gets a server or a place in the queue.
 func (p *testPool) ask(s *seat) *Server {
 	p.t.Helper()
-	srv, err := p.Acquire(&s.Ticket)
+	srv, err := p.Acquire(&s.Ticket, time.Now())
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -219,7 +219,7 @@ func (p *testPool) get(label any) *Server {
 
 // give gives a server back and passes it on.
 func (p *testPool) give(srv *Server, label any) {
-	if t := p.Release(srv, label); t != nil {
+	if t := p.Release(srv, label, time.Now()); t != nil {
 		t.W.Granted(srv)
 	}
 }

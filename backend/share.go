@@ -19,7 +19,7 @@ func (p *Pool) shareView(now time.Time) (v shareView) {
 	}
 	v.since = p.made
 	if t := p.waiting.first; t != nil {
-		v.since = t.since
+		v.since = t.Since
 	}
 	v.leaving, v.idle = p.leaving, len(p.idle)
 	if v.idle > 0 {
@@ -74,7 +74,7 @@ func (p *Pool) evictedLocked() bool {
 	t := p.waiting.first
 	var since time.Time
 	if t != nil {
-		since = t.since
+		since = t.Since
 	}
 	return p.opts.Shares.redeem(p, len(p.all)+p.dialling-1, t != nil, since)
 }

@@ -46,14 +46,14 @@ func (p *Pool) State(now time.Time, each func(*Server, ServerState)) State {
 	}
 	st.Waits.Buckets[0] += p.granted - p.waits.Count() // those that found one idle
 	if t := p.waiting.first; t != nil {
-		st.MaxWait = max(0, now.Sub(t.since)) // it may have come after now
+		st.MaxWait = max(0, now.Sub(t.Since)) // it may have come after now
 	}
 	for s := range p.all {
 		name := "active"
 		switch s.state {
 		case serverIdle:
 			name = "idle"
-			if p.staleLocked(s) {
+			if p.staleLocked(s, now) {
 				name = "used"
 			}
 			st.Idle++

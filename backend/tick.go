@@ -18,7 +18,7 @@ func (p *Pool) Tick(now time.Time) {
 	closing := map[*Server]CloseReason{}
 	p.mu.Lock()
 	if p.limits.QueryWaitTimeout > 0 {
-		for t := p.waiting.first; t != nil && now.Sub(t.since) >= p.limits.QueryWaitTimeout; t = p.waiting.first {
+		for t := p.waiting.first; t != nil && now.Sub(t.Since) >= p.limits.QueryWaitTimeout; t = p.waiting.first {
 			p.waiting.remove(t)
 			late = append(late, t)
 		}

@@ -20,10 +20,11 @@ type Ticket struct {
 	Last    *Server // the session's last server, for a Picker
 	Without Used    // a server with one of these marks will not do
 
+	Since time.Time // when it asked; set by Acquire
+
 	// Guarded by the pool's lock.
 	queued     bool
 	next, prev *Ticket
-	since      time.Time
 }
 
 // takes reports whether s will do.

@@ -19,7 +19,8 @@ type feeder struct {
 	from, to int    // run of s.buf that goes out as it came
 	out      []byte // what is to be written in front of it
 	pooled   *stream.Buffer
-	ahead    bool // statements are brought that no message has named yet
+	ahead    bool      // statements are brought that no message has named yet
+	now      time.Time // zero: not looked at yet
 
 	// What use found last.
 	name  *name           // nil: the unnamed statement, or none
@@ -342,13 +343,15 @@ func (f *feeder) beginXact() {
 	if !st.queryBegan.IsZero() && !st.xactBegan.IsZero() {
 		return
 	}
-	now := time.Now()
+	if f.now.IsZero() {
+		f.now = time.Now()
+	}
 	if st.queryBegan.IsZero() {
-		st.queryBegan = now
-		f.s.asked = now.UnixNano()
+		st.queryBegan = f.now
+		f.s.asked = f.now.UnixNano()
 	}
 	if st.xactBegan.IsZero() {
-		st.xactBegan = now
+		st.xactBegan = f.now
 	}
 }
 

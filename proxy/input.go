@@ -32,11 +32,13 @@ func (s *session) advance() (more bool) {
 		return false
 	}
 	more = true
+	var now time.Time // of this turn, once somebody has asked for it
 	for !s.waiting {
 		l := s.link.Load()
 		if l == nil {
 			p := s.detached()
 			if p == handled {
+				now = s.ticket.Since
 				continue // a server has come
 			}
 			more = p != sessionEnd
@@ -51,7 +53,7 @@ func (s *session) advance() (more bool) {
 			l.mu.Unlock()
 			break
 		}
-		w := feeder{s: s, l: l}
+		w := feeder{s: s, l: l, now: now}
 		p := w.run()
 		released := l.releasable() && p == needBytes
 		madeUp := l.madeUp
@@ -194,7 +196,7 @@ func (s *session) detached() progress {
 			s.consume(size)
 			continue
 		case wire.MsgQuery:
-			if len(b) >= size && (s.deallocateDetached(b[wire.HeaderLen:size]) || s.resetDetached(b[wire.HeaderLen:size])) {
+			if len(b) >= size && s.queryDetached(b[wire.HeaderLen:size]) {
 				s.consume(size)
 				continue
 			}
@@ -349,8 +351,7 @@ func (s *session) acquire() bool {
 	t := &s.ticket
 	t.W, t.Label, t.Last, t.Without = s, s.settings, s.lastServer.Load(), s.asks()
 	s.waiting = true // before the pool can call back
-	s.waitSince = time.Now()
-	srv, err := s.pool.servers.Acquire(t)
+	srv, err := s.pool.servers.Acquire(t, time.Now())
 	if srv == nil && err == nil {
 		s.state.Store(uint32(stateWaiting))
 		return false

@@ -189,7 +189,10 @@ func (l *link) detach() {
 
 // giveBack hands a clean server that belongs to nobody to the pool, or to the
 // next in its queue. No locks are held.
-func (l *link) giveBack() {
+func (l *link) giveBack() { l.giveBackAt(time.Now()) }
+
+// giveBackAt is giveBack for a caller who knows what time it is.
+func (l *link) giveBackAt(now time.Time) {
 	l.mu.Lock()
 	if l.cancels > 0 {
 		// A cancel request on its way could hit the next user's query.
@@ -216,7 +219,7 @@ func (l *link) giveBack() {
 	if news != 0 {
 		l.pool.servers.Mark(l.srv, news)
 	}
-	if t := l.pool.servers.Release(l.srv, label); t != nil {
+	if t := l.pool.servers.Release(l.srv, label, now); t != nil {
 		t.W.Granted(l.srv)
 	}
 }

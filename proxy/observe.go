@@ -125,7 +125,7 @@ func (s *session) snapshot(now time.Time) ClientSnapshot {
 	c.State = stateIdle.String()
 	if s.waiting {
 		c.State = stateWaiting.String()
-		c.Wait = max(0, now.Sub(s.waitSince)) // it may have begun after the snapshot
+		c.Wait = max(0, now.Sub(s.ticket.Since)) // it may have begun after the snapshot
 	}
 	l := s.link.Load()
 	if l != nil {
@@ -138,7 +138,7 @@ func (s *session) snapshot(now time.Time) ClientSnapshot {
 	}
 	switch {
 	case s.waiting:
-		c.RequestTime = s.waitSince
+		c.RequestTime = s.ticket.Since
 	case s.asked != 0:
 		c.RequestTime = time.Unix(0, s.asked)
 	}

@@ -153,7 +153,7 @@ func (px *Server) Lend(key PoolKey, given func()) {
 	l := &loan{p: p, given: given}
 	l.ticket.W = l
 	p.loans.Add(1)
-	srv, err := p.servers.Acquire(&l.ticket)
+	srv, err := p.servers.Acquire(&l.ticket, time.Now())
 	if srv != nil {
 		l.Granted(srv)
 	} else if err != nil {

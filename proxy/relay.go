@@ -249,12 +249,13 @@ func (l *link) deliver(out []byte) {
 		}
 	}
 	queued := !release && s.conn.Queued()
+	ended := l.stats.lately
 	l.mu.Unlock()
 	if err != nil {
 		s.writeFailed(err)
 	}
 	if release && l.fatal == nil {
-		l.giveBack()
+		l.giveBackAt(ended)
 	}
 	if wake {
 		s.conn.Wake()
@@ -305,7 +306,7 @@ func (l *link) unattended() {
 
 // emit puts the made-up replies whose turn has come.
 func (l *link) emit(c *chunk) {
-	for {
+	for l.ledger.MakesUp() {
 		e, ok := l.ledger.Emit()
 		if !ok {
 			break
@@ -380,6 +381,10 @@ func (l *link) message(typ byte, body []byte, c *chunk) (keep, fits bool) {
 		l.settledTo(c)
 		return v.Action == wire.Forward, !v.Broken
 	case wire.MsgDataRow:
+		if l.asking == nil && l.ledger.Row() {
+			l.answered = true
+			return true, true
+		}
 		if p := l.inspecting(); p != nil {
 			p.row(body)
 		}

@@ -73,19 +73,32 @@ func repeatableBody(body []byte) bool {
 // firstWord is the word that a text begins with, in lower case, if it is one
 // that anybody here asks for; else "". It takes no memory: every text is asked.
 func firstWord(sql []byte) string {
-	sql = bytes.TrimLeft(sql, " \t\r\n;")
+	sql = trimStart(sql)
 	var low [16]byte
 	n := 0
 	for n < len(sql) && n < len(low) && sql[n]|0x20 >= 'a' && sql[n]|0x20 <= 'z' {
 		low[n] = sql[n] | 0x20
 		n++
 	}
-	for _, word := range [...]string{"select", "begin", "insert", "update", "delete", "with", "start", "merge", "values", "table", "show", "prepare", "deallocate", "discard", "reset", "unlisten", "close", "set"} {
+	if n == len("select") && string(low[:n]) == "select" {
+		return "select" // most are
+	}
+	for _, word := range [...]string{"begin", "insert", "update", "delete", "with", "start", "merge", "values", "table", "show", "prepare", "deallocate", "discard", "reset", "unlisten", "close", "set"} {
 		if string(low[:n]) == word {
 			return word
 		}
 	}
 	return ""
+}
+
+// trimStart takes away what may stand in front of a statement.
+func trimStart(sql []byte) []byte {
+	for i, c := range sql {
+		if c != ' ' && c != ';' && c != '\n' && c != '\t' && c != '\r' {
+			return sql[i:]
+		}
+	}
+	return nil
 }
 
 // repeatableText reports whether a text is one statement of a kind that can

@@ -32,12 +32,24 @@ var unlockedAll = func() []byte {
 	return wire.AppendCommandComplete(b, "SELECT 1")
 }()
 
+// queryDetached answers a Query of which no server needs to hear. It returns
+// false for any other.
+func (s *session) queryDetached(sql []byte) bool {
+	switch word := firstWord(sql); {
+	case word == "deallocate":
+		return s.deallocateDetached(sql)
+	case mayReset(word, sql):
+		return s.resetDetached(sql)
+	}
+	return false
+}
+
 // resetDetached answers a Query that only resets, and finds nothing to reset:
 // no server needs to hear of it. It returns false for any other.
 func (s *session) resetDetached(sql []byte) bool {
 	const longest = 200
 	sql = bytes.TrimRight(sql, "\x00")
-	if len(sql) > longest || !s.carries || s.held != 0 || !s.atStart() || !mayReset(sql) {
+	if len(sql) > longest || !s.carries || s.held != 0 || !s.atStart() {
 		return false
 	}
 	var tags []string
@@ -76,8 +88,8 @@ func (s *session) resetDetached(sql []byte) bool {
 }
 
 // mayReset tells most texts apart by their beginning.
-func mayReset(sql []byte) bool {
-	switch firstWord(sql) {
+func mayReset(word string, sql []byte) bool {
+	switch word {
 	case "discard", "reset", "unlisten", "close":
 		return true
 	case "select":
@@ -90,7 +102,7 @@ func mayReset(sql []byte) bool {
 
 // beginsWith compares without case.
 func beginsWith(sql []byte, text string) bool {
-	sql = bytes.TrimLeft(sql, " \t\r\n;")
+	sql = trimStart(sql)
 	return len(sql) >= len(text) && bytes.EqualFold(sql[:len(text)], []byte(text))
 }
 

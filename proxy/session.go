@@ -74,8 +74,7 @@ type session struct {
 	departing bool           // guarded by in, owned by the pump: the session is moving to another process
 	skip      bool           // guarded by in: an error of ours: everything up to Sync is dropped
 	reply     []byte         // guarded by in: answers of ours, sent when advance ends
-	ticket    backend.Ticket // guarded by in while not waiting
-	waitSince time.Time      // guarded by in
+	ticket    backend.Ticket // guarded by in while not waiting, and its Since always
 
 	// Owned by the ticker.
 	idleSince int64  // unix nanoseconds since when nothing was received; 0: not looked at yet

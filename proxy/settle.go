@@ -5,6 +5,9 @@ import "pgpoold/wire"
 // settled follows up what the ledger has settled. It reports whether a replay
 // was done, after which the client may have to be told parameters.
 func (l *link) settled() (replayed bool) {
+	if !l.ledger.HasSettled() {
+		return false
+	}
 	for _, st := range l.ledger.Settled() {
 		done := st.Outcome == wire.Done
 		switch ref := st.Entry.Ref.(type) {

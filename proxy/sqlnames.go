@@ -517,7 +517,7 @@ func (f *feeder) execute(b []byte, size int) progress {
 // deallocateDetached answers a Query that only deallocates one name, or all:
 // no server needs to hear of it. It returns false for any other text.
 func (s *session) deallocateDetached(sql []byte) bool {
-	if len(sql) > 1<<10 || s.upstream || firstWord(sql) != "deallocate" {
+	if len(sql) > 1<<10 || s.upstream {
 		return false
 	}
 	sql, rest, whole := wire.CString(sql)

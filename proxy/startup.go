@@ -252,7 +252,7 @@ func (p *pool) wait(set settings, gone func() bool) (*backend.Server, error) {
 	ticket := &backend.Ticket{W: w, Label: set}
 	p.logging.Add(1)
 	defer p.logging.Add(-1)
-	srv, err := p.servers.Acquire(ticket)
+	srv, err := p.servers.Acquire(ticket, time.Now())
 	if srv != nil || err != nil {
 		return srv, err
 	}

@@ -12,6 +12,14 @@ import (
 // that is still there; ref is that of the message whose command it is. The link's
 // mu is held.
 func (l *link) tag(tag []byte, ref any, c *chunk) {
+	if len(tag) == 0 {
+		return
+	}
+	switch tag[0] {
+	case 'A', 'C', 'D', 'L', 'P', 'R': // those below begin so, and most do not
+	default:
+		return
+	}
 	switch {
 	case bytes.Equal(tag, []byte("DISCARD ALL")), bytes.Equal(tag, []byte("DEALLOCATE ALL")):
 		for _, h := range l.shelf.m {

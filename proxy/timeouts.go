@@ -204,10 +204,10 @@ func (s *session) notifyWait(t *Timeouts, w *watched) {
 	}
 	s.in.Lock()
 	defer s.in.Unlock()
-	if !s.waiting || w.notified.Equal(s.waitSince) || time.Since(s.waitSince) < t.QueryWaitNotify {
+	if !s.waiting || w.notified.Equal(s.ticket.Since) || time.Since(s.ticket.Since) < t.QueryWaitNotify {
 		return
 	}
-	w.notified = s.waitSince
+	w.notified = s.ticket.Since
 	notice := (&wire.Error{Severity: "NOTICE", Code: "00000",
 		Message: "No server connection available in postgres backend, client being queued",
 		Detail:  "The query has waited for " + t.QueryWaitNotify.String() + " (query_wait_notify, pool.query_wait_notify)."}).Append(nil)

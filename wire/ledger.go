@@ -494,10 +494,30 @@ func (l *Ledger) Settled() []Settled {
 	return s
 }
 
+// HasSettled reports whether Settled has any to return.
+func (l *Ledger) HasSettled() bool { return len(l.settled) > 0 }
+
+// MakesUp reports whether Emit has an entry to pop.
+func (l *Ledger) MakesUp() bool { return l.q.len() > 0 && l.q.at(0).Action == MakeUp }
+
+// Row settles a DataRow as Settle does, if it is an ordinary one: behind another
+// or a RowDescription, of a reply that goes to the client. It returns false, and
+// does nothing, for any other.
+func (l *Ledger) Row() bool {
+	if l.last != MsgDataRow && l.last != MsgRowDescription || l.q.len() == 0 || l.inError || l.extra > 0 {
+		return false
+	}
+	if e := l.q.at(0); e.Action != Forward || e.Msg != MsgQuery && e.Msg != MsgExecute {
+		return false
+	}
+	l.last = MsgDataRow
+	return true
+}
+
 // Emit pops the entry at the head if its reply is made up; the caller sends
 // it to the client now.
 func (l *Ledger) Emit() (Entry, bool) {
-	if l.q.len() == 0 || l.q.at(0).Action != MakeUp {
+	if !l.MakesUp() {
 		return Entry{}, false
 	}
 	e := *l.q.at(0)

@@ -101,7 +101,7 @@ func checkServer(ctx context.Context, opts backend.PoolOptions) (string, error) 
 func acquire(ctx context.Context, pool *backend.Pool) (*backend.Server, error) {
 	w := &waiter{got: make(chan *backend.Server, 1), refused: make(chan error, 1)}
 	ticket := &backend.Ticket{W: w}
-	if s, err := pool.Acquire(ticket); s != nil || err != nil {
+	if s, err := pool.Acquire(ticket, time.Now()); s != nil || err != nil {
 		return s, err
 	}
 	gone := ctx.Done()
