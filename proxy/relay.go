@@ -336,6 +336,10 @@ func (l *link) message(typ byte, body []byte, c *chunk) (keep, fits bool) {
 	if l.returns > 0 && l.hushed(typ) {
 		return false, !l.ledger.Settle(typ, 0).Broken
 	}
+	if l.ledger.Plain(typ) {
+		l.answered = true
+		return true, true
+	}
 	switch typ {
 	case wire.MsgParameterStatus:
 		l.parameterStatus(body, c)
@@ -381,10 +385,6 @@ func (l *link) message(typ byte, body []byte, c *chunk) (keep, fits bool) {
 		l.settledTo(c)
 		return v.Action == wire.Forward, !v.Broken
 	case wire.MsgDataRow:
-		if l.asking == nil && l.ledger.Row() {
-			l.answered = true
-			return true, true
-		}
 		if p := l.inspecting(); p != nil {
 			p.row(body)
 		}

@@ -97,11 +97,7 @@ type described struct {
 // describes returns the Ref if the reply that is owed next answers a Describe
 // whose outcome is remembered.
 func (l *link) describes() *described {
-	e, _ := l.ledger.Head()
-	if e.Msg != wire.MsgDescribe {
-		return nil
-	}
-	d, _ := e.Ref.(*described)
+	d, _ := l.ledger.Describing().(*described)
 	return d
 }
 

@@ -500,18 +500,45 @@ func (l *Ledger) HasSettled() bool { return len(l.settled) > 0 }
 // MakesUp reports whether Emit has an entry to pop.
 func (l *Ledger) MakesUp() bool { return l.q.len() > 0 && l.q.at(0).Action == MakeUp }
 
-// Row settles a DataRow as Settle does, if it is an ordinary one: behind another
-// or a RowDescription, of a reply that goes to the client. It returns false, and
-// does nothing, for any other.
-func (l *Ledger) Row() bool {
-	if l.last != MsgDataRow && l.last != MsgRowDescription || l.q.len() == 0 || l.inError || l.extra > 0 {
+// Plain settles a message as Settle does, if there is nothing to be said about it
+// but that it goes to the client: most are so. It returns false, and does nothing,
+// for any other.
+func (l *Ledger) Plain(typ byte) bool {
+	switch typ {
+	case MsgDataRow, MsgRowDescription, MsgNoData, MsgParseComplete, MsgBindComplete, MsgCopyData:
+	default:
 		return false
 	}
-	if e := l.q.at(0); e.Action != Forward || e.Msg != MsgQuery && e.Msg != MsgExecute {
+	if l.q.len() == 0 || l.inError || l.extra > 0 {
 		return false
 	}
-	l.last = MsgDataRow
+	e := l.q.at(0)
+	if e.Action != Forward || e.Ref != nil {
+		return false
+	}
+	ok, done := step(e.Msg, l.last, typ)
+	if !ok {
+		return false
+	}
+	l.last = typ
+	if done {
+		l.note(SettleLast)
+		l.pop(Done)
+	} else if typ != MsgDataRow {
+		l.note(SettleMore)
+	}
 	return true
+}
+
+// Describing is the Ref of the head, if that is a Describe.
+func (l *Ledger) Describing() any {
+	if l.q.len() == 0 {
+		return nil
+	}
+	if e := l.q.at(0); e.Msg == MsgDescribe {
+		return e.Ref
+	}
+	return nil
 }
 
 // Emit pops the entry at the head if its reply is made up; the caller sends

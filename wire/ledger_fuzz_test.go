@@ -3,6 +3,7 @@ package wire
 import (
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -304,7 +305,10 @@ func (p *pooled) settle() bool {
 	r := p.coming[0]
 	p.coming = p.coming[1:]
 	p.note("-%v", r)
-	v := p.ledger.Settle(r.typ, r.status)
+	v := Verdict{Action: Forward}
+	if !p.ledger.Plain(r.typ) {
+		v = p.ledger.Settle(r.typ, r.status)
+	}
 	if v.Broken {
 		p.failf("broken")
 	}
@@ -384,19 +388,31 @@ func FuzzLedgerHostile(f *testing.F) {
 	messages := []byte{MsgParse, MsgBind, MsgDescribe, MsgExecute, MsgClose, MsgSync, MsgQuery, MsgFunctionCall, MsgFlush, CopyMark}
 	answers := []byte("123CDEGHIKNRSTVWZcdnstA")
 	f.Fuzz(func(t *testing.T, data []byte) {
-		var l Ledger
+		var l, twin Ledger // the twin asks for Plain first
 		c := choices(data)
 		for len(c) > 0 {
 			if c.next(2) == 0 {
 				e := Entry{Msg: messages[c.next(len(messages))], Action: Action(c.next(4)), Ref: l.Len()}
-				if e.Msg == CopyMark {
+				if e.Msg == CopyMark || c.next(2) == 0 {
 					e.Ref = nil
 				}
 				l.Append(e)
+				twin.Append(e)
 			} else {
 				typ := answers[c.next(len(answers))]
 				asked := l.Len() > 0 || l.Ambiguous()
-				v := l.Settle(typ, "ITE"[c.next(3)])
+				status := "ITE"[c.next(3)]
+				v := l.Settle(typ, status)
+				if twin.Plain(typ) {
+					if v.Broken || v.Action != Forward || v.Head.Ref != nil {
+						t.Fatalf("%c is taken for plain, but it is %+v", typ, v)
+					}
+				} else {
+					twin.Settle(typ, status)
+				}
+				if !reflect.DeepEqual(&l, &twin) {
+					t.Fatalf("after %c Plain leaves %+v, Settle %+v", typ, &twin, &l)
+				}
 				if v.Broken {
 					return
 				}
@@ -406,11 +422,14 @@ func FuzzLedgerHostile(f *testing.F) {
 			}
 			if c.next(8) > 0 {
 				for {
-					if _, ok := l.Emit(); !ok {
+					_, ok := l.Emit()
+					twin.Emit()
+					if !ok {
 						break
 					}
 				}
 				l.Settled()
+				twin.Settled()
 			}
 			checkCounts(t, &l)
 			if l.Releasable() && (l.Len() > 0 || l.Owed() > 0 || l.BatchOpen() || l.Skipping() || l.Copying()) {
