@@ -39,7 +39,7 @@ func (f *feeder) run() progress {
 		return mustWait
 	}
 	f.l.bringing = false
-	if s.frozenFor != s.settings || len(s.frozen) > 0 {
+	if s.frozenFor != s.settings || len(s.frozen) > 0 || s.frozenUnnamed {
 		f.bringFrozen()
 	}
 	for {

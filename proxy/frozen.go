@@ -160,6 +160,9 @@ func (f *feeder) endAlone(h *held) {
 // those that are sent ahead: what uses it tells why. mu is held.
 func (s *session) giveUp(st *statement) {
 	s.frozen = slices.DeleteFunc(s.frozen, func(e *name) bool { return e.cur == st })
+	if v, _ := s.unnamed.current(s.batch); v != nil && v.env == st.env && string(v.body) == st.body {
+		s.frozenUnnamed = false
+	}
 }
 
 // under reports whether the server was brought a statement under the settings
@@ -190,12 +193,13 @@ func (f *feeder) bringFrozen() {
 	if s.frozenFor != s.settings {
 		s.findFrozen()
 	}
-	if len(s.frozen) == 0 || s.upstream || f.l.awaiting || !f.atBegin() {
+	if len(s.frozen) == 0 && !s.frozenUnnamed || s.upstream || f.l.awaiting || !f.atBegin() {
 		return
 	}
 	env := s.settings.parsing()
 	f.ahead = true
 	defer func() { f.ahead = false }()
+	f.bringFrozenUnnamed()
 	for _, e := range s.frozen {
 		st := e.cur
 		switch {
@@ -210,9 +214,39 @@ func (f *feeder) bringFrozen() {
 	}
 }
 
+// bringFrozenUnnamed is bringFrozen for the unnamed statement, which lives on in a
+// transaction that a statement begins. A Query in front would end it.
+func (f *feeder) bringFrozenUnnamed() {
+	s, b := f.s, f.s.input()
+	if !s.frozenUnnamed || len(b) == 0 || b[0] == wire.MsgQuery {
+		return
+	}
+	v, ready := s.unnamed.current(s.batch)
+	if !ready || f.l.holdsUnnamed(v.gen) {
+		return
+	}
+	if s.frozenUnnamed = s.thaws(v); !s.frozenUnnamed {
+		return
+	}
+	st := f.l.px.statements.intern(v.body, v.env, v.found)
+	defer f.l.px.statements.drop(st) // the server's list holds it
+	if !f.under(st) {
+		f.ensureUnder(st)
+	}
+}
+
+// thaws reports whether an unnamed statement was parsed under other settings than
+// those of now, and has literals.
+func (s *session) thaws(v *version) bool {
+	return v.body != nil && v.env != s.settings.parsing() && hasLiteral(v.body)
+}
+
 // findFrozen lists those statements.
 func (s *session) findFrozen() {
-	s.frozenFor, s.frozen = s.settings, s.frozen[:0]
+	s.frozenFor, s.frozen, s.frozenUnnamed = s.settings, s.frozen[:0], false
+	for i := range s.unnamed.versions {
+		s.frozenUnnamed = s.frozenUnnamed || s.thaws(&s.unnamed.versions[i])
+	}
 	env := s.settings.parsing()
 	for _, e := range s.names.m {
 		if e.cur != nil {

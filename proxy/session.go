@@ -81,36 +81,37 @@ type session struct {
 	idleSeen  uint64 // what had been received by then
 
 	// Guarded by the attached link's mu; by in while there is none.
-	names        names
-	unnamed      unnamed
-	frozen       []*name // of names, parsed under other settings than frozenFor, with literals that mean what they meant then
-	frozenFor    settings
-	batch        uint64          // batches sent: a Sync or Query ends one
-	settings     settings        // what the client wishes to be in force
-	told         *reported       // what the client was told last
-	found        sqlscan.Finding // what the texts since the last inspection may have done
-	unsettled    bool            // under which settings a statement of the session was parsed is only known when the transaction has ended
-	blind        bool            // and of one not before the batch of its Parse has ended
-	plainly      bool            // and all of that batch are plain: what they set holds at its end
-	forgets      bool            // a DEALLOCATE or DISCARD was sent, and may not have been answered
-	usesLast     bool            // its texts have asked for currval or lastval
-	without      backend.Used    // what no server of its may have had
-	stays        bool            // guarded by in: it cannot move to another process (here it takes no room)
-	changedIn    uint32          // the batch, but for its upper half, of the last text that may change settings
-	held         sqlscan.Finding // what state it has on its server
-	own          sqlscan.Finding // what the text scanned last says itself
-	print        uint64          // fingerprint of the text scanned last, where the audit is on
-	customs      []string        // custom settings that its texts have named
-	settingsSize int64           // what its settings are counted with
-	pin          string          // why the session keeps its server
-	pinSince     int64           // since when, unix nanoseconds
-	asked        int64           // when its last query began, unix nanoseconds; 0: none has
-	sent         *stream.Buffer  // what the client has sent since the attach, as long as it could be sent again
-	sentN        int
-	outBytes     uint64         // to the client, replies of servers'
-	again        int            // servers in a row that ended before they had read what was sent
-	portals      *portals       // nil: none whose text names statements
-	cancel       *pendingCancel // not nil: cancel requests wait until the client's own query is at the head
+	names         names
+	unnamed       unnamed
+	frozen        []*name // of names, parsed under other settings than frozenFor, with literals that mean what they meant then
+	frozenFor     settings
+	batch         uint64          // batches sent: a Sync or Query ends one
+	settings      settings        // what the client wishes to be in force
+	told          *reported       // what the client was told last
+	found         sqlscan.Finding // what the texts since the last inspection may have done
+	unsettled     bool            // under which settings a statement of the session was parsed is only known when the transaction has ended
+	blind         bool            // and of one not before the batch of its Parse has ended
+	plainly       bool            // and all of that batch are plain: what they set holds at its end
+	forgets       bool            // a DEALLOCATE or DISCARD was sent, and may not have been answered
+	usesLast      bool            // its texts have asked for currval or lastval
+	without       backend.Used    // what no server of its may have had
+	stays         bool            // guarded by in: it cannot move to another process (here it takes no room)
+	frozenUnnamed bool            // the unnamed statement may be such a one as frozen has (here it takes no room)
+	changedIn     uint32          // the batch, but for its upper half, of the last text that may change settings
+	held          sqlscan.Finding // what state it has on its server
+	own           sqlscan.Finding // what the text scanned last says itself
+	print         uint64          // fingerprint of the text scanned last, where the audit is on
+	customs       []string        // custom settings that its texts have named
+	settingsSize  int64           // what its settings are counted with
+	pin           string          // why the session keeps its server
+	pinSince      int64           // since when, unix nanoseconds
+	asked         int64           // when its last query began, unix nanoseconds; 0: none has
+	sent          *stream.Buffer  // what the client has sent since the attach, as long as it could be sent again
+	sentN         int
+	outBytes      uint64         // to the client, replies of servers'
+	again         int            // servers in a row that ended before they had read what was sent
+	portals       *portals       // nil: none whose text names statements
+	cancel        *pendingCancel // not nil: cancel requests wait until the client's own query is at the head
 }
 
 // sessionAddr is where a client is, for logs and the console.

@@ -19,7 +19,7 @@ func TestMain(m *testing.M) { os.Exit(postgres.Main(m)) }
 const (
 	envFor  = "PGPOOLD_FUZZDIFF"      // a duration: as many programs as it takes
 	envSeed = "PGPOOLD_FUZZDIFF_SEED" // a number, or now; the default is always the same
-	envOnly = "PGPOOLD_FUZZDIFF_ONLY" // the number of one program, which is printed
+	envOnly = "PGPOOLD_FUZZDIFF_ONLY" // the number of one program, or first-last; they are printed
 )
 
 // programs is how many are played without being asked for more, where all
@@ -69,8 +69,11 @@ func planned(t *testing.T) plan {
 		p.until, p.count = time.Now().Add(d), 1<<62
 	}
 	if text := os.Getenv(envOnly); text != "" {
-		p.from = number(envOnly, text)
-		p.count, p.bounded = 1, false
+		first, last, several := strings.Cut(text, "-")
+		p.from, p.count, p.bounded = number(envOnly, first), 1, false
+		if several {
+			p.count = number(envOnly, last) - p.from + 1
+		}
 	}
 	return p
 }
