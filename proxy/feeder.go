@@ -388,6 +388,7 @@ func (f *feeder) query(b []byte, size int) progress {
 	if f.unsettles(found) {
 		return mustWait
 	}
+	skips := l.ledger.MaySkip() // what is brought in front of the text is never skipped
 	if found&naming != 0 && n == size {
 		p, refused := f.bring(bytes.TrimRight(sql, "\x00"), found, true)
 		if p != handled {
@@ -421,7 +422,7 @@ func (f *feeder) query(b []byte, size int) progress {
 	s.found |= found
 	made, _ := e.Ref.(*effects)
 	if made != nil {
-		e.Joined = made.one && l.pool.repl == "" && !l.ledger.MaySkip()
+		e.Joined = made.one && l.pool.repl == "" && !skips
 	}
 	l.ledger.Append(e)
 	l.forgetHeld(found)

@@ -20,6 +20,7 @@ const (
 	envFor  = "PGPOOLD_FUZZDIFF"      // a duration: as many programs as it takes
 	envSeed = "PGPOOLD_FUZZDIFF_SEED" // a number, or now; the default is always the same
 	envOnly = "PGPOOLD_FUZZDIFF_ONLY" // the number of one program, or first-last; they are printed
+	envMore = "PGPOOLD_FUZZDIFF_MORE" // anything: it goes on behind a program that differs, and makes none smaller
 )
 
 // programs is how many are played without being asked for more, where all
@@ -104,7 +105,11 @@ func TestDifferential(t *testing.T) {
 			}
 		}
 		for _, k := range poolers {
-			if diff := k.differs(p, want, patience); diff.kind != "" {
+			switch diff := k.differs(p, want, patience); {
+			case diff.kind == "":
+			case os.Getenv(envMore) != "":
+				t.Errorf("seed %d, program %d, after %.0f s: %s", pl.seed, n, time.Since(begin).Seconds(), diff.text)
+			default:
 				fail(t, o, p, k.size, diff)
 			}
 		}
