@@ -20,6 +20,10 @@ func (b *bringer) shapes(cmds []sqlscan.Command) progress {
 			return p
 		case same:
 		case l.ledger.Len() > 0:
+			if l.ledger.BatchOpen() { // by Closes of ours, whose replies PostgreSQL holds back
+				l.ledger.Append(wire.Entry{Msg: wire.MsgSync, Action: wire.Mute})
+				b.f.put(func(dst []byte) []byte { return wire.AppendEmpty(dst, wire.MsgSync) })
+			}
 			return mustWait // the error is for what stands behind
 		default:
 			text := string(nameOf(c))
