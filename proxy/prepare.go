@@ -295,6 +295,10 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 				f.ensureUnder(st)
 				return st.name, nil, handled
 			}
+			b := bringer{f: f}
+			if own := string(wire.Name(text)); b.holds(own, st) { // SQL has named it, or a list
+				return own, nil, handled
+			}
 			return noSuchStatement, &replacement{client: string(text), whole: errOtherSettings}, handled
 		}
 	}

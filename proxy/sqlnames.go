@@ -146,8 +146,14 @@ func (f *feeder) bring(sql []byte, found sqlscan.Finding, alone bool) (progress,
 			return mustWait, nil
 		}
 		for _, e := range s.names.m {
-			if e.cur != nil && f.settling([]byte(e.cur.body)) {
+			if e.cur == nil {
+				continue
+			}
+			if f.settling([]byte(e.cur.body)) {
 				return mustWait, nil
+			}
+			if s.settleEnv(e.cur); p != handled && f.frozen(e.cur) {
+				return p, nil
 			}
 		}
 		refused = b.all()

@@ -568,14 +568,18 @@ func (g *generator) frozenSetting() string {
 }
 
 // freezing changes what Parse reads, outside of transactions, in front of
-// statements with literals and behind them. In the middle of one it could be refused
-// (docs/prepared.md).
+// statements with literals and behind them. In the middle of one it could be refused,
+// and so could a list of them (docs/prepared.md).
 func (g *generator) freezing() {
 	g.send("Sync")
 	g.send("Query rollback")
 	g.inTx = false
 	g.statements[0] = nil
 	g.endOfBatch()
+	if g.oneIn(4) {
+		g.send("Query %s", listing)
+		g.endOfBatch()
+	}
 	for range 1 + g.r.IntN(3) {
 		if g.oneIn(4) {
 			g.parse(0, &text{"set " + g.frozenSetting(), nil})

@@ -108,6 +108,9 @@ func newProgram(seed, number uint64, tables bool) *program {
 		g := &generator{r: r, script: script{name: string(rune('a' + i))}, eager: [...]float64{0.1, 0.4, 0.8}[r.IntN(3)], sets: r.IntN(3) == 0, tables: tables, number: number}
 		g.lists = !tables || r.IntN(3) == 0
 		g.frozen = !g.sets && r.IntN(4) == 0
+		if g.frozen {
+			g.lists = false // as freezing does
+		}
 		if r.IntN(3) == 0 {
 			g.imitation = fmt.Sprintf("pgpoold_%d", 1+r.IntN(2000))
 		}
