@@ -64,10 +64,20 @@ func (l *link) serverError(body []byte, c *chunk) (keep bool) {
 	}
 	if v.Action == wire.Replace || bytes.Contains(body, []byte(serverNamePrefix)) {
 		ref := clientsWords(v.Head.Ref)
+		if ref != nil && ref.whole != nil && l.ledger.Status() == wire.TxFailed {
+			// What was sent in front of it has failed: PostgreSQL, which has the
+			// statement, would look at it no further.
+			ref = &replacement{whole: errTxFailed}
+		}
 		c.put(func(dst []byte) []byte { return s.appendTranslated(dst, body, ref) })
 		return false
 	}
 	return true
+}
+
+// errTxFailed is PostgreSQL's own, for whatever is sent in a failed transaction.
+var errTxFailed = &wire.Error{
+	Severity: wire.SeverityError, Code: "25P02", Message: "current transaction is aborted, commands ignored until end of transaction block",
 }
 
 // muted is an error to what was sent in front of the client's.
