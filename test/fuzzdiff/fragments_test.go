@@ -683,6 +683,14 @@ func (g *generator) sqlPrepare() {
 		// (docs/prepared.md).
 		text = pick(g, "prepare listing as "+listing, "execute listing", "execute listing; "+listing, listing)
 	}
+	if g.frozen && strings.HasPrefix(text, "execute") {
+		// In a transaction what Parse has made could be refused (docs/prepared.md).
+		g.send("Sync")
+		g.send("Query rollback")
+		g.inTx = false
+		g.statements[0] = nil
+		g.endOfBatch()
+	}
 	if g.oneIn(3) && !strings.Contains(text, ";") {
 		g.parseUnnamed(text)
 		g.send("Bind - -")

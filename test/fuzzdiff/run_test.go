@@ -19,7 +19,7 @@ import (
 )
 
 // patience guards one client's script against hanging.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // beside is the connection for the scripts' setups, to PostgreSQL itself.
 type beside struct {
@@ -239,7 +239,7 @@ func (k *pooler) differs(p *program, want []heard, patience time.Duration) (d di
 			note("error", "client %s: %v\n", p.clients[i].name, err)
 		}
 	}
-	if err := k.p.Settled(5 * time.Second); err != nil {
+	if err := k.p.Settled(time.Minute); err != nil {
 		note("books", "pool of %d, afterwards: %v\n", k.size, err)
 	}
 	return d
