@@ -239,7 +239,7 @@ func (k *pooler) differs(p *program, want []heard, patience time.Duration) (d di
 			note("error", "client %s: %v\n", p.clients[i].name, err)
 		}
 	}
-	if err := k.p.Settled(time.Minute); err != nil {
+	if err := k.p.Settled(patience); err != nil {
 		note("books", "pool of %d, afterwards: %v\n", k.size, err)
 	}
 	return d
