@@ -238,7 +238,7 @@ func (f *feeder) bringFrozenUnnamed() {
 // thaws reports whether an unnamed statement was parsed under other settings than
 // those of now, and has literals.
 func (s *session) thaws(v *version) bool {
-	return v.body != nil && v.env != s.settings.parsing() && hasLiteral(v.body)
+	return v.body != nil && !v.unsettled && v.env != s.settings.parsing() && hasLiteral(v.body)
 }
 
 // findFrozen lists those statements.
@@ -252,7 +252,7 @@ func (s *session) findFrozen() {
 		if e.cur != nil {
 			s.settleEnv(e.cur)
 		}
-		if st := e.cur; st != nil && st.env != env && len(s.frozen) < maxFrozen && hasLiteral([]byte(st.body)) {
+		if st := e.cur; st != nil && !st.unsettled && st.env != env && len(s.frozen) < maxFrozen && hasLiteral([]byte(st.body)) {
 			s.frozen = append(s.frozen, e)
 		}
 	}

@@ -117,6 +117,12 @@ func (f *feeder) parse(b []byte, size int) progress {
 	f.swap(size, func(dst []byte) []byte { return wire.AppendParse(dst, st.name, body) })
 	c.name.asks++
 	f.ask(st.name, &described{held: h, name: c.name, ours: true})
+	if unsettled && (s.found|s.held)&sqlscan.Opaque != 0 {
+		// It is never known under which settings, so SQL that names it has to find it
+		// as it is parsed here.
+		b := bringer{f: f}
+		_ = b.name(string(text), st)
+	}
 	return handled
 }
 
@@ -232,6 +238,7 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 	if f.unsettles(f.does) {
 		return "", nil, mustWait
 	}
+	s.outdates(f.does, []byte(st.body))
 	if s.found |= f.does; s.notes(f.does) {
 		s.does(f.does, []byte(st.body))
 	}
@@ -279,7 +286,17 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 		return st.name, nil, handled
 	}
 	s.settleEnv(st)
-	if f.frozen(st) && !f.under(st) {
+	if st.unsettled && f.lacks(st) {
+		b := bringer{f: f}
+		if own := string(wire.Name(text)); b.holds(own, st) {
+			return own, nil, handled
+		} else if st.outdated {
+			return noSuchStatement, &replacement{client: string(text), whole: errOtherSettings}, handled
+		}
+		f.ensure(st)
+		return st.name, nil, handled
+	}
+	if !st.unsettled && f.frozen(st) && !f.under(st) {
 		if f.thawing(l.shelf.m[st]) {
 			return "", nil, mustWait
 		}
@@ -341,6 +358,7 @@ func (f *feeder) useUnnamed(v *version) (server string, ref *replacement, p prog
 	if f.unsettles(f.does) {
 		return "", nil, mustWait
 	}
+	s.outdates(f.does, v.body)
 	if s.found |= f.does; s.notes(f.does) {
 		s.does(f.does, v.body)
 	}
@@ -352,10 +370,13 @@ func (f *feeder) useUnnamed(v *version) (server string, ref *replacement, p prog
 			return noSuchStatement, refused, p
 		}
 	}
-	if v.unsettled && s.found&changing == 0 {
+	if v.unsettled && s.found&changing == 0 && s.held&sqlscan.Opaque == 0 {
 		v.env, v.unsettled = s.settledEnv(v.env), false
 	}
 	if !l.holdsUnnamed(v.gen) {
+		if v.unsettled && s.held&sqlscan.Opaque != 0 { // it is not known
+			return noSuchStatement, &replacement{whole: errOtherSettings}, handled
+		}
 		if v.env != s.settings.parsing() && hasLiteral(v.body) {
 			return f.useFrozen(v)
 		}

@@ -134,6 +134,7 @@ func (f *feeder) bring(sql []byte, found sqlscan.Finding, alone bool) (progress,
 		}
 		if st, _ := s.names.lookup(nameOf(c), s.batch); st != nil { // it does what its text does
 			s.found |= st.found &^ naming
+			s.outdates(st.found, []byte(st.body))
 			if s.notes(st.found) {
 				s.does(st.found, []byte(st.body))
 			}
@@ -273,7 +274,14 @@ type bringer struct {
 
 // same reports whether h is st under the client's own name.
 func (b *bringer) same(h *held, st *statement) bool {
-	return h.st == st || st != nil && h.st.own && !st.own && h.st.body == st.body && h.st.env == st.env && h.epoch == b.f.l.pool.epoch.Load()
+	current := h.epoch == b.f.l.pool.epoch.Load()
+	switch {
+	case st == nil || h.st == st:
+		return h.st == st
+	case st.unsettled || h.st.of != nil: // another's settings are not known to be the same
+		return h.st.of == st && (st.unsettled || current)
+	}
+	return h.st.own && !st.own && h.st.body == st.body && h.st.env == st.env && current
 }
 
 // holds reports whether the server holds st under a name.
@@ -312,7 +320,13 @@ func (b *bringer) name(text string, st *statement) (refused *wire.Error) {
 	case st.own:
 		return b.send(st)
 	}
+	if st.unsettled && st.outdated {
+		return errOtherSettings
+	}
 	own := f.l.px.statements.internOwn([]byte(st.body), st.env, st.found, text, false)
+	if st.unsettled {
+		own.unsettled, own.of = true, st
+	}
 	refused = b.send(own)
 	f.l.px.statements.drop(own) // the server's list holds it
 	return refused
@@ -337,8 +351,8 @@ func (f *feeder) bringOwn(text []byte, st *statement) *wire.Error {
 // send sends a statement that has a client's own name.
 func (b *bringer) send(st *statement) (refused *wire.Error) {
 	f, s, l := b.f, b.f.s, b.f.l
-	frozen := f.frozen(st)
-	if frozen && !b.begin {
+	frozen := st.of == nil && f.frozen(st)
+	if frozen && !b.begin || st.unsettled && st.of == nil {
 		return errOtherSettings
 	}
 	h := l.shelf.get(st, &l.px.statements)
@@ -416,15 +430,17 @@ func (f *feeder) effects(sql []byte, found sqlscan.Finding) *effects {
 		case c.Kind == sqlscan.DeallocateAll:
 			forgotten, s.forgets = true, true
 		case c.Kind == sqlscan.Prepare && st == nil:
-			text := sql[c.From:c.To]
+			text, unsettled := sql[c.From:c.To], false
 			if found&changing != 0 || hasLiteral(text) && (s.found&sqlscan.Literals != 0 || s.found&changing != 0 && s.changedIn == uint32(s.batch)) {
 				s.keepsServer() // under which settings it is parsed is not known
+				unsettled, s.unsettled = true, true
 			}
 			if i == 0 && len(bytes.TrimLeft(sql[c.To:], "; \t\r\n\f\v")) == 0 && len(bytes.TrimSpace(sql[:c.From])) == 0 {
 				text = sql // as pg_prepared_statements shows it
 				e.one = true
 			}
 			own := l.px.statements.internOwn(text, s.settings.parsing(), s.scan(text)&^sqlscan.Names, string(name), true)
+			own.unsettled = unsettled
 			h := l.shelf.get(own, &l.px.statements)
 			h.sent(s.batch, l.pool.epoch.Load())
 			ch := s.names.begin(name, own, s.batch)

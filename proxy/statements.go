@@ -30,6 +30,10 @@ type statement struct {
 	// has ended. Then it is alone, and only its session sets it.
 	unsettled bool
 	blind     bool // likewise: env is that of the end of the batch of its Parse
+	// outdated says of an unsettled one that what is parsed now may mean something
+	// else. If the session keeps its server it stays both.
+	outdated bool
+	of       *statement // it is a copy of this one, which is unsettled, under the client's name
 
 	refs  int // guarded by statementTable.mu: names of sessions
 	holds int // guarded by statementTable.mu: servers that hold it

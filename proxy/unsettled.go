@@ -115,7 +115,11 @@ func (s *session) batchEnded() {
 // settleEnv fills in under which settings a statement was parsed whose
 // transaction had changed them, now that it has ended.
 func (s *session) settleEnv(st *statement) {
-	if st.unsettled && s.found&changing == 0 {
+	switch {
+	case !st.unsettled || s.found&changing != 0:
+	case s.held&sqlscan.Opaque != 0: // the session may keep its server because it is not known
+		st.outdated = true
+	default:
 		st.env, st.unsettled = s.settledEnv(st.env), false
 	}
 }
@@ -148,8 +152,23 @@ func (s *session) settleEnvs() {
 		}
 	}
 	for i := range s.unnamed.versions {
-		if v := &s.unnamed.versions[i]; v.unsettled {
+		if v := &s.unnamed.versions[i]; v.unsettled && s.held&sqlscan.Opaque == 0 {
 			v.env, v.unsettled = s.settledEnv(v.env), false
+		}
+	}
+}
+
+// outdates notes that a text may change settings, or take back what was set: what
+// has been parsed in its transaction cannot be parsed like that again.
+func (s *session) outdates(found sqlscan.Finding, body []byte) {
+	if !s.unsettled || found&changing == 0 && !namesAny(body, []string{"rollback", "abort", "commit", "end"}) {
+		return
+	}
+	for _, e := range s.names.m {
+		for _, st := range []*statement{e.cur, e.next()} {
+			if st != nil && st.unsettled {
+				st.outdated = true
+			}
 		}
 	}
 }
