@@ -55,8 +55,11 @@ func (b *bringer) executes(c sqlscan.Command) (same bool, p progress) {
 func (b *bringer) sameShape(text string, st *statement) (same bool, p progress) {
 	f, l := b.f, b.f.l
 	e := f.s.names.m[text]
-	if e == nil || e.pending() || e.shape == (shape{}) || st.utility || st.env != f.s.settings.parsing() || l.hasFailed(text, f.s.batch) {
+	if e == nil || e.pending() || e.shape == (shape{}) || st.utility || st.unsettled || l.hasFailed(text, f.s.batch) {
 		return true, handled
+	}
+	if now := f.s.settings.parsing(); st.env != now && (encoding(st.env) != encoding(now) || f.frozen(st)) {
+		return true, handled // what is sent again would mean something else, or names of columns come in other bytes
 	}
 	switch failed, p := f.inFailed(); {
 	case p != handled:
