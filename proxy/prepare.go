@@ -300,18 +300,16 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 		if f.thawing(l.shelf.m[st]) {
 			return "", nil, mustWait
 		}
-		if f.atBegin() {
+		begins, p := f.begins()
+		switch {
+		case f.atBegin():
 			f.ensureUnder(st)
-			return st.name, nil, handled
-		}
-		if f.lacks(st) {
-			switch begins, p := f.begins(); {
-			case p != handled:
-				return "", nil, p
-			case begins:
-				f.ensureUnder(st)
-				return st.name, nil, handled
-			}
+		case !f.lacks(st):
+		case p != handled:
+			return "", nil, p
+		case begins:
+			f.ensureUnder(st)
+		default:
 			b := bringer{f: f}
 			if own := string(wire.Name(text)); b.holds(own, st) { // SQL has named it, or a list
 				return own, nil, handled

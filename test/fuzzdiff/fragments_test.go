@@ -490,9 +490,13 @@ func (g *generator) large() {
 
 // pinning makes state that keeps the server.
 func (g *generator) pinning() {
-	g.send("Query %s", pick(g, "create temp table if not exists mine (a int); insert into mine values (1); select * from mine", "begin; create temp table now_only (a int) on commit drop; commit",
+	text := pick(g, "create temp table if not exists mine (a int); insert into mine values (1); select * from mine", "begin; create temp table now_only (a int) on commit drop; commit",
 		fmt.Sprintf("select pg_advisory_lock(%d); select pg_advisory_unlock(%d)", g.name[0], g.name[0]), "set work_mem = '6MB'; show work_mem",
-		"begin; declare held cursor with hold for select g from generate_series(1, 3) g; commit; fetch 2 from held; close held"))
+		"begin; declare held cursor with hold for select g from generate_series(1, 3) g; commit; fetch 2 from held; close held")
+	if g.frozen && strings.Contains(text, "temp table") {
+		text = "select 7" // it would have literals read again (docs/prepared.md)
+	}
+	g.send("Query %s", text)
 	g.statements[0] = nil
 }
 

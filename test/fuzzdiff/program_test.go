@@ -42,8 +42,9 @@ func (s *script) table() string { return "fuzz_" + s.name }
 // pgpoold does not see it, so what is prepared for it has a text of its own.
 func (s *script) changing() string { return "fuzz_changing_" + s.name }
 
+// Autovacuum would have statements read again, and their literals, whenever it likes.
 func (s *script) create() string {
-	return "create table if not exists " + s.table() + " (k int primary key, v text check (v <> 'forbidden'))"
+	return "create table if not exists " + s.table() + " (k int primary key, v text check (v <> 'forbidden')) with (autovacuum_enabled = off)"
 }
 
 // text is the wire script. One that stands alone makes what it needs.
