@@ -8,7 +8,7 @@ FUZZTIME ?= 30s
 export INSTALL ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-fast test-faults test-drivers test-mutants test-regress bench bench-cores bench-levels bench-instructions dist build fuzz fuzz-diff lint need-go
+.PHONY: help run demo test test-fast test-faults test-drivers test-mutants test-regress bench bench-cores bench-levels bench-micro bench-instructions dist build fuzz fuzz-diff lint need-go
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ bench-cores: need-go ## what more cores bring, on a machine that has them
 
 bench-levels: need-go ## what each level of session state costs, into docs/benchmarks.md
 	@$(GO) run ./test/bench -levels
+
+bench-micro: need-go ## the benchmarks beside the code; BASE=main compares, BENCH=Ledger chooses
+	@$(GO) run ./test/micro -base "$(BASE)" -bench "$(or $(BENCH),.)"
 
 bench-instructions: need-go ## instructions of a transaction, by function with TOP=40, in QEMU
 	@$(GO) run ./test/instructions -top $(or $(TOP),0) $(TRANSACTION)

@@ -123,7 +123,7 @@ func (s *seat) Granted(srv *Server) { s.granted <- srv }
 func (s *seat) Refused(err error)   { s.refused <- err }
 
 // wait is what the seat hears.
-func (s *seat) wait(t *testing.T) (*Server, error) {
+func (s *seat) wait(t testing.TB) (*Server, error) {
 	t.Helper()
 	select {
 	case srv := <-s.granted:
@@ -151,12 +151,12 @@ func (s *seat) silent(t *testing.T) {
 // testPool is a pool that is closed, and checked, at the test's end.
 type testPool struct {
 	*Pool
-	t     *testing.T
+	t     testing.TB
 	dials atomic.Int32 // attempts that have ended
 	fails atomic.Int32
 }
 
-func newTestPool(t *testing.T, opts PoolOptions) *testPool {
+func newTestPool(t testing.TB, opts PoolOptions) *testPool {
 	t.Helper()
 	leaks := goleak.IgnoreCurrent()
 	p := &testPool{t: t}
@@ -250,7 +250,7 @@ type fakePG struct {
 	conns    map[net.Conn]struct{} // guarded by mu
 }
 
-func newFakePG(t *testing.T) *fakePG {
+func newFakePG(t testing.TB) *fakePG {
 	t.Helper()
 	f := &fakePG{conns: map[net.Conn]struct{}{}}
 	var err error

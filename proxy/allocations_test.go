@@ -5,10 +5,8 @@
 package proxy
 
 import (
-	"net"
 	"testing"
 
-	"pgpoold/backend"
 	"pgpoold/test/canned"
 )
 
@@ -16,40 +14,7 @@ import (
 // and back. Once a client has been there, they take no memory: neither of the
 // two pumps, the attach, the ledger nor the pool allocates.
 func TestAllocations(t *testing.T) {
-	server, err := canned.Listen()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Close)
-	px, err := New(Options{
-		Auth: AuthOptions{Type: "any"},
-		Databases: map[string]*Database{"db": {Name: "db", Pool: backend.PoolOptions{
-			Hosts:       []backend.Host{{Network: "tcp", Host: "127.0.0.1", Port: uint16(server.Port())}},
-			Credentials: backend.Credentials{User: "app"},
-			TLS:         backend.TLSOptions{Mode: backend.TLSDisable},
-			Size:        1,
-		}}},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	served := make(chan error, 1)
-	go func() { served <- px.Serve(ln) }()
-	t.Cleanup(func() {
-		px.Close()
-		if err := <-served; err != nil {
-			t.Error(err)
-		}
-	})
-	client, err := canned.Dial(ln.Addr().String(), "app", "db")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
+	px, client := between(t)
 	for _, tx := range canned.Transactions() {
 		run := func() {
 			if err := client.Run(&tx); err != nil {

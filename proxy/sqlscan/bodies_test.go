@@ -52,6 +52,7 @@ func BenchmarkHidden(b *testing.B) {
 	h := Hide([]Body{{"sets", []byte("begin set work_mem = '1MB'; end"), "plpgsql"}}, nil, nil)
 	sql := []byte("SELECT * FROM parts WHERE yacht_id = $1 AND name ILIKE $2 ORDER BY id LIMIT 20 -- a comment to make it 100")[:100]
 	b.SetBytes(int64(len(sql)))
+	b.ReportAllocs()
 	for b.Loop() {
 		h.In(sql)
 	}

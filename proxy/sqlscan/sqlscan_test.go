@@ -247,6 +247,7 @@ func BenchmarkScan(b *testing.B) {
 		b.Run(r.name, func(b *testing.B) {
 			sql := []byte(r.sql)
 			b.SetBytes(int64(len(sql)))
+			b.ReportAllocs()
 			for b.Loop() {
 				Scan(sql, true)
 			}

@@ -168,7 +168,7 @@ func (p *perTransaction) call(number int) float64 { return float64(p.calls[numbe
 func (c *counter) least(ctx context.Context, t *canned.Transaction) (*perTransaction, error) {
 	n := perRound
 	if t.Name == "rows" {
-		n /= 10
+		n /= 4
 	}
 	if _, err := c.count(ctx, t, n/4); err != nil { // what is kept for reuse is made
 		return nil, err

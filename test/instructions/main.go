@@ -59,7 +59,7 @@ func show(ctx context.Context, out io.Writer, top int, names []string) (err erro
 			return err
 		}
 		fmt.Fprintf(w, "%s\t%.0f\t%.2f\t%.2f\t%.2f\t%.2f\t\n", t.Name, least.instructions(),
-			least.call(syscall.SYS_CLOCK_GETTIME), least.call(syscall.SYS_READ), least.call(syscall.SYS_WRITE), least.call(syscall.SYS_EPOLL_PWAIT))
+			least.call(callClockGettime), least.call(callRead), least.call(callWrite), least.call(callEpollPwait))
 		if top > 0 {
 			w.Flush()
 			for _, f := range least.top(c.syms, top) {

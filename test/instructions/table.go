@@ -17,6 +17,14 @@ const (
 	blockSize = 3 * 8
 )
 
+// The numbers of some system calls on x86-64, which is what is emulated.
+const (
+	callRead         = 0
+	callWrite        = 1
+	callClockGettime = 228
+	callEpollPwait   = 281
+)
+
 // counts is what a process has done so far, or between two readings.
 type counts struct {
 	functions []uint64 // instructions, by index in symbols

@@ -65,6 +65,7 @@ var wanted = []struct {
 	{"pgbouncer", without("pgbouncer", "/usr/sbin/pgbouncer")},
 	{"strace", without("strace")},
 	{"procps", without("ps")},
+	{"qemu-user", without("qemu-x86_64")},
 	{"python3", without("python3")},
 	{"python3-venv", func() bool { return exec.Command("python3", "-m", "ensurepip", "--version").Run() != nil }},
 	{"nodejs", without("node")},

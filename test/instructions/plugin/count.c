@@ -57,7 +57,7 @@ static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb) {
  */
 static void await(int epoll) {
 	struct pollfd p = {.fd = epoll, .events = POLLIN};
-	poll(&p, 1, 50);
+	poll(&p, 1, 200);
 }
 
 static void called(qemu_plugin_id_t id, unsigned int cpu, int64_t number, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e, uint64_t f, uint64_t g, uint64_t h) {

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"testing"
+
+	"pgpoold/test/canned"
+	"pgpoold/test/postgres"
+)
+
+func TestMain(m *testing.M) { os.Exit(postgres.Main(m)) }
+
+// margin is by how much a transaction may exceed what it took when its limit
+// was written. Two runs differ by less than a hundredth.
+const margin = 1.05
+
+// limits are what transactions took: instructions, and readings of the clock
+// as the emulator counts them. Who makes one dearer for a reason raises its
+// limit with the reason in the commit; who makes one cheaper lowers it.
+var limits = map[string]struct {
+	instructions, clock float64
+	exchanges           float64 // reads, and writes; 0: as many as the system likes
+}{
+	"simple":   {11_420, 12.6, 2},
+	"extended": {14_000, 12.6, 2},
+	"prepared": {12_240, 12.6, 2},
+	"pipeline": {64_060, 30.6, 2},
+	"block":    {25_700, 25.7, 6},
+	"rows":     {409_300, 14, 0},
+}
+
+// TestInstructions keeps the way of a transaction from becoming dearer little
+// by little.
+func TestInstructions(t *testing.T) {
+	postgres.RequireFull(t)
+	c, err := startCounter(t.Context())
+	if errors.Is(err, errUnavailable) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.close(); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, tx := range canned.Transactions() {
+		limit, ok := limits[tx.Name]
+		if !ok {
+			t.Errorf("%s has no limit", tx.Name)
+			continue
+		}
+		least, err := c.least(t.Context(), &tx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		took, clock := least.instructions(), least.call(callClockGettime)
+		t.Logf("%s: %.0f instructions, %.2f readings of the clock", tx.Name, took, clock)
+		switch {
+		case took > margin*limit.instructions:
+			t.Errorf("%s takes %.0f instructions, it took %.0f", tx.Name, took, limit.instructions)
+			for _, f := range least.top(c.syms, 30) {
+				t.Logf("%10.1f  %s", f.instructions, f.name)
+			}
+		case took < limit.instructions/2:
+			t.Errorf("%s: only %.0f instructions were counted", tx.Name, took)
+		}
+		// time.Now reads it twice; the scheduler does not add that much.
+		if clock > limit.clock+1.5 {
+			t.Errorf("%s reads the clock %.2f times, it did %.2f times", tx.Name, clock, limit.clock)
+		}
+		for _, call := range []struct {
+			name   string
+			number int
+		}{{"read", callRead}, {"write", callWrite}} {
+			if n := least.call(call.number); limit.exchanges > 0 && (n > limit.exchanges+0.1 || n < limit.exchanges-0.1) {
+				t.Errorf("%s makes %.2f calls of %s, and %.0f are needed", tx.Name, n, call.name, limit.exchanges)
+			}
+		}
+	}
+}
