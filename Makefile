@@ -8,7 +8,7 @@ FUZZTIME ?= 30s
 export INSTALL ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-fast test-faults test-drivers test-mutants test-regress bench bench-cores bench-levels bench-micro bench-instructions dist build fuzz fuzz-diff lint need-go
+.PHONY: help run demo test test-fast test-faults test-drivers test-mutants test-regress bench bench-cores bench-levels pgo bench-micro bench-instructions dist build fuzz fuzz-diff lint need-go
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ bench-micro: need-go ## the benchmarks beside the code; BASE=main compares, BENC
 
 bench-instructions: need-go ## instructions of a transaction, by function with TOP=40, in QEMU
 	@$(GO) run ./test/instructions -top $(or $(TOP),0) $(TRANSACTION)
+
+pgo: need-go ## record what the compiler optimises pgpoold for, into cmd/pgpoold/default.pgo
+	@$(GO) run ./test/bench -pgo
 
 dist: need-go ## build the tarballs of a release, into dist/
 	@$(GO) run ./test/dist

@@ -7,6 +7,7 @@
 //	QUICK=1 go run ./test/bench             a subset within three minutes
 //	go run ./test/bench -levels             what each level of session state costs
 //	go run ./test/bench -profile -protocols simple -clients 200
+//	go run ./test/bench -pgo                what the compiler optimises pgpoold for
 package main
 
 import (
@@ -39,6 +40,7 @@ type options struct {
 	levels             bool
 	profile            bool
 	profileOut         string
+	pgo                bool
 }
 
 func main() {
@@ -54,6 +56,7 @@ func main() {
 	flag.BoolVar(&o.profile, "profile", false, "profile pgpoold's processor time at one point instead of comparing")
 	flag.StringVar(&o.profileOut, "profile-out", "", "the profile's file (default cpu.prof or perf.prof in the current directory)")
 	flag.BoolVar(&o.levels, "levels", false, "measure what each level of session state costs instead of the whole table")
+	flag.BoolVar(&o.pgo, "pgo", false, "record the profile that the compiler optimises pgpoold for, into "+pgoFile)
 	holds := flag.Bool(holdFlag, false, "hold idle clients: for the program itself")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -72,6 +75,9 @@ func main() {
 
 func run(ctx context.Context, o options) (err error) {
 	quick := os.Getenv("QUICK") != "" && os.Getenv("QUICK") != "0"
+	if o.pgo {
+		o.protocols, o.clients = orElse(o.protocols, pgoProtocols), orElse(o.clients, pgoClients)
+	}
 	points, err := plan(o.protocols, o.clients, quick, o.levels)
 	if err != nil {
 		return err
@@ -97,6 +103,9 @@ func run(ctx context.Context, o options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.close()) }()
+	if o.pgo {
+		return b.profileAll(ctx, points)
+	}
 	if o.profile {
 		return b.profile(ctx, points[0], o.profileOut)
 	}
@@ -214,7 +223,7 @@ type bench struct {
 // prepare starts PostgreSQL and finds the binaries.
 func prepare(ctx context.Context, o options, points []point) (_ *bench, err error) {
 	b := &bench{targets: strings.Split(o.targets, ",")}
-	if o.profile {
+	if o.profile || o.pgo {
 		b.targets = []string{namePgpoold}
 	}
 	most, direct := 0, 0

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -8,8 +10,11 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"time"
+
+	"google.golang.org/protobuf/encoding/protowire"
 )
 
 // profile runs pgbench through pgpoold at one point and takes a profile of the
@@ -51,6 +56,77 @@ func (b *bench) profile(ctx context.Context, p point, out string) (err error) {
 	r := o.result
 	fmt.Printf("%s: %.0f tps, p99 %.0f us, CPU %.1f us/transaction (%.0f %% user)\nprofile of %s in %s\n", p, r.TPS, r.P99, r.CPU, 100*r.UserShare, length, file)
 	return nil
+}
+
+// What the profile for the compiler is recorded from: what most clients do.
+const (
+	pgoProtocols = "simple,extended,prepared,prepared/10,rows"
+	pgoClients   = "8,64"
+	pgoFile      = "cmd/pgpoold/default.pgo"
+)
+
+// profileAll profiles pgpoold at every point and merges that into pgoFile.
+func (b *bench) profileAll(ctx context.Context, points []point) error {
+	dir, err := os.MkdirTemp("", "pgpoold-pgo-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	all := filepath.Join(dir, "all.prof")
+	args := []string{"tool", "pprof", "-proto", "-output=" + all}
+	for i, p := range points {
+		file := filepath.Join(dir, strconv.Itoa(i)+".prof")
+		if err := b.profile(ctx, p, file); err != nil {
+			return err
+		}
+		args = append(args, file)
+	}
+	if out, err := exec.CommandContext(ctx, "go", args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("go tool pprof: %w\n%s", err, out)
+	}
+	profile, err := os.ReadFile(all)
+	if err != nil {
+		return err
+	}
+	if profile, err = withoutPaths(profile); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(b.root, pgoFile), profile, 0o644)
+}
+
+// withoutPaths takes the folders off the names of files in a profile: they are the
+// machine's, and the compiler goes by the functions' names.
+func withoutPaths(profile []byte) ([]byte, error) {
+	const strings = 6 // Profile.string_table in pprof's profile.proto
+	unzip, err := gzip.NewReader(bytes.NewReader(profile))
+	if err != nil {
+		return nil, err
+	}
+	in, err := io.ReadAll(unzip)
+	if err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	zip := gzip.NewWriter(&out)
+	for len(in) > 0 {
+		number, kind, head := protowire.ConsumeTag(in)
+		n := protowire.ConsumeFieldValue(number, kind, in[max(head, 0):])
+		if head < 0 || n < 0 {
+			return nil, errors.New("the profile is no protocol buffer")
+		}
+		field := in[:head+n]
+		if number == strings && kind == protowire.BytesType {
+			if value, _ := protowire.ConsumeBytes(in[head:]); len(value) > 0 && value[0] == '/' {
+				field = protowire.AppendString(protowire.AppendTag(nil, number, kind), filepath.Base(string(value)))
+			}
+		}
+		if _, err := zip.Write(field); err != nil {
+			return nil, err
+		}
+		in = in[head+n:]
+	}
+	err = zip.Close()
+	return out.Bytes(), err
 }
 
 // errNoPprof: the admin port does not serve profiles.

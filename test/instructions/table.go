@@ -19,8 +19,8 @@ const (
 
 // The numbers of some system calls on x86-64, which is what is emulated.
 const (
-	callRead         = 0
-	callWrite        = 1
+	callSend         = 44
+	callReceive      = 45
 	callClockGettime = 228
 	callEpollPwait   = 281
 )

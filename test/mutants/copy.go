@@ -119,7 +119,7 @@ type result struct {
 
 func (c *treeCopy) test(ctx context.Context, t target) result {
 	r := result{passed: map[string]bool{}, failed: map[string]bool{}}
-	cmd := exec.CommandContext(ctx, "go", "test", "-json", "-count=1", "-vet=off", "-trimpath", "-timeout="+patience.String(), "-run="+t.pattern(), t.pkg)
+	cmd := exec.CommandContext(ctx, "go", "test", "-json", "-count=1", "-vet=off", "-trimpath", "-pgo=off", "-timeout="+patience.String(), "-run="+t.pattern(), t.pkg)
 	cmd.Dir = c.dir
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }

@@ -133,7 +133,8 @@ func (r *runner) build(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", program, "./cmd/pgpoold")
+	// Without the profile for the compiler, which costs a minute the first time.
+	cmd := exec.CommandContext(ctx, "go", "build", "-pgo=off", "-o", program, "./cmd/pgpoold")
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGINT) }
 	cmd.WaitDelay = lastPatience
 	if out, err := cmd.CombinedOutput(); err != nil {
