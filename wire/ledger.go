@@ -141,18 +141,6 @@ func (l *Ledger) Append(e Entry) (looked bool) {
 	return true
 }
 
-// AppendProbe notes a Sync and an empty Query of the caller's, which settle
-// whether a batch whose COPY has failed has had its Sync, if that is in doubt.
-// Until they are answered nothing else may be sent.
-func (l *Ledger) AppendProbe() {
-	l.probing, l.asked = true, true
-	l.Append(Entry{Msg: MsgSync, Action: Swallow})
-	l.Append(Entry{Msg: MsgQuery, Action: Swallow})
-}
-
-// Probing reports whether a probe is not answered.
-func (l *Ledger) Probing() bool { return l.asked }
-
 // count keeps the counters of what is in the queue.
 func (l *Ledger) count(e Entry, by int) {
 	switch e.Msg {
@@ -166,14 +154,6 @@ func (l *Ledger) count(e Entry, by int) {
 	case MsgExecute:
 		l.mayCopy += by
 	}
-}
-
-// strike settles a Sync or Flush that a COPY eats.
-func (l *Ledger) strike(e Entry) {
-	if e.Msg == MsgSync {
-		l.struck++
-	}
-	l.settle(e, Skipped)
 }
 
 // Verdict is what to do with a message that the server sent.
@@ -267,67 +247,6 @@ func (l *Ledger) pop(o Outcome) {
 	}
 }
 
-// step tells whether a reply of type typ may answer a message whose reply
-// before was of type last, and whether it is the final one. ReadyForQuery and
-// ErrorResponse are not its business.
-func step(msg, last, typ byte) (ok, done bool) {
-	switch msg {
-	case MsgParse:
-		return typ == MsgParseComplete, true
-	case MsgBind:
-		return typ == MsgBindComplete, true
-	case MsgClose:
-		return typ == MsgCloseComplete, true
-	case MsgDescribe:
-		switch typ {
-		case MsgParamDescription:
-			return last == 0, false
-		case MsgRowDescription, MsgNoData:
-			return true, true
-		}
-	case MsgExecute:
-		switch typ {
-		case MsgDataRow:
-			return last == 0 || last == MsgDataRow, false
-		case MsgPortalSuspended:
-			return last == 0 || last == MsgDataRow, true
-		case MsgEmptyQuery:
-			return last == 0, true
-		case MsgCommandComplete:
-			return true, true
-		case MsgCopyIn, MsgCopyOut, MsgCopyBoth:
-			return last == 0, false
-		}
-		return copyStep(last, typ), false
-	case MsgQuery:
-		first := last == 0 || last == MsgCommandComplete // of a command
-		switch typ {
-		case MsgRowDescription:
-			return first || last == MsgCopyDone, false // in a walsender also at the end of a timeline
-		case MsgDataRow:
-			return last == MsgRowDescription || last == MsgDataRow, false
-		case MsgEmptyQuery:
-			return last == 0, false
-		case MsgCommandComplete:
-			return last != MsgEmptyQuery, false
-		case MsgCopyIn, MsgCopyOut, MsgCopyBoth:
-			return first, false
-		}
-		return copyStep(last, typ), false
-	case MsgFunctionCall:
-		return typ == MsgFunctionResult && last == 0, false
-	}
-	return false, false
-}
-
-// copyStep judges CopyData and CopyDone from the server.
-func copyStep(last, typ byte) (ok bool) {
-	if typ != MsgCopyData && typ != MsgCopyDone {
-		return false
-	}
-	return last == MsgCopyOut || last == MsgCopyBoth || last == MsgCopyData
-}
-
 // verdict is the head's action, for a reply that is a success.
 func (l *Ledger) verdict() Verdict {
 	if l.q.len() == 0 {
@@ -416,19 +335,6 @@ func (l *Ledger) readyForQuery(v Verdict, status byte) Verdict {
 	return v
 }
 
-// probed follows the answer to a probe. If each Sync was eaten the client's
-// batch goes on: what it sends is skipped up to a Sync, here if not by the
-// server.
-func (l *Ledger) probed() {
-	if l.probing {
-		l.note(ProbeSkipsOn)
-		l.skipping, l.open = true, true
-	} else {
-		l.note(ProbeRecovers)
-	}
-	l.probing, l.asked = false, false
-}
-
 // ends tells whether ReadyForQuery may answer the head, given what came
 // before.
 func (l *Ledger) ends(msg byte) bool {
@@ -441,43 +347,6 @@ func (l *Ledger) ends(msg byte) bool {
 		return l.inError || l.last == MsgFunctionResult
 	}
 	return false
-}
-
-// beginCopyIn enters COPY IN: PostgreSQL ignores Sync and Flush until the
-// client ends the data, so the Syncs already owed in front of the client's
-// CopyDone or CopyFail are struck out.
-func (l *Ledger) beginCopyIn() {
-	l.copyIn, l.copyEnded, l.struck = true, false, 0
-	for i := 1; i < l.q.len() && !l.copyEnded; {
-		switch l.q.at(i).Msg {
-		case CopyMark:
-			l.q.remove(i)
-			l.marks--
-			l.copyEnded = true
-		case MsgSync, MsgFlush:
-			e := l.q.remove(i)
-			l.count(e, -1)
-			l.strike(e)
-		default:
-			i++
-		}
-	}
-	if l.copyEnded {
-		l.note(CopyBeginsEnded)
-	} else {
-		l.note(CopyBegins)
-	}
-	if l.struck > 0 {
-		l.note(CopyStrikes)
-	}
-	if l.struck > 0 && l.q.at(0).Msg == MsgExecute && l.ready == 0 {
-		l.note(CopyReopensBatch)
-		l.open = true // the batch's Sync was one of them
-	}
-}
-
-func (l *Ledger) endCopy() {
-	l.copyIn, l.copyEnded, l.struck = false, false, 0
 }
 
 func (l *Ledger) settle(e Entry, o Outcome) {
@@ -603,20 +472,6 @@ func (l *Ledger) MaySkip() bool {
 // Skipping reports whether the server skips what it is sent until Sync.
 func (l *Ledger) Skipping() bool { return l.skipping }
 
-// CopyIn reports whether the server waits for COPY data, and whether an
-// Execute (rather than a Query) started the COPY.
-func (l *Ledger) CopyIn() (in, extended bool) {
-	if !l.copyIn || l.copyEnded {
-		return false, false
-	}
-	return true, l.q.len() > 0 && l.q.at(0).Msg == MsgExecute
-}
-
-// Copying reports whether CopyData, CopyDone or CopyFail from the client may
-// mean something to the server: a COPY is open, or a command is owed that may
-// turn out to be one.
-func (l *Ledger) Copying() bool { return l.copyIn || l.copyBoth || l.mayCopy > 0 }
-
 // CanMakeUp reports whether a reply to Parse may be made up now: the server's
 // state is known, and is one in which PostgreSQL would parse.
 func (l *Ledger) CanMakeUp() bool {
@@ -662,46 +517,10 @@ func (l *Ledger) Head() (e Entry, ok bool) {
 	return v.Head, v.Known
 }
 
-// InDoubt reports whether Syncs stand in front of the end of the data of an
-// Execute's COPY that is not settled, and none behind it. If the COPY fails it may
-// have eaten them or not, and then a message of the batch is skipped or not. So
-// nothing but Sync is to be sent.
-func (l *Ledger) InDoubt() bool {
-	eaten := l.copyIn && l.copyEnded && l.struck > 0
-	if l.marks == 0 && !eaten {
-		return false
-	}
-	marked, synced := false, false
-	for i := l.q.len() - 1; i >= 0; i-- {
-		switch msg := l.q.at(i).Msg; msg {
-		case CopyMark:
-			marked = true
-		case MsgSync:
-			if !marked {
-				return false
-			}
-			synced = true
-		case MsgExecute, MsgQuery:
-			if i == 0 && eaten {
-				marked, synced = true, true
-			}
-			if marked {
-				return synced && msg == MsgExecute
-			}
-		}
-	}
-	return false
-}
-
 // Mark is the place behind all that is in the ledger; Before reports whether the
 // reply that is owed next is to something in front of a place.
 func (l *Ledger) Mark() uint64             { return l.q.popped + uint64(l.q.len()) }
 func (l *Ledger) Before(place uint64) bool { return l.q.len() > 0 && l.q.popped < place }
-
-// Ambiguous reports whether the server may still send a ReadyForQuery that
-// nobody waits for, because a COPY failed with Syncs inside. The reply to any
-// other message settles the question, so a Query may be sent to do that.
-func (l *Ledger) Ambiguous() bool { return l.extra > 0 }
 
 // Releasable is the ledger's part of "this server may go back to the pool
 // now": nothing is owed, no transaction is open, no batch is unfinished.

@@ -56,6 +56,7 @@ var testModules = []string{
 	"github.com/stretchr/testify",
 	"github.com/prometheus/client_model",
 	"github.com/prometheus/common",
+	"google.golang.org/protobuf",
 	"github.com/lib/pq", // these run in a module of their own, against the daemon
 	"gorm.io/driver/postgres",
 	"gorm.io/gorm",

@@ -20,7 +20,7 @@ const margin = 1.1
 // limit with the reason in the commit; who makes one cheaper lowers it.
 var limits = map[string]struct {
 	instructions, clock float64
-	exchanges           float64 // reads, and writes; 0: as many as the system likes
+	exchanges           float64 // calls of recv, and of send; 0: as many as the system likes
 }{
 	"simple":   {9_940, 6.6, 2},
 	"extended": {13_000, 6.6, 2},
