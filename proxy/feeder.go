@@ -75,7 +75,7 @@ func (f *feeder) run() progress {
 			}
 			return sessionEnd
 		}
-		if f.full(typ) || f.inDoubt(typ) {
+		if f.full(typ) || f.inDoubt(typ) || f.unreported(typ) {
 			return mustWait
 		}
 		if p := f.message(typ, b, size); p != handled {

@@ -46,10 +46,12 @@ func (f *feeder) thawing(h *held) bool {
 // begins reports whether a transaction may begin here, so that settings can be
 // others for a while. It returns mustWait while what is under way may end one.
 func (f *feeder) begins() (ok bool, p progress) {
-	switch l := f.l; {
-	case f.atBegin(), l.ledger.Len() == 0 && l.ledger.Status() == wire.TxIdle && !l.ledger.BatchOpen():
+	l := f.l
+	idle := l.ledger.Status() == wire.TxIdle && !l.ledger.BatchOpen()
+	switch {
+	case f.atBegin(), idle && l.ledger.Len() == 0:
 		return true, handled
-	case l.ledger.Owed() > l.ledger.OwnQueries():
+	case idle, l.ledger.Owed() > l.ledger.OwnQueries():
 		return false, mustWait
 	}
 	return false, handled
@@ -193,7 +195,11 @@ func (f *feeder) bringFrozen() {
 	if s.frozenFor != s.settings {
 		s.findFrozen()
 	}
-	if len(s.frozen) == 0 && !s.frozenUnnamed || s.upstream || f.l.awaiting || !f.atBegin() {
+	if len(s.frozen) == 0 && !s.frozenUnnamed || s.upstream || f.l.awaiting {
+		return
+	}
+	keeps := s.pin != "" || s.mode == ModeSession // then it lacks what somebody has deallocated
+	if begins, _ := f.begins(); !f.atBegin() && !(keeps && begins) {
 		return
 	}
 	env := s.settings.parsing()
@@ -204,7 +210,7 @@ func (f *feeder) bringFrozen() {
 		st := e.cur
 		switch {
 		case st == nil || st.env == env: // it has been closed since
-		case f.under(st), st.own && !f.lacks(st):
+		case f.under(st), (keeps || st.own) && !f.lacks(st):
 		case st.own:
 			b := bringer{f: f, begin: true}
 			b.name(st.name, st)

@@ -56,6 +56,7 @@ type link struct {
 	foreign bool                // its sequences' last values may be another session's
 	drew    bool                // the attached session has drawn numbers in a transaction that has ended
 	hadTemp bool                // temporary objects were made on it
+	reports []byte              // ParameterStatus that goes in front of the next ReadyForQuery
 	strict  bool                // its last session is of level strict
 	returns int                 // Queries that are owed and have something of ours added (returned)
 	told    backend.Used        // the marks that the pool knows of

@@ -296,6 +296,13 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 		f.ensure(st)
 		return st.name, nil, handled
 	}
+	if !st.unsettled && f.lacks(st) && s.hides([]byte(st.body)) {
+		b := bringer{f: f}
+		if own := string(wire.Name(text)); b.holds(own, st) {
+			return own, nil, handled
+		}
+		return noSuchStatement, &replacement{client: string(text), whole: errOtherSettings}, handled
+	}
 	if !st.unsettled && f.frozen(st) && !f.under(st) {
 		if f.thawing(l.shelf.m[st]) {
 			return "", nil, mustWait
@@ -372,7 +379,7 @@ func (f *feeder) useUnnamed(v *version) (server string, ref *replacement, p prog
 		v.env, v.unsettled = s.settledEnv(v.env), false
 	}
 	if !l.holdsUnnamed(v.gen) {
-		if v.unsettled && s.held&sqlscan.Opaque != 0 { // it is not known
+		if v.unsettled && s.held&sqlscan.Opaque != 0 || !v.unsettled && s.hides(v.body) { // it is not known
 			return noSuchStatement, &replacement{whole: errOtherSettings}, handled
 		}
 		if v.env != s.settings.parsing() && hasLiteral(v.body) {

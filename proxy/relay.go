@@ -358,6 +358,10 @@ func (l *link) message(typ byte, body []byte, c *chunk) (keep, fits bool) {
 			return false, false
 		}
 		v := l.ledger.Settle(typ, body[0])
+		if len(l.reports) > 0 && l.sess != nil {
+			c.put(func(dst []byte) []byte { return append(dst, l.reports...) })
+		}
+		l.reports = nil
 		if l.retrying != nil {
 			l.settledTo(c)
 			return false, !v.Broken
@@ -379,7 +383,7 @@ func (l *link) message(typ byte, body []byte, c *chunk) (keep, fits bool) {
 	case wire.MsgCommandComplete:
 		v := l.ledger.Settle(typ, 0)
 		if v.Action == wire.Forward {
-			l.tag(bytes.TrimRight(body, "\x00"), v.Head.Ref, c)
+			l.tag(bytes.TrimRight(body, "\x00"), v.Head.Ref)
 		}
 		l.answered = l.answered || !v.Ours()
 		l.settledTo(c)

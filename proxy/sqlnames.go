@@ -352,7 +352,7 @@ func (f *feeder) bringOwn(text []byte, st *statement) *wire.Error {
 func (b *bringer) send(st *statement) (refused *wire.Error) {
 	f, s, l := b.f, b.f.s, b.f.l
 	frozen := st.of == nil && f.frozen(st)
-	if frozen && !b.begin || st.unsettled && st.of == nil {
+	if frozen && !b.begin || st.of == nil && (st.unsettled || s.hides([]byte(st.body))) {
 		return errOtherSettings
 	}
 	h := l.shelf.get(st, &l.px.statements)

@@ -11,7 +11,7 @@ import (
 // tag looks at a command's tag for what concerns the server and its session, if
 // that is still there; ref is that of the message whose command it is. The link's
 // mu is held.
-func (l *link) tag(tag []byte, ref any, c *chunk) {
+func (l *link) tag(tag []byte, ref any) {
 	if len(tag) == 0 {
 		return
 	}
@@ -49,7 +49,7 @@ func (l *link) tag(tag []byte, ref any, c *chunk) {
 		l.unforeseen(sqlscan.Loads)
 	}
 	if l.sess != nil {
-		l.sess.tag(l, tag, ref, c)
+		l.sess.tag(l, tag, ref)
 	}
 }
 
@@ -75,7 +75,7 @@ func (l *link) redefined() {
 
 // tag follows up what a command has done to what the session holds by itself.
 // The mu of its link l is held.
-func (s *session) tag(l *link, tag []byte, ref any, c *chunk) {
+func (s *session) tag(l *link, tag []byte, ref any) {
 	switch {
 	case bytes.Equal(tag, []byte("RESET")):
 		if _, ok := ref.(*returned); ok {
@@ -84,7 +84,7 @@ func (s *session) tag(l *link, tag []byte, ref any, c *chunk) {
 		l.known = l.known && s.carries
 		s.found |= sqlscan.Resets
 		if s.found&sqlscan.ResetsAll != 0 {
-			s.resetAll(l, c)
+			s.resetAll(l)
 		}
 	case bytes.Equal(tag, []byte("DISCARD ALL")), bytes.Equal(tag, []byte("DEALLOCATE ALL")):
 		for _, st := range s.names.clear() {
@@ -94,7 +94,7 @@ func (s *session) tag(l *link, tag []byte, ref any, c *chunk) {
 			s.forgetDrawn()
 			l.known = l.known && s.carries
 			s.found |= sqlscan.Resets
-			s.resetAll(l, c)
+			s.resetAll(l)
 		}
 	case bytes.Equal(tag, []byte("DISCARD SEQUENCES")):
 		s.forgetDrawn()
@@ -103,7 +103,7 @@ func (s *session) tag(l *link, tag []byte, ref any, c *chunk) {
 
 // resetAll follows what has returned every setting to the server's start value, in
 // a session whose settings no inspection reads.
-func (s *session) resetAll(l *link, c *chunk) {
+func (s *session) resetAll(l *link) {
 	if s.carries {
 		if !s.lasting() {
 			return
@@ -112,13 +112,13 @@ func (s *session) resetAll(l *link, c *chunk) {
 		s.keepLink(s.startLink)
 		s.wishes(s.start)
 	}
-	s.restart(l, c)
+	s.restart(l)
 }
 
 // restart gives every reported setting that stands at the server's own start
 // value the session's: PostgreSQL reports nothing when RESET changes nothing.
 // The link's mu is held.
-func (s *session) restart(l *link, c *chunk) {
+func (s *session) restart(l *link) {
 	for _, p := range s.start.list() {
 		for i, name := range l.reported.names {
 			if !strings.EqualFold(name, p.name) || !settable(name) {
@@ -131,7 +131,7 @@ func (s *session) restart(l *link, c *chunk) {
 			value, ok := s.startTo.get(name)
 			if told, _ := s.told.get(name); ok && told != value {
 				s.told = s.told.with(name, value)
-				c.put(func(dst []byte) []byte { return wire.AppendParameterStatus(dst, name, value) })
+				l.reports = wire.AppendParameterStatus(l.reports, name, value)
 			}
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"pgpoold/proxy/sqlscan"
+	"pgpoold/wire"
 )
 
 // A statement with literals is parsed in a transaction that has changed settings.
@@ -172,6 +173,25 @@ func (s *session) outdates(found sqlscan.Finding, body []byte) {
 		}
 	}
 }
+
+// unreported reports whether a message waits because a text that stands in front of
+// it may have changed what literals are read under and PostgreSQL does not report:
+// at its end, if nothing stands behind it, that is asked for.
+func (f *feeder) unreported(typ byte) bool {
+	if f.s.found&sqlscan.Literals == 0 || f.s.upstream {
+		return false
+	}
+	switch typ {
+	case wire.MsgQuery, wire.MsgParse, wire.MsgBind, wire.MsgDescribe, wire.MsgClose, wire.MsgExecute, wire.MsgFunctionCall:
+		copying, _ := f.l.ledger.CopyIn()
+		return !copying && f.l.ledger.Owed() > f.l.ledger.OwnQueries()
+	}
+	return false
+}
+
+// hides reports whether a literal that the session has parsed may be read otherwise
+// now, without that PostgreSQL has said so.
+func (s *session) hides(body []byte) bool { return s.found&sqlscan.Literals != 0 && hasLiteral(body) }
 
 // unsettles reports whether a text, which may change settings, must wait until it is
 // known under which ones statements were parsed.
