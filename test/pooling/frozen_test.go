@@ -136,3 +136,29 @@ func TestFrozenUnnamedIsGone(t *testing.T) {
 		}
 	}
 }
+
+// TestLiteralsBehindUnreported: a server has lost a statement with a literal, and
+// the transaction has changed what that is read under, which PostgreSQL does not
+// report. It is refused, and not read otherwise.
+func TestLiteralsBehindUnreported(t *testing.T) {
+	p, _, db := start(t, 1)
+	a := login(t, p.Addr(), postgres.Superuser, db)
+	a.send(parse("s", "select '{NULL,x}'::text[]"), &pgproto3.Sync{})
+	a.read()
+	a.must("do $$ begin execute 'deallocate all'; end $$")
+	for _, use := range []func() reply{
+		func() reply { a.send(bind("s"), &pgproto3.Execute{}, &pgproto3.Sync{}); return a.read() },
+		func() reply { return a.query("execute s") },
+		func() reply { return a.query("select name from pg_prepared_statements") },
+	} {
+		a.must("begin")
+		a.must("set local array_nulls = off")
+		if r := use(); r.err == nil || r.err.Code != "0A000" {
+			t.Errorf("in the transaction: %s", r)
+		}
+		a.must("rollback")
+	}
+	if r := a.query("execute s"); r.err != nil || r.cell() != "{NULL,x}" {
+		t.Errorf("behind it: %s", r)
+	}
+}
