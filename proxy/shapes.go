@@ -187,7 +187,7 @@ func (f *feeder) sameShape(e *name, st *statement) (same bool, p progress) {
 	case h.shape == (shape{}):
 		f.askShape(h)
 		return false, mustWait
-	case l.untried(e):
+	case l.untried(e) && h.epoch == l.pool.epoch.Load():
 		// The client's Parse met a copy that was older than the tables are: the
 		// server's is what it would have been told.
 		e.shape = h.shape

@@ -81,7 +81,7 @@ func (b *bringer) sameShape(text string, st *statement) (same bool, p progress) 
 	case h.shape == (shape{}):
 	case h.shape.like(e.shape):
 		return true, handled
-	case l.untried(e):
+	case l.untried(e) && h.epoch == l.pool.epoch.Load():
 		e.shape = h.shape
 		return true, handled
 	case h.anew.like(e.shape) && h.epoch == l.pool.epoch.Load():
