@@ -1,0 +1,32 @@
+package pooling_test
+
+import (
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// TestOlderCopy: a server holds a statement from before its table was changed. The
+// client's Parse of now is made up by another server, and the table changes back
+// before its first use.
+func TestOlderCopy(t *testing.T) {
+	rvSame(t, 2, []string{"create table t (a int)"}, func(_ *testing.T, open rvOpen) (lines []string) {
+		a, b := open(), open()
+		other := func() { b.must("begin") } // on the server that b has not had last: a gets the one that is left
+		other()
+		a.send(parse("s", "select * from t"), &pgproto3.Sync{})
+		a.read()
+		b.must("commit")
+		other()
+		a.must("alter table t add b int")
+		lines = append(lines, a.run("s"))
+		a.send(rvClose("s"), parse("s", "select * from t"), &pgproto3.Sync{}) // made up
+		a.read()
+		b.must("commit")
+		other()
+		a.send(sql("alter table t drop b"), bind("s"), &pgproto3.Execute{}, &pgproto3.Sync{})
+		lines = append(lines, rvGist(a.read()), rvGist(a.read()))
+		b.must("commit")
+		return append(lines, a.run("s"))
+	})
+}
