@@ -1,6 +1,9 @@
 package backend
 
-import "testing"
+import (
+	"testing"
+	"time"
+)
 
 // BenchmarkAcquireRelease is what a transaction asks of its pool.
 func BenchmarkAcquireRelease(b *testing.B) {
@@ -13,6 +16,7 @@ func BenchmarkAcquireRelease(b *testing.B) {
 		return p, all
 	}
 	label := new(int)
+	now := time.Now()
 
 	b.Run("idle", func(b *testing.B) {
 		p, all := open(b)
@@ -22,8 +26,8 @@ func BenchmarkAcquireRelease(b *testing.B) {
 		s := newSeat(label)
 		b.ReportAllocs()
 		for b.Loop() {
-			srv, err := p.Acquire(&s.Ticket)
-			if srv == nil || err != nil || p.Release(srv, label) != nil {
+			srv, err := p.Acquire(&s.Ticket, now)
+			if srv == nil || err != nil || p.Release(srv, label, now) != nil {
 				b.Fatal(srv, err)
 			}
 		}
@@ -38,8 +42,8 @@ func BenchmarkAcquireRelease(b *testing.B) {
 		s := newSeat(label)
 		b.ReportAllocs()
 		for b.Loop() {
-			srv, err := p.Acquire(&s.Ticket)
-			if srv == nil || err != nil || p.Release(srv, label) != nil {
+			srv, err := p.Acquire(&s.Ticket, now)
+			if srv == nil || err != nil || p.Release(srv, label, now) != nil {
 				b.Fatal(srv, err)
 			}
 		}
@@ -51,10 +55,10 @@ func BenchmarkAcquireRelease(b *testing.B) {
 		b.ReportAllocs()
 		for i := 0; b.Loop(); i++ {
 			s := seats[i%2]
-			if srv, err := p.Acquire(&s.Ticket); srv != nil || err != nil {
+			if srv, err := p.Acquire(&s.Ticket, now); srv != nil || err != nil {
 				b.Fatal(srv, err)
 			}
-			if p.Release(all[0], nil) != &s.Ticket {
+			if p.Release(all[0], nil, now) != &s.Ticket {
 				b.Fatal("it is somebody else's turn")
 			}
 		}
