@@ -558,7 +558,7 @@ func (s *session) shapeOf(text []byte) (sh shape) {
 		if v, _ := s.unnamed.current(s.batch); v != nil {
 			sh = v.shape
 		}
-	} else if e := s.names.m[string(wire.Name(text))]; e != nil {
+	} else if e := s.names.get(wire.Name(text)); e != nil {
 		sh = e.shape
 	}
 	return sh

@@ -254,7 +254,7 @@ func (s *session) findFrozen() {
 		s.frozenUnnamed = s.frozenUnnamed || s.thaws(&s.unnamed.versions[i])
 	}
 	env := s.settings.parsing()
-	for _, e := range s.names.m {
+	for e := range s.names.all() {
 		if e.cur != nil {
 			s.settleEnv(e.cur)
 		}

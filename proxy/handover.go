@@ -229,7 +229,7 @@ func (s *session) movable() bool {
 	if s.pin != "" || s.held != 0 || s.cancel != nil || s.suspicious() || len(s.unnamed.versions) > 1 {
 		return false
 	}
-	for _, e := range s.names.m {
+	for e := range s.names.all() {
 		if e.pending() {
 			return false
 		}

@@ -116,7 +116,7 @@ func (s *session) pack() *Moved {
 		m.Credentials = s.pool.servers.Target().Credentials
 	}
 	ddl := s.pool.ddl.Load()
-	for _, e := range s.names.m {
+	for e := range s.names.all() {
 		st := e.cur
 		if st == nil {
 			continue
@@ -192,7 +192,7 @@ func (s *session) unpackName(n *MovedName, ddl uint64) {
 	c := s.names.begin([]byte(n.Name), st, s.batch)
 	c.shape, c.madeUp, c.ddl = n.Shape.own(), n.Untried, ddl
 	s.names.settle(c, true)
-	if e := s.names.m[n.Name]; e != nil {
+	if e := s.names.get([]byte(n.Name)); e != nil {
 		e.adopt = n.Adopt
 	}
 }

@@ -146,7 +146,7 @@ func (s *session) snapshot(now time.Time) ClientSnapshot {
 		c.PinnedSince = time.Unix(0, s.pinSince)
 	}
 	c.BytesOut, c.Unread = s.outBytes, s.conn.Unsent()
-	c.PreparedStatements = len(s.names.m)
+	c.PreparedStatements = s.names.len()
 	c.ApplicationName, _ = s.told.get("application_name")
 	c.CloseNeeded = s.ending.Load() != nil
 	return c

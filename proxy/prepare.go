@@ -264,7 +264,7 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 		return "", nil, handled
 	}
 	if st.own {
-		if f.thawing(l.shelf.m[st]) || f.untold(s.names.m[string(wire.Name(text))]) {
+		if f.thawing(l.shelf.m[st]) || f.untold(s.names.get(wire.Name(text))) {
 			return "", nil, mustWait
 		}
 		if f.frozen(st) && f.lacks(st) {
@@ -324,7 +324,7 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 			return noSuchStatement, &replacement{client: string(text), whole: errOtherSettings}, handled
 		}
 	}
-	f.name = s.names.m[string(wire.Name(text))]
+	f.name = s.names.get(wire.Name(text))
 	if f.untold(f.name) {
 		return "", nil, mustWait
 	}

@@ -56,7 +56,7 @@ func (s *session) repeatableMessage(typ byte, body []byte) bool {
 			v, _ := s.unnamed.current(s.batch)
 			return v == nil || repeatableBody(v.body)
 		}
-		e := s.names.m[string(wire.Name(text))]
+		e := s.names.get(wire.Name(text))
 		return e == nil || e.cur == nil || repeatableBody([]byte(e.cur.body))
 	case wire.MsgDescribe, wire.MsgExecute, wire.MsgSync, wire.MsgClose, wire.MsgFlush:
 		return true

@@ -78,7 +78,8 @@ func (l *link) taken(body []byte) bool {
 	if string(wire.ErrorField(body, 'C')) != "26000" {
 		return false
 	}
-	for text, e := range l.sess.names.m {
+	for e := range l.sess.names.all() {
+		text := e.text
 		if e.cur == nil || e.pending() || !bytes.Contains(wire.ErrorField(body, 'M'), []byte(`"`+text+`"`)) {
 			continue
 		}

@@ -79,7 +79,7 @@ func reserved(name string) bool { return name == noSuchStatement || name == carr
 // the text cannot be run as it is meant.
 func (f *feeder) bring(sql []byte, found sqlscan.Finding, alone bool) (progress, *wire.Error) {
 	s, l := f.s, f.l
-	if found&naming == 0 || s.upstream || found&naming == sqlscan.Runs && len(s.names.m) == 0 && l.shelf.owned == 0 {
+	if found&naming == 0 || s.upstream || found&naming == sqlscan.Runs && s.names.len() == 0 && l.shelf.owned == 0 {
 		return handled, nil
 	}
 	var cmds []sqlscan.Command
@@ -110,7 +110,7 @@ func (f *feeder) bring(sql []byte, found sqlscan.Finding, alone bool) (progress,
 		return mustWait, nil // until it can be in front of the text as a batch of its own
 	}
 	for _, c := range cmds {
-		if st, _ := s.names.lookup(nameOf(c), s.batch); st != nil && f.settling([]byte(st.body)) || f.untold(s.names.m[string(nameOf(c))]) {
+		if st, _ := s.names.lookup(nameOf(c), s.batch); st != nil && f.settling([]byte(st.body)) || f.untold(s.names.get(nameOf(c))) {
 			return mustWait, nil
 		}
 		for _, h := range l.shelf.named(string(nameOf(c))) {
@@ -146,7 +146,7 @@ func (f *feeder) bring(sql []byte, found sqlscan.Finding, alone bool) (progress,
 		if !s.names.allReady(s.batch) {
 			return mustWait, nil
 		}
-		for _, e := range s.names.m {
+		for e := range s.names.all() {
 			if e.cur == nil {
 				continue
 			}
@@ -207,14 +207,15 @@ func (f *feeder) bring(sql []byte, found sqlscan.Finding, alone bool) (progress,
 func (f *feeder) appendRun(cmds []sqlscan.Command, sql []byte) []sqlscan.Command {
 	n := &f.s.names
 	add := func(text string) { cmds = append(cmds, sqlscan.Command{Kind: sqlscan.Execute, Name: text}) }
-	for text, e := range n.m {
+	for e := range n.all() {
+		text := e.text
 		if e.cur != nil && e.cur.own || sqlscan.HasWord(sql, text) {
 			add(text)
 		}
 	}
 	if f.l.shelf.owned > 0 {
 		for st := range f.l.shelf.m {
-			if st.own && n.m[st.name] == nil {
+			if st.own && n.get([]byte(st.name)) == nil {
 				add(st.name)
 			}
 		}
@@ -234,7 +235,7 @@ func (n *names) ready(cmds []sqlscan.Command, batch uint64) bool {
 
 // allReady is ready for every name.
 func (n *names) allReady(batch uint64) bool {
-	for _, e := range n.m {
+	for e := range n.all() {
 		if e.pending() && e.last.batch != batch {
 			return false
 		}
@@ -398,12 +399,13 @@ func (b *bringer) all() (refused *wire.Error) {
 	s := b.f.s
 	b.f.closeCarrier()
 	for _, h := range b.f.l.shelf.m {
-		if h.st.own && s.names.m[h.st.name] != nil {
+		if h.st.own && s.names.get([]byte(h.st.name)) != nil {
 			continue // name sees to it
 		}
 		b.f.closeOnce(h)
 	}
-	for text := range s.names.m {
+	for e := range s.names.all() {
+		text := e.text
 		st, _ := s.names.lookup([]byte(text), s.batch)
 		if e := b.name(text, st); e != nil {
 			refused = e
@@ -423,7 +425,7 @@ func (f *feeder) effects(sql []byte, found sqlscan.Finding) *effects {
 	for i, c := range f.commands(sql) {
 		name := nameOf(c)
 		st, _ := s.names.lookup(name, s.batch)
-		if en := s.names.m[string(name)]; forgotten && (en == nil || !en.pending()) {
+		if en := s.names.get(name); forgotten && (en == nil || !en.pending()) {
 			st = nil
 		}
 		switch {

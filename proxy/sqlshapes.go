@@ -54,7 +54,7 @@ func (b *bringer) executes(c sqlscan.Command) (same bool, p progress) {
 // client's own name.
 func (b *bringer) sameShape(text string, st *statement) (same bool, p progress) {
 	f, l := b.f, b.f.l
-	e := f.s.names.m[text]
+	e := f.s.names.get([]byte(text))
 	if e == nil || e.pending() || e.shape == (shape{}) || st.utility || st.unsettled || l.hasFailed(text, f.s.batch) {
 		return true, handled
 	}

@@ -221,7 +221,7 @@ type change struct {
 
 // names are the statements that one session knows by name.
 type names struct {
-	m     map[string]*name
+	nameTable
 	bytes int // what the texts of its statements take, each counted for itself
 
 	coming int // bytes of the texts among them whose Parse is not settled
@@ -230,7 +230,7 @@ type names struct {
 // lookup finds what a name stands for in this batch. ready is false while
 // that hangs on the outcome of an earlier batch.
 func (n *names) lookup(text []byte, batch uint64) (st *statement, ready bool) {
-	e := n.m[string(text)]
+	e := n.get(text)
 	switch {
 	case e == nil:
 		return nil, true
@@ -245,13 +245,10 @@ func (n *names) lookup(text []byte, batch uint64) (st *statement, ready bool) {
 // begin notes a change that is being sent. st is nil for Close; else the
 // reference to it passes to the name.
 func (n *names) begin(text []byte, st *statement, batch uint64) *change {
-	e := n.m[string(text)]
+	e := n.get(text)
 	if e == nil {
-		if n.m == nil {
-			n.m = map[string]*name{}
-		}
 		e = &name{text: shared(string(text))}
-		n.m[e.text] = e
+		n.put(e)
 	}
 	if st != nil {
 		n.bytes += len(st.body) + statementCost
@@ -283,8 +280,8 @@ func (n *names) settle(c *change, done bool) (dropped *statement) {
 	}
 	if e.last.left == 0 {
 		e.last = nil
-		if e.cur == nil && n.m[e.text] == e {
-			delete(n.m, e.text)
+		if e.cur == nil {
+			n.remove(e)
 		}
 	}
 	return dropped
@@ -294,14 +291,16 @@ func (n *names) settle(c *change, done bool) (dropped *statement) {
 // given up.
 func (n *names) clear() []*statement {
 	var all []*statement
-	for _, e := range n.m {
+	was := n.nameTable
+	n.nameTable = nameTable{}
+	for e := range was.all() {
 		if e.cur != nil {
 			all = append(all, e.cur)
 			n.bytes -= len(e.cur.body) + statementCost
 			e.cur = nil
 		}
-		if !e.pending() {
-			delete(n.m, e.text)
+		if e.pending() {
+			n.put(e)
 		}
 	}
 	return all
@@ -310,7 +309,7 @@ func (n *names) clear() []*statement {
 // byServerName finds the client's name for a statement of ours that an error
 // of PostgreSQL's mentions.
 func (n *names) byServerName(server string) (client string, ok bool) {
-	for _, e := range n.m {
+	for e := range n.all() {
 		if e.cur != nil && e.cur.name == server || e.pending() && e.last.st != nil && e.last.st.name == server {
 			return e.text, true
 		}

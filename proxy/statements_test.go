@@ -143,7 +143,7 @@ func TestNames(t *testing.T) {
 				}
 			}
 			held := 0
-			for _, e := range n.m {
+			for e := range n.all() {
 				if e.cur != nil {
 					held += len(e.cur.body) + statementCost
 				}
@@ -188,8 +188,8 @@ func TestNamesClear(t *testing.T) {
 	if st, ready := n.lookup([]byte("two"), 2); st != b || !ready {
 		t.Error("a later Parse was forgotten")
 	}
-	if n.clear(); n.bytes != 0 || len(n.m) != 0 {
-		t.Errorf("%d bytes, %d names are left", n.bytes, len(n.m))
+	if n.clear(); n.bytes != 0 || n.len() != 0 {
+		t.Errorf("%d bytes, %d names are left", n.bytes, n.len())
 	}
 }
 

@@ -101,7 +101,7 @@ func (s *session) batchEnded() {
 		return
 	}
 	s.blind = false
-	for _, e := range s.names.m {
+	for e := range s.names.all() {
 		if e.cur != nil && e.cur.blind {
 			e.cur.env, e.cur.blind = s.settings.parsing(), false
 		}
@@ -147,7 +147,7 @@ func (s *session) settleEnvs() {
 		return
 	}
 	s.unsettled = false
-	for _, e := range s.names.m {
+	for e := range s.names.all() {
 		if e.cur != nil {
 			s.settleEnv(e.cur)
 		}
@@ -165,7 +165,7 @@ func (s *session) outdates(found sqlscan.Finding, body []byte) {
 	if !s.unsettled || found&changing == 0 && !namesAny(body, []string{"rollback", "abort", "commit", "end"}) {
 		return
 	}
-	for _, e := range s.names.m {
+	for e := range s.names.all() {
 		for _, st := range []*statement{e.cur, e.next()} {
 			if st != nil && st.unsettled {
 				st.outdated = true
