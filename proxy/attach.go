@@ -24,8 +24,9 @@ func (s *session) attach(l *link) {
 	l.answered, l.madeUp, l.wrote, l.doomed, l.awaiting = false, 0, false, l.fatal != nil, false
 	l.muted = nil
 	s.sentN = 0
-	s.found = 0
-	l.firstBatch = s.batch
+	s.found, l.foundSent = 0, 0
+	l.firstBatch, l.xactEndsIn, l.readsElse = s.batch, noBatch, noBatch
+	l.xactEnded()
 	l.strict = s.without&backend.UsedCustoms != 0
 	if l.strict && s.held&sqlscan.Named == 0 && s.settings.hasCustoms() {
 		s.setHeld(s.held | sqlscan.Named)

@@ -23,13 +23,14 @@ type feeder struct {
 	now      time.Time // zero: not looked at yet
 
 	// What use found last.
-	name  *name           // nil: the unnamed statement, or none
-	held  *held           // as name
-	alias string          // what the server calls the unnamed statement; "": the same
-	found sqlscan.Finding // of its text
-	does  sqlscan.Finding // as found, with what names in it hide
-	text  []byte          // valid if found says that it names statements
-	means string          // what the session means by it, if it is a RESET
+	name    *name           // nil: the unnamed statement, or none
+	held    *held           // as name
+	alias   string          // what the server calls the unnamed statement; "": the same
+	found   sqlscan.Finding // of its text
+	does    sqlscan.Finding // as found, with what names in it hide
+	control bool            // it may end a transaction
+	text    []byte          // valid if found says that it names statements
+	means   string          // what the session means by it, if it is a RESET
 }
 
 // run handles messages until the input ends or something must be awaited.
@@ -78,9 +79,13 @@ func (f *feeder) run() progress {
 		if f.full(typ) || f.inDoubt(typ) || f.unreported(typ) {
 			return mustWait
 		}
+		if s.found == 0 {
+			f.l.foundSent = 0
+		}
 		if p := f.message(typ, b, size); p != handled {
 			return p
 		}
+		f.l.foundSent = s.found
 	}
 }
 
@@ -486,6 +491,8 @@ func (f *feeder) bind(b []byte, size int) progress {
 		e.Action, e.Ref = wire.Replace, ref
 	} else {
 		defer l.forgetHeld(f.does)
+		portal, _, _ := wire.CString(b[wire.HeaderLen:n])
+		f.binds(portal, text)
 		if f.name != nil {
 			e.Ref = f.name
 		} else if f.alias != "" {

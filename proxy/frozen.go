@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"pgpoold/proxy/sqlscan"
 	"pgpoold/wire"
 )
 
@@ -21,13 +22,14 @@ func (f *feeder) useFrozen(v *version) (server string, ref *replacement, p progr
 		if f.thawing(f.l.shelf.m[st]) {
 			return "", nil, mustWait
 		}
-		switch begins, p := f.begins(); {
+		switch at, p := f.place(); {
 		case p != handled:
 			return "", nil, p
-		case !begins:
+		case at == nowhere:
 			return noSuchStatement, &replacement{whole: errOtherSettings}, handled
+		default:
+			f.ensureAt(st, at)
 		}
-		f.ensureUnder(st)
 	}
 	f.alias = st.name
 	return st.name, nil, handled
@@ -43,32 +45,88 @@ func (f *feeder) thawing(h *held) bool {
 	return h != nil && h.pending > 0 && h.batch != f.s.batch && f.l.ledger.Owed() > 0 && f.frozen(h.st)
 }
 
-// begins reports whether a transaction may begin here, so that settings can be
-// others for a while. It returns mustWait while what is under way may end one.
-func (f *feeder) begins() (ok bool, p progress) {
+// place is where settings can be others for a while, for one Parse.
+type place uint8
+
+const (
+	nowhere  place = iota
+	ownBatch       // no transaction is open: in a batch of its own
+	inBlock        // a transaction block is open: behind a savepoint, to which it returns
+)
+
+// place says which of them is here. It returns mustWait while that hangs on what
+// is under way.
+func (f *feeder) place() (at place, p progress) {
 	l := f.l
 	idle := l.ledger.Status() == wire.TxIdle && !l.ledger.BatchOpen()
 	switch {
 	case f.atBegin(), idle && l.ledger.Len() == 0:
-		return true, handled
+		return ownBatch, handled
 	case idle, l.ledger.Owed() > l.ledger.OwnQueries():
-		return false, mustWait
+		return nowhere, mustWait
+	case l.ledger.Status() == wire.TxOpen && l.xactEndsIn != f.s.batch && !l.xactEnds:
+		return inBlock, handled
 	}
-	return false, handled
+	return nowhere, handled
 }
 
-// frozen reports whether a statement was parsed under other settings, and has
-// literals.
+// frozen reports whether a statement that has literals was parsed under other
+// settings than those in force. As far as they are not reported, or not yet, those
+// that the transaction has changed behind the Parse may be others.
 func (f *feeder) frozen(st *statement) bool {
-	return st.env != f.s.settings.parsing() && hasLiteral([]byte(st.body))
+	return (f.readsOther(st.unsettled) || st.env != f.s.settings.parsing()) && hasLiteral([]byte(st.body))
 }
+
+// readsOther reports whether literals may be read here under other settings than
+// those that are known.
+func (f *feeder) readsOther(unsettled bool) bool {
+	return !unsettled && (f.l.foundSent&sqlscan.Literals != 0 || f.l.readsElse == f.s.batch)
+}
+
+// binds notes of what is bound to a portal whether it may end the transaction, and
+// whether it may change what literals are read under.
+func (f *feeder) binds(portal, name []byte) {
+	s, l := f.s, f.l
+	if f.control || l.ledger.Status() != wire.TxOpen || l.ledger.Owed() > l.ledger.OwnQueries() {
+		l.xactEndsIn, l.xactEnds = s.batch, l.xactEnds || f.control
+	}
+	if f.does&changing == 0 || !namesLiterals(s.textOf(name)) {
+		return
+	}
+	l.readsElse = s.batch
+	if len(l.unrun) == maxUnrun {
+		s.keepsServer() // which of them run behind a Parse is not followed
+		return
+	}
+	l.unrun = append(l.unrun, string(wire.Name(portal)))
+}
+
+// maxUnrun bounds the portals that may change what literals are read under, and have
+// not been executed.
+const maxUnrun = 16
+
+// runs notes that a portal is executed.
+func (f *feeder) runs(portal []byte) {
+	l := f.l
+	i := slices.Index(l.unrun, string(wire.Name(portal)))
+	if i < 0 {
+		return
+	}
+	l.unrun = slices.Delete(l.unrun, i, i+1)
+	if f.s.blind {
+		f.s.keepsServer() // what is reported at the end of the batch was not in force at the Parse
+	}
+}
+
+// xactEnded forgets what was noted of a transaction's portals. mu is held.
+func (l *link) xactEnded() { l.xactEnds, l.unrun = false, l.unrun[:0] }
 
 // errOtherSettings refuses what only a server that has the statement could do
 // right: PostgreSQL turns literals into values when it parses them.
 var errOtherSettings = &wire.Error{Severity: wire.SeverityError, Code: "0A000",
 	Message: "prepared statement was parsed under other settings than those in force now, on another server",
-	Detail:  "Its literals mean what they meant then (DateStyle, TimeZone, search_path, ...); in the middle of a transaction they cannot be parsed like that again.",
-	Hint:    "Change settings before statements are prepared, or use parameters instead of literals."}
+	Detail:  "Its literals mean what they meant then (DateStyle, TimeZone, search_path, ...); behind another statement of the same batch they cannot be parsed like that again.",
+	Hint:    "Send a Sync in front of it, change settings before statements are prepared, or use parameters instead of literals."}
 
 // hasLiteral reports whether a Parse's text has something whose meaning the
 // settings at Parse decide: what stands in quotes, also those of dollars, and
@@ -89,30 +147,56 @@ func hasLiteral(body []byte) bool {
 }
 
 // ensureUnder sends a statement to a server that lacks it under the settings
-// of its first Parse.
-func (f *feeder) ensureUnder(st *statement) {
+// of its first Parse, in a batch of its own.
+func (f *feeder) ensureUnder(st *statement) { f.ensureAt(st, ownBatch) }
+
+func (f *feeder) ensureAt(st *statement, at place) {
 	l := f.l
 	known := l.shelf.m[st] != nil
 	h := l.shelf.get(st, &l.px.statements)
 	f.evict(h)
-	f.readUnder(h)
+	if at == ownBatch {
+		f.readUnder(h)
+	}
 	if known {
 		f.closeHeld(h)
 	}
 	f.vacate(h)
-	f.parseAlone(h)
-	h.under = l.stats.assignments
+	if at == ownBatch {
+		f.parseAlone(h)
+	} else {
+		f.readWithin(h, wire.Swallow, func() { f.parseHeld(h, wire.Swallow) })
+	}
 }
 
 // readUnder begins the batch of a statement that is parsed under its own
 // settings. They hold to the end of the batch, which is a transaction. If they
 // cannot be set PostgreSQL skips the Parse, and nothing else has changed.
 func (f *feeder) readUnder(h *held) {
-	own := f.s.settings
-	if v, _ := own.get("default_transaction_deferrable"); v == "on" {
-		f.carryFor(h, "SET transaction_deferrable=off") // or it might wait for others
+	if v, _ := f.s.settings.get("default_transaction_deferrable"); v == "on" {
+		f.carryFor(h, wire.Mute, "SET transaction_deferrable=off") // or it might wait for others
 	}
+	f.setFor(h, wire.Mute)
+}
+
+// readWithin parses a statement under its own settings in a transaction block: the
+// way back to the savepoint gives the settings what they were, and what is prepared
+// stays. A failure is that of the client's message, or stands for it.
+func (f *feeder) readWithin(h *held, action wire.Action, parse func()) {
+	f.carryFor(h, action, "SAVEPOINT "+carrier)
+	f.setFor(h, action)
+	parse()
+	f.carryFor(h, action, "ROLLBACK TO SAVEPOINT "+carrier)
+	f.carryFor(h, action, "RELEASE SAVEPOINT "+carrier)
+}
+
+// setFor gives the settings the values of a statement's Parse.
+func (f *feeder) setFor(h *held, action wire.Action) {
+	own := f.s.settings
 	unset, wanted := changes(own, own.under(h.st.env), nil)
+	if f.s.found&changing != 0 {
+		unset, wanted = everyChange(h.st.env)
+	}
 	const most = 500 // a SELECT has up to 1664 columns
 	var b strings.Builder
 	for i := range len(unset) + len(wanted) {
@@ -132,7 +216,7 @@ func (f *feeder) readUnder(h *held) {
 		}
 		b.WriteString(",true)")
 		if i%most == most-1 || i == len(unset)+len(wanted)-1 {
-			f.carryFor(h, b.String())
+			f.carryFor(h, action, b.String())
 			b.Reset()
 		}
 	}
@@ -140,19 +224,18 @@ func (f *feeder) readUnder(h *held) {
 
 // carryFor runs a text by the carrier, for a statement whose Parse comes behind it
 // in the same batch.
-func (f *feeder) carryFor(h *held, sql string) {
-	f.carry(sql, func(byte) wire.Entry { return f.settingUp(h) })
+func (f *feeder) carryFor(h *held, action wire.Action, sql string) {
+	f.carry(sql, func(byte) wire.Entry { return f.settingUp(h, action) })
 }
 
-// settingUp is the entry of what belongs to the batch of a statement's Parse
-// without being that.
-func (f *feeder) settingUp(h *held) wire.Entry {
-	return wire.Entry{Action: wire.Mute, Ref: &heldChange{held: h, ahead: f.ahead, sets: true}}
+// settingUp is the entry of what belongs to a statement's Parse without being that.
+func (f *feeder) settingUp(h *held, action wire.Action) wire.Entry {
+	return wire.Entry{Action: action, Ref: &heldChange{held: h, ahead: f.ahead, sets: true}}
 }
 
 // endAlone ends the batch of a statement that has one of its own.
 func (f *feeder) endAlone(h *held) {
-	e := f.settingUp(h)
+	e := f.settingUp(h, wire.Mute)
 	e.Msg = wire.MsgSync
 	f.l.ledger.Append(e)
 	f.put(func(dst []byte) []byte { return wire.AppendEmpty(dst, wire.MsgSync) })
@@ -167,21 +250,26 @@ func (s *session) giveUp(st *statement) {
 	}
 }
 
-// under reports whether the server was brought a statement under the settings
-// of its Parse since the session has the server. What it holds from before may
-// have been invalidated: PostgreSQL would analyze it again under those of now.
+// under reports whether a statement was parsed on the server since the session has
+// it. What it holds from before may have been invalidated: PostgreSQL would analyze it
+// again under the settings of now.
 func (f *feeder) under(st *statement) bool {
 	h := f.l.shelf.m[st]
-	return h != nil && !f.lacks(st) && h.under == f.l.stats.assignments
+	return h != nil && !f.lacks(st) && h.attach == f.l.stats.assignments
 }
 
 // parseAlone sends the Parse of a statement as a batch of its own. If it fails,
 // what needs it tells why.
 func (f *feeder) parseAlone(h *held) {
-	h.sent(f.s.batch, f.l.pool.epoch.Load())
-	f.l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Action: wire.Mute, Ref: &heldChange{held: h, ahead: f.ahead}})
-	f.put(func(dst []byte) []byte { return wire.AppendParse(dst, h.st.name, []byte(h.st.body)) })
+	f.parseHeld(h, wire.Mute)
 	f.endAlone(h)
+}
+
+// parseHeld sends the Parse of a statement.
+func (f *feeder) parseHeld(h *held, action wire.Action) {
+	h.sent(f.s.batch, f.l.pool.epoch.Load(), f.l.stats.assignments)
+	f.l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Action: action, Ref: &heldChange{held: h, ahead: f.ahead}})
+	f.put(func(dst []byte) []byte { return wire.AppendParse(dst, h.st.name, []byte(h.st.body)) })
 }
 
 // maxFrozen bounds the statements that bringFrozen sends.
@@ -199,7 +287,7 @@ func (f *feeder) bringFrozen() {
 		return
 	}
 	keeps := s.pin != "" || s.mode == ModeSession // then it lacks what somebody has deallocated
-	if begins, _ := f.begins(); !f.atBegin() && !(keeps && begins) {
+	if at, _ := f.place(); !f.atBegin() && !(keeps && at == ownBatch) {
 		return
 	}
 	env := s.settings.parsing()
@@ -212,7 +300,7 @@ func (f *feeder) bringFrozen() {
 		case st == nil || st.env == env: // it has been closed since
 		case f.under(st), (keeps || st.own) && !f.lacks(st):
 		case st.own:
-			b := bringer{f: f, begin: true}
+			b := bringer{f: f, at: ownBatch}
 			b.name(st.name, st)
 		default:
 			f.ensureUnder(st)

@@ -4,26 +4,33 @@ import "container/list"
 
 // held is one statement on one server.
 type held struct {
-	st      *statement
-	sure    bool   // its ParseComplete was seen
-	under   uint64 // attach of the server's in which it was parsed under the settings of its first Parse
-	doubted bool   // since then something may have dropped it, or its plan is old: it is closed before it is parsed again
-	pending int    // Parses and Closes that are not settled
-	void    int    // and how many of them stand in front of something that may drop it again
-	batch   uint64 // in which the last Parse was sent; noBatch if a Close was sent behind it
-	closing uint64 // in which that Close was sent
-	epoch   uint64 // the pool's when it was sent
-	shape   shape  // of its result, if the server was asked
-	asking  bool   // it is being asked by us
-	leaving bool   // it is being evicted
-	anew    shape  // what the last Parse of ours for the sake of a shape was to have
-	place   *list.Element
+	st        *statement
+	sure      bool   // its ParseComplete was seen
+	attach    uint64 // of the server's in which it was parsed last
+	elsewhere bool   // since then it was used under other settings, under which PostgreSQL may have analyzed it again
+	doubted   bool   // since then something may have dropped it, or its plan is old: it is closed before it is parsed again
+	pending   int    // Parses and Closes that are not settled
+	void      int    // and how many of them stand in front of something that may drop it again
+	batch     uint64 // in which the last Parse was sent; noBatch if a Close was sent behind it
+	closing   uint64 // in which that Close was sent
+	epoch     uint64 // the pool's when it was sent
+	shape     shape  // of its result, if the server was asked
+	asking    bool   // it is being asked by us
+	leaving   bool   // it is being evicted
+	anew      shape  // what the last Parse of ours for the sake of a shape was to have
+	place     *list.Element
 }
 
-// sent notes that a Parse of it is on its way, in a session's batch.
-func (h *held) sent(batch, epoch uint64) {
+// sent notes that a Parse of it is on its way, in a session's batch and attach.
+func (h *held) sent(batch, epoch, attach uint64) {
 	h.pending++
-	h.batch, h.epoch, h.shape = batch, epoch, shape{}
+	h.batch, h.epoch, h.attach, h.shape, h.elsewhere = batch, epoch, attach, shape{}, false
+}
+
+// has reports whether the server holds a statement for certain, and as it was parsed,
+// or as the attached session itself has had it analyzed again. mu is held.
+func (l *link) has(h *held) bool {
+	return h.sure && h.pending == 0 && (!h.elsewhere || h.attach == l.stats.assignments)
 }
 
 // doubt notes that the server may not hold it any more, or not as it should.

@@ -61,22 +61,27 @@ type link struct {
 	returns int                 // Queries that are owed and have something of ours added (returned)
 	told    backend.Used        // the marks that the pool knows of
 
-	prefix     []byte        // ours, to be written in front of what the session sends first
-	half       bool          // a message has been sent in part
-	firstBatch uint64        // the session's number of the first batch since the attach
-	wrote      bool          // something was written to the server since the attach
-	awaiting   bool          // nothing of the session's is sent until the server has answered the replay
-	answered   bool          // the server has answered something since the attach
-	madeUp     int           // replies made up since the attach
-	cancels    int           // cancel requests under way
-	clearing   chan struct{} // not nil: one of them is for what stands in front of the client's own; closed when it has ended
-	tainted    bool          // one of them may still hit a later query
-	pinned     bool          // orphan: its session may have left what cannot be undone
-	suspect    bool          // orphan: its session may have left what can
-	reset      bool          // orphan: its session had it for itself and may have changed anything
-	toCancel   bool          // orphan: what runs is to be cancelled as soon as it is the client's own
-	canceled   bool          // orphan: and a cancel was sent
-	finished   bool          // orphan: what ends an open batch has been sent
+	prefix     []byte          // ours, to be written in front of what the session sends first
+	half       bool            // a message has been sent in part
+	firstBatch uint64          // the session's number of the first batch since the attach
+	xactEndsIn uint64          // and of the last in which something is bound that may end the transaction
+	readsElse  uint64          // and of the last in which something is bound that may change what literals are read under
+	xactEnds   bool            // a portal of the transaction's may end it
+	unrun      []string        // portals that may change what literals are read under, and have not been executed
+	foundSent  sqlscan.Finding // the session's found, but for the message that is being handled
+	wrote      bool            // something was written to the server since the attach
+	awaiting   bool            // nothing of the session's is sent until the server has answered the replay
+	answered   bool            // the server has answered something since the attach
+	madeUp     int             // replies made up since the attach
+	cancels    int             // cancel requests under way
+	clearing   chan struct{}   // not nil: one of them is for what stands in front of the client's own; closed when it has ended
+	tainted    bool            // one of them may still hit a later query
+	pinned     bool            // orphan: its session may have left what cannot be undone
+	suspect    bool            // orphan: its session may have left what can
+	reset      bool            // orphan: its session had it for itself and may have changed anything
+	toCancel   bool            // orphan: what runs is to be cancelled as soon as it is the client's own
+	canceled   bool            // orphan: and a cancel was sent
+	finished   bool            // orphan: what ends an open batch has been sent
 	leaveBy    time.Time
 	retrying   *wire.Error     // the client's batch is run again as soon as the server is ready, because of this
 	retryOpen  bool            // and its Sync has not come

@@ -98,7 +98,7 @@ func (f *feeder) parse(b []byte, size int) progress {
 	known := l.shelf.m[st] != nil
 	h := l.shelf.get(st, &l.px.statements)
 	c := s.names.begin(text, st, s.batch)
-	if h.sure && h.pending == 0 && h.epoch == epoch && h.shape != (shape{}) && l.ledger.CanMakeUp() {
+	if l.has(h) && h.epoch == epoch && h.shape != (shape{}) && l.ledger.CanMakeUp() {
 		l.stats.hits++
 		c.madeUp, c.shape, c.ddl = true, h.shape, l.pool.ddl.Load()
 		l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Action: wire.MakeUp, Ref: c})
@@ -112,7 +112,7 @@ func (f *feeder) parse(b []byte, size int) progress {
 	f.vacate(h)
 	l.stats.misses++
 	c.held = h
-	h.sent(s.batch, epoch)
+	h.sent(s.batch, epoch, l.stats.assignments)
 	l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Ref: c})
 	f.swap(size, func(dst []byte) []byte { return wire.AppendParse(dst, st.name, body) })
 	c.name.asks++
@@ -244,7 +244,7 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 	}
 	l.noteStatement(st)
 	f.noteForgetting(st.found)
-	f.name, f.held, f.alias, f.found = nil, nil, "", st.found
+	f.name, f.held, f.alias, f.found, f.control = nil, nil, "", st.found, st.control
 	if st.found&naming != 0 {
 		if refused, p := f.using([]byte(st.body)); refused != nil || p != handled {
 			return noSuchStatement, refused, p
@@ -268,7 +268,7 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 			return "", nil, mustWait
 		}
 		if f.frozen(st) && f.lacks(st) {
-			if _, p := f.begins(); p != handled {
+			if _, p := f.place(); p != handled {
 				return "", nil, p
 			}
 		}
@@ -296,26 +296,19 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 		f.ensure(st)
 		return st.name, nil, handled
 	}
-	if !st.unsettled && f.lacks(st) && s.hides([]byte(st.body)) {
-		b := bringer{f: f}
-		if own := string(wire.Name(text)); b.holds(own, st) {
-			return own, nil, handled
-		}
-		return noSuchStatement, &replacement{client: string(text), whole: errOtherSettings}, handled
-	}
 	if !st.unsettled && f.frozen(st) && !f.under(st) {
 		if f.thawing(l.shelf.m[st]) {
 			return "", nil, mustWait
 		}
-		begins, p := f.begins()
+		at, p := f.place()
 		switch {
 		case f.atBegin():
 			f.ensureUnder(st)
-		case !f.lacks(st):
+		case !f.lacks(st) && (s.pin != "" || p == handled && at != inBlock):
 		case p != handled:
 			return "", nil, p
-		case begins:
-			f.ensureUnder(st)
+		case at != nowhere:
+			f.ensureAt(st, at)
 		default:
 			b := bringer{f: f}
 			if own := string(wire.Name(text)); b.holds(own, st) { // SQL has named it, or a list
@@ -327,6 +320,9 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 	f.name = s.names.get(wire.Name(text))
 	if f.untold(f.name) {
 		return "", nil, mustWait
+	}
+	if h := l.shelf.m[st]; h != nil && st.env != s.settings.parsing() && f.frozen(st) {
+		h.elsewhere = true
 	}
 	same, p := f.sameShape(f.name, st)
 	if p != handled {
@@ -369,7 +365,7 @@ func (f *feeder) useUnnamed(v *version) (server string, ref *replacement, p prog
 	}
 	l.noteText(v.body)
 	f.noteForgetting(v.found)
-	f.name, f.held, f.alias, f.found = nil, nil, "", v.found
+	f.name, f.held, f.alias, f.found, f.control = nil, nil, "", v.found, endsXact(v.body)
 	if v.found&naming != 0 {
 		if refused, p := f.using(v.body); refused != nil || p != handled {
 			return noSuchStatement, refused, p
@@ -379,10 +375,10 @@ func (f *feeder) useUnnamed(v *version) (server string, ref *replacement, p prog
 		v.env, v.unsettled = s.settledEnv(v.env), false
 	}
 	if !l.holdsUnnamed(v.gen) {
-		if v.unsettled && s.held&sqlscan.Opaque != 0 || !v.unsettled && s.hides(v.body) { // it is not known
+		if v.unsettled && s.held&sqlscan.Opaque != 0 { // it is not known
 			return noSuchStatement, &replacement{whole: errOtherSettings}, handled
 		}
-		if v.env != s.settings.parsing() && hasLiteral(v.body) {
+		if (f.readsOther(v.unsettled) || v.env != s.settings.parsing()) && hasLiteral(v.body) {
 			return f.useFrozen(v)
 		}
 		f.inject(v.body, v.gen)
@@ -412,7 +408,7 @@ func (f *feeder) useUnnamed(v *version) (server string, ref *replacement, p prog
 // lacks reports whether a statement would have to be sent to the server.
 func (f *feeder) lacks(st *statement) bool {
 	h := f.l.shelf.m[st]
-	return h == nil || !(h.sure && h.pending == 0 || h.pending > 0 && h.batch == f.s.batch)
+	return h == nil || !(f.l.has(h) || h.pending > 0 && h.batch == f.s.batch)
 }
 
 // atBegin reports whether nothing of the session's has been sent since it was
@@ -473,7 +469,7 @@ func (f *feeder) ensure(st *statement) {
 	known := l.shelf.m[st] != nil
 	h := l.shelf.get(st, &l.px.statements)
 	f.evict(h)
-	if h.sure && h.pending == 0 || h.pending > 0 && h.batch == s.batch {
+	if l.has(h) || h.pending > 0 && h.batch == s.batch {
 		l.stats.hits++
 		return
 	}
@@ -482,7 +478,7 @@ func (f *feeder) ensure(st *statement) {
 		f.closeHeld(h)
 	}
 	f.vacate(h)
-	h.sent(s.batch, l.pool.epoch.Load())
+	h.sent(s.batch, l.pool.epoch.Load(), l.stats.assignments)
 	l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Action: wire.Swallow, Ref: &heldChange{held: h}})
 	f.put(func(dst []byte) []byte { return wire.AppendParse(dst, st.name, []byte(st.body)) })
 }

@@ -451,6 +451,7 @@ func (l *link) readyForQuery(status byte) (withhold bool) {
 		return false
 	}
 	l.stats.xacts++
+	l.xactEnded()
 	l.tellWatch(s)
 	if !l.stats.xactBegan.IsZero() {
 		l.noteXactEnd(now.Sub(l.stats.xactBegan))

@@ -267,6 +267,24 @@ func changes(from, to settings, created map[string]struct{}) (unset, wanted []se
 	return unset, wanted
 }
 
+// everyChange is what gives all settings that are read at Parse the values of a
+// set, where it is not known which of them have others.
+func everyChange(to settings) (unset, wanted []setting) {
+	wanted = to.list()
+	for _, name := range readAtParse {
+		if _, ok := to.get(name); !ok || hindrance(name) > 0 {
+			unset = append(unset, setting{name: name})
+		}
+	}
+	sort.SliceStable(wanted, func(i, j int) bool { return hindrance(wanted[i].name) < hindrance(wanted[j].name) })
+	return unset, wanted
+}
+
+// readAtParse are the settings that parse analysis is known to read: those that
+// hinder others first.
+var readAtParse = [...]string{"role", "session_authorization", "client_encoding", "search_path", "row_security", "datestyle", "timezone", "timezone_abbreviations",
+	"intervalstyle", "lc_monetary", "standard_conforming_strings", "backslash_quote", "array_nulls", "transform_null_equals", "default_text_search_config", "xmloption"}
+
 // hindrance orders the settings under which others may fail to be set: 0 for
 // those that hinder nothing.
 func hindrance(name string) int {

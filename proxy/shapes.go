@@ -238,6 +238,13 @@ func isUtility(body []byte) bool {
 	return false
 }
 
+// endsXact reports whether a Parse's body is a command that may end a transaction, or
+// go back in it.
+func endsXact(body []byte) bool {
+	text, _, _ := wire.CString(body)
+	return sqlscan.EndsTransaction(text)
+}
+
 // untried reports whether what the server holds may be older than the client's
 // Parse of a name: it was made up, and has not been tried since. A change of
 // tables that was seen since then came behind the Parse.

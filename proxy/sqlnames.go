@@ -120,8 +120,8 @@ func (f *feeder) bring(sql []byte, found sqlscan.Finding, alone bool) (progress,
 		}
 	}
 	b := bringer{f: f, alone: alone && !l.ledger.MaySkip()}
-	begins, p := f.begins()
-	b.begin = begins
+	at, p := f.place()
+	b.at = at
 	for _, c := range cmds {
 		if st, _ := s.names.lookup(nameOf(c), s.batch); p != handled && st != nil && f.frozen(st) && !b.holds(string(nameOf(c)), st) {
 			return p, nil
@@ -270,7 +270,7 @@ func (f *feeder) commands(sql []byte) []sqlscan.Command {
 type bringer struct {
 	f     *feeder
 	alone bool // as batches of their own
-	begin bool // nothing of the session's has been sent since it was attached
+	at    place
 }
 
 // same reports whether h is st under the client's own name.
@@ -345,19 +345,24 @@ func (f *feeder) closeOnce(h *held) {
 // protocol that names it.
 func (f *feeder) bringOwn(text []byte, st *statement) *wire.Error {
 	b := bringer{f: f}
-	b.begin, _ = f.begins()
+	b.at, _ = f.place()
 	return b.name(string(text), st)
 }
 
-// send sends a statement that has a client's own name.
+// send sends a statement that has a client's own name, in a place where it means what
+// it meant at its Parse.
 func (b *bringer) send(st *statement) (refused *wire.Error) {
 	f, s, l := b.f, b.f.s, b.f.l
 	frozen := st.of == nil && f.frozen(st)
-	if frozen && !b.begin || st.of == nil && (st.unsettled || s.hides([]byte(st.body))) {
+	if frozen && b.at == nowhere || st.of == nil && st.unsettled {
 		return errOtherSettings
 	}
 	h := l.shelf.get(st, &l.px.statements)
 	f.evict(h)
+	if frozen && b.at == inBlock {
+		b.sendWithin(h)
+		return nil
+	}
 	if frozen {
 		f.readUnder(h)
 	}
@@ -365,7 +370,7 @@ func (b *bringer) send(st *statement) (refused *wire.Error) {
 		f.parseAlone(h)
 		return nil
 	}
-	h.sent(s.batch, l.pool.epoch.Load())
+	h.sent(s.batch, l.pool.epoch.Load(), l.stats.assignments)
 	ref := &heldChange{held: h, ahead: f.ahead}
 	switch {
 	case st.sql && b.alone && !frozen:
@@ -376,7 +381,7 @@ func (b *bringer) send(st *statement) (refused *wire.Error) {
 		f.carry(st.body, func(msg byte) wire.Entry {
 			e := wire.Entry{Action: wire.Swallow}
 			if frozen {
-				e = f.settingUp(h)
+				e = f.settingUp(h, wire.Mute)
 			}
 			if msg == wire.MsgExecute {
 				e.Ref = ref
@@ -391,6 +396,33 @@ func (b *bringer) send(st *statement) (refused *wire.Error) {
 		f.put(func(dst []byte) []byte { return wire.AppendParse(dst, st.name, []byte(st.body)) })
 	}
 	return nil
+}
+
+// sendWithin is send in a transaction block, for a statement that was parsed under
+// other settings.
+func (b *bringer) sendWithin(h *held) {
+	f := b.f
+	action := wire.Swallow
+	if b.alone {
+		action = wire.Mute
+	}
+	f.readWithin(h, action, func() {
+		if !h.st.sql {
+			f.parseHeld(h, action)
+			return
+		}
+		h.sent(f.s.batch, f.l.pool.epoch.Load(), f.l.stats.assignments)
+		f.carry(h.st.body, func(msg byte) wire.Entry {
+			e := f.settingUp(h, action)
+			if msg == wire.MsgExecute {
+				e.Ref = &heldChange{held: h, ahead: f.ahead}
+			}
+			return e
+		})
+	})
+	if b.alone {
+		f.endAlone(h)
+	}
 }
 
 // all makes the server hold exactly the session's statements, under the
@@ -444,7 +476,7 @@ func (f *feeder) effects(sql []byte, found sqlscan.Finding) *effects {
 			own := l.px.statements.internOwn(text, s.settings.parsing(), s.scan(text)&^sqlscan.Names, string(name), true)
 			own.unsettled = unsettled
 			h := l.shelf.get(own, &l.px.statements)
-			h.sent(s.batch, l.pool.epoch.Load())
+			h.sent(s.batch, l.pool.epoch.Load(), l.stats.assignments)
 			ch := s.names.begin(name, own, s.batch)
 			ch.held = h
 			e.changes = append(e.changes, ch)
@@ -491,6 +523,10 @@ func (l *link) deallocated(ref any) (known bool) {
 func (f *feeder) execute(b []byte, size int) progress {
 	s, l := f.s, f.l
 	e := wire.Entry{Msg: wire.MsgExecute}
+	if len(l.unrun) > 0 {
+		portal, _, _ := wire.CString(b[wire.HeaderLen:size])
+		f.runs(portal)
+	}
 	var means string
 	if s.portals != nil {
 		portal, _, _ := wire.CString(b[wire.HeaderLen:size])

@@ -24,6 +24,7 @@ type statement struct {
 	sql   bool // it is made by PREPARE, not by Parse
 
 	utility bool // isUtility
+	control bool // endsXact
 
 	hidden atomic.Pointer[hiddenVerdict] // what names in it hide
 	// unsettled says that env is only known when the transaction of its Parse
@@ -90,7 +91,7 @@ func (t *statementTable) get(body []byte, env settings, found sqlscan.Finding, o
 	}
 	t.lastID++
 	s := &statement{id: t.lastID, name: own, body: string(body), env: env, found: found, alone: alone, own: own != "", sql: sql}
-	s.utility = !sql && isUtility(body)
+	s.utility, s.control = !sql && isUtility(body), endsXact(body)
 	if !s.own {
 		s.name = serverNamePrefix + strconv.FormatUint(t.lastID, 10)
 	}

@@ -29,6 +29,11 @@ func namesAny(sql []byte, names []string) bool {
 	return slices.ContainsFunc(names, func(name string) bool { return bytes.Contains(low, []byte(name)) })
 }
 
+// namesLiterals reports whether a text names a setting that literals are read under.
+func namesLiterals(sql []byte) bool {
+	return namesAny(sql, unreportedInLiterals[:]) || namesAny(sql, reportedInLiterals[:])
+}
+
 // keepsServer has the session keep its server: what the transaction does cannot be
 // told from outside.
 func (s *session) keepsServer() { s.found |= sqlscan.Untracked | sqlscan.Opaque }
@@ -48,7 +53,7 @@ func (s *session) does(found sqlscan.Finding, body []byte) {
 	if found&changing == 0 {
 		return
 	}
-	told := !namesAny(text, unreportedInLiterals[:]) && !namesAny(text, reportedInLiterals[:])
+	told := !namesLiterals(text)
 	if s.blind && !told {
 		s.keepsServer() // what is reported at the end of the batch is not what was in force at the Parse
 	}
@@ -188,10 +193,6 @@ func (f *feeder) unreported(typ byte) bool {
 	}
 	return false
 }
-
-// hides reports whether a literal that the session has parsed may be read otherwise
-// now, without that PostgreSQL has said so.
-func (s *session) hides(body []byte) bool { return s.found&sqlscan.Literals != 0 && hasLiteral(body) }
 
 // unsettles reports whether a text, which may change settings, must wait until it is
 // known under which ones statements were parsed.

@@ -88,6 +88,19 @@ func Verb(sql []byte) string {
 	return ""
 }
 
+// EndsTransaction reports whether a text begins like a command that may end a
+// transaction, or go back in it. It takes no memory.
+func EndsTransaction(sql []byte) bool {
+	t := tokens{sql: sql, standard: true}
+	l := t.next()
+	for _, verb := range [...]string{"commit", "end", "rollback", "abort", "prepare"} {
+		if is(sql, l, verb) {
+			return true
+		}
+	}
+	return false
+}
+
 // noName are the words that PostgreSQL does not take for a name without quotes:
 // the reserved ones, and those of types and functions.
 var noName = func() map[string]bool {

@@ -82,3 +82,14 @@ func FuzzCommands(f *testing.F) {
 		}
 	})
 }
+
+func TestEndsTransaction(t *testing.T) {
+	for text, want := range map[string]bool{
+		"commit": true, " /* a */ Rollback to a": true, "END;": true, "-- b\nabort": true, "prepare transaction 'x'": true, "prepare a as select 1": true,
+		"select 1": false, "": false, "\"commit\"": false, "begin": false, "commits": false, "savepoint a": false, "endless": false,
+	} {
+		if EndsTransaction([]byte(text)) != want {
+			t.Errorf("%q: %v", text, !want)
+		}
+	}
+}

@@ -38,6 +38,17 @@ func TestLiteralsInTransactionsThatSet(t *testing.T) {
 		{"SET LOCAL in the batch", [][]pgproto3.FrontendMessage{append(batch("set local datestyle = 'ISO, DMY'"), literal(date)...)}},
 		{"set_config in the batch", [][]pgproto3.FrontendMessage{append(batch("select set_config('datestyle', 'ISO, DMY', true)"), literal(date)...)}},
 		{"SET around it in the batch", [][]pgproto3.FrontendMessage{append(append(batch(dmy), literal(date)...), batch(mdy)...)}},
+		{"Parse between Bind and Execute of a SET", [][]pgproto3.FrontendMessage{{parse("", dmy), bind(""), parse("s", date), &pgproto3.Execute{}}}},
+		{"and of a SET by a named portal, behind another", [][]pgproto3.FrontendMessage{
+			batch("begin"),
+			{parse("dmy", dmy), parse("mdy", mdy), &pgproto3.Bind{DestinationPortal: "p", PreparedStatement: "dmy"},
+				bind("mdy"), &pgproto3.Execute{}, parse("s", date), &pgproto3.Execute{Portal: "p"}},
+			batch("commit")}},
+		{"and of one bound in an earlier batch", [][]pgproto3.FrontendMessage{
+			batch("begin"),
+			{parse("dmy", dmy), &pgproto3.Bind{DestinationPortal: "p", PreparedStatement: "dmy"}},
+			append(batch("set local intervalstyle = 'sql_standard'"), parse("s", date), &pgproto3.Execute{Portal: "p"}),
+			batch("commit")}},
 		{"SET LOCAL of one that is not reported", [][]pgproto3.FrontendMessage{batch("begin"), batch("set local array_nulls = off"), literal(array), batch("commit")}},
 		{"SET twice of one that is not reported", [][]pgproto3.FrontendMessage{batch("begin"), batch("set array_nulls = off"), literal(array), batch("set array_nulls = on"), batch("commit")}},
 		{"SET of one that is not reported, rolled back", [][]pgproto3.FrontendMessage{batch("begin"), batch("set array_nulls = off"), literal(array), batch("rollback")}},
@@ -139,26 +150,69 @@ func TestFrozenUnnamedIsGone(t *testing.T) {
 
 // TestLiteralsBehindUnreported: a server has lost a statement with a literal, and
 // the transaction has changed what that is read under, which PostgreSQL does not
-// report. It is refused, and not read otherwise.
+// report. It is read as it was.
 func TestLiteralsBehindUnreported(t *testing.T) {
 	p, _, db := start(t, 1)
 	a := login(t, p.Addr(), postgres.Superuser, db)
 	a.send(parse("s", "select '{NULL,x}'::text[]"), &pgproto3.Sync{})
 	a.read()
-	a.must("do $$ begin execute 'deallocate all'; end $$")
-	for _, use := range []func() reply{
-		func() reply { a.send(bind("s"), &pgproto3.Execute{}, &pgproto3.Sync{}); return a.read() },
-		func() reply { return a.query("execute s") },
-		func() reply { return a.query("select name from pg_prepared_statements") },
+	for _, test := range []struct {
+		use  func() reply
+		want string
+	}{
+		{func() reply { a.send(bind("s"), &pgproto3.Execute{}, &pgproto3.Sync{}); return a.read() }, "{NULL,x}"},
+		{func() reply { return a.query("execute s") }, "{NULL,x}"},
+		{func() reply { return a.query("select name from pg_prepared_statements") }, "s"},
 	} {
+		a.must("do $$ begin execute 'deallocate all'; end $$")
 		a.must("begin")
 		a.must("set local array_nulls = off")
-		if r := use(); r.err == nil || r.err.Code != "0A000" {
+		if r := test.use(); r.err != nil || r.cell() != test.want {
 			t.Errorf("in the transaction: %s", r)
+		}
+		if r := a.query("select '{NULL,x}'::text[]"); r.cell() != `{"NULL",x}` {
+			t.Errorf("what is parsed there: %s", r)
 		}
 		a.must("rollback")
 	}
 	if r := a.query("execute s"); r.err != nil || r.cell() != "{NULL,x}" {
 		t.Errorf("behind it: %s", r)
+	}
+}
+
+// TestFrozenIsAnalyzedAgain: PostgreSQL analyzes a statement again when its table has
+// changed, under the settings of whoever uses it. Others who have the same statement
+// find it as it was parsed.
+func TestFrozenIsAnalyzedAgain(t *testing.T) {
+	for _, pipelined := range []bool{false, true} {
+		t.Run(fmt.Sprintf("pipelined=%v", pipelined), func(t *testing.T) {
+			p, c, db := start(t, 1, "create table again (a int)", "insert into again values (1)")
+			sync := &pgproto3.Sync{}
+			a, b := login(t, p.Addr(), "app", db), login(t, p.Addr(), "app", db)
+			for _, one := range []*peer{a, b} {
+				one.send(parse("s", "select '01/02/2003'::date::text from again"), sync)
+				one.read()
+				one.run("s")
+			}
+			if pipelined {
+				b.send(sql("set datestyle = 'ISO, DMY'"), sql("begin"))
+				b.read()
+				b.read()
+			} else {
+				b.must("set datestyle = 'ISO, DMY'")
+				b.must("begin")
+			}
+			if err := c.Exec(within(t), db, "alter table again alter column a set statistics 7"); err != nil {
+				t.Fatal(err)
+			}
+			b.run("s")
+			b.must("commit")
+			for range 2 {
+				a.send(bind("s"), &pgproto3.Execute{}, sync)
+				if r := a.read(); r.cell() != "2003-01-02" {
+					t.Errorf("got %s", r)
+				}
+			}
+		})
 	}
 }
