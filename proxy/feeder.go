@@ -97,7 +97,7 @@ func (f *feeder) full(typ byte) bool {
 	if copying, _ := l.ledger.CopyIn(); copying {
 		return false // the server waits for this client's data, whoever waits for the server
 	}
-	if l.cancels > 0 && !l.overdueAt.IsZero() {
+	if l.cancels > 0 && (l.enough || !l.overdueAt.IsZero()) {
 		return true // it would hit this one
 	}
 	if l.ledger.Len() >= maxOwed || f.s.unnamed.coming+f.s.names.coming > maxComing && l.ledger.Len() > 0 {

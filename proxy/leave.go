@@ -101,8 +101,12 @@ func (s *session) abandon(l *link) {
 // unfinished batch or transaction is rolled back. It is called with mu held
 // whenever the server has said something, and drops it.
 func (l *link) recover() {
-	if l.toCancel && l.ledger.Len() > 0 && !l.ledger.OwnQuery() {
+	switch {
+	case l.toCancel && l.ledger.Len() > 0 && !l.ledger.OwnQuery():
 		l.toCancel, l.canceled = false, true
+		l.px.sendCancel(l, nil, nil)
+	case l.idleAsk() && (!l.canceled || l.canceledAt != l.ledger.Place()):
+		l.canceled, l.canceledAt = true, l.ledger.Place()
 		l.px.sendCancel(l, nil, nil)
 	}
 	copying, extended := l.ledger.CopyIn()
@@ -147,11 +151,19 @@ func (l *link) recover() {
 	l.mu.Unlock()
 }
 
+// idleAsk reports whether the server of a client that has left works on something
+// of ours that nobody needs any more, and a cancel hits nothing that is to run. It
+// may wait for a lock. mu is held.
+func (l *link) idleAsk() bool {
+	e, ok := l.ledger.Head()
+	return ok && e.Action == wire.Mute && (l.toCancel || l.ledger.OnlyOurs())
+}
+
 // cancelAgain repeats a cancel that has found nothing to cancel, because the
 // query had not begun, or has left another one behind it to run.
 func (l *link) cancelAgain() {
 	l.mu.Lock()
-	if l.state == linkOrphan && l.canceled && l.cancels == 0 && !l.dead && l.ledger.Len() > 0 && !l.ledger.OwnQuery() {
+	if l.state == linkOrphan && l.canceled && l.cancels == 0 && !l.dead && l.ledger.Len() > 0 && (!l.ledger.OwnQuery() || l.idleAsk()) {
 		l.px.sendCancel(l, nil, nil)
 	}
 	l.mu.Unlock()

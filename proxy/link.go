@@ -81,6 +81,9 @@ type link struct {
 	reset      bool            // orphan: its session had it for itself and may have changed anything
 	toCancel   bool            // orphan: what runs is to be cancelled as soon as it is the client's own
 	canceled   bool            // orphan: and a cancel was sent
+	canceledAt uint64          // orphan: the ledger's place then, if it was for something of ours
+	askedAt    uint64          // the ledger's place of a description that the clock has seen waiting; 0: none
+	enough     bool            // and a cancel is under way for it: nothing is sent that this could hit
 	finished   bool            // orphan: what ends an open batch has been sent
 	leaveBy    time.Time
 	retrying   *wire.Error     // the client's batch is run again as soon as the server is ready, because of this

@@ -201,6 +201,7 @@ func (p *pool) tick(now time.Time) {
 			l.slots(now)
 		}
 		l.idlePin(now)
+		l.askedLong()
 		if late {
 			l.discard(backend.CloseClientGone)
 		} else {

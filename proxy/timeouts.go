@@ -228,6 +228,25 @@ func (l *link) overdue(now time.Time, limit time.Duration) {
 	l.px.sendCancel(l, nil, nil)
 }
 
+// askedLong cancels the description of what a PREPARE has made, if that waits for a
+// lock from one tick of the pool to the next: the client waits with it, and can do
+// without. mu is not held.
+func (l *link) askedLong() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	head, _ := l.ledger.Head()
+	if l.state != linkAttached || l.dead || l.cancels > 0 || !describesMade(head) || l.ledger.Status() != wire.TxIdle || l.ledger.Owed() > 1 || l.ledger.BatchOpen() {
+		l.askedAt = 0
+		return
+	}
+	if place := l.ledger.Place() + 1; l.askedAt != place {
+		l.askedAt = place
+		return
+	}
+	l.enough = true
+	l.px.sendCancel(l, nil, nil)
+}
+
 // overdueError is the error for a query that overdue has cancelled, if body is
 // PostgreSQL's word on that; else nil. mu is held.
 func (l *link) overdueError(body []byte) *wire.Error {
@@ -240,6 +259,12 @@ func (l *link) overdueError(body []byte) *wire.Error {
 // overdueCancelled follows the end of a cancel: it cannot hit anything more.
 // mu is held.
 func (l *link) overdueCancelled() {
+	if l.enough {
+		l.enough = false
+		if l.sess != nil && l.sess.blocked.Load() {
+			l.sess.conn.Wake()
+		}
+	}
 	if l.overdueAt.IsZero() || l.ledger.Len() > 0 {
 		return
 	}

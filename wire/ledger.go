@@ -517,6 +517,9 @@ func (l *Ledger) Head() (e Entry, ok bool) {
 	return v.Head, v.Known
 }
 
+// Place tells the entry whose reply is owed next from all others.
+func (l *Ledger) Place() uint64 { return l.q.popped }
+
 // Mark is the place behind all that is in the ledger; Before reports whether the
 // reply that is owed next is to something in front of a place.
 func (l *Ledger) Mark() uint64             { return l.q.popped + uint64(l.q.len()) }

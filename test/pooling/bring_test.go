@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -204,51 +205,133 @@ func TestNameTakenOnServerThatLostIt(t *testing.T) {
 	}
 }
 
+// lockQueue is a table that a PREPARE waits for, and another session behind it.
+type lockQueue struct {
+	t      *testing.T
+	c      *postgres.Cluster
+	db     string
+	first  *pgx.Conn
+	second *peer
+}
+
+// begin has the first session lock the table.
+func (q *lockQueue) begin() {
+	q.t.Helper()
+	q.first, q.second = connect(q.t, q.c.SuperDSN(q.db)), login(q.t, q.c.Addr(), postgres.Superuser, q.db)
+	if _, err := q.first.Exec(within(q.t), "begin; lock table locked"); err != nil {
+		q.t.Fatal(err)
+	}
+}
+
+// waits waits until these locks are waited for, in this order.
+func (q *lockQueue) waits(modes string) {
+	q.t.Helper()
+	eventually(q.t, func() string {
+		n := value(q.t, q.c, q.db, "select coalesce(string_agg(mode, ' ' order by waitstart), '') from pg_locks join pg_database d on d.oid = database where not granted and datname = current_database()")
+		if n != modes {
+			return n + " are waited for"
+		}
+		return ""
+	})
+}
+
+// pass gives the lock to who waits for it, a PREPARE, and then to the second
+// session, while what the PREPARE has made is described.
+func (q *lockQueue) pass() {
+	q.t.Helper()
+	q.waits("AccessShareLock")
+	q.second.send(sql("begin; lock table locked"))
+	q.waits("AccessShareLock AccessExclusiveLock")
+	if _, err := q.first.Exec(within(q.t), "commit"); err != nil {
+		q.t.Fatal(err)
+	}
+	q.second.read()
+}
+
 // What a PREPARE has made is described behind it, and may wait for a lock there, if
 // somebody else stands in the queue for the same: a cancel and query_timeout are
-// for that, and the client hears that its PREPARE has ended.
+// for that, and the client hears that its PREPARE has ended. Where nothing of the
+// client's stands behind, it hears that after a while without either.
 func TestDescriptionBehindPrepareWaits(t *testing.T) {
-	for _, test := range []struct{ name, timeout string }{{"cancel", "0"}, {"query_timeout", "3s"}} {
+	for _, test := range []struct {
+		name, timeout, text, types string
+		cancel, behind             bool
+	}{
+		{"cancel", "0", "prepare px as select a from locked", "CZ", true, false},
+		{"query_timeout", "6s", "prepare px as select a from locked", "CZ", false, true},
+		{"neither", "0", "prepare px as select a from locked", "CZ", false, false},
+		{"at the end of the transaction", "0", "select 1; prepare px as select a from locked", "TDCCZ", false, false},
+	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			c := postgres.ForTest(t)
 			db := newDB(t, c, "create table locked (a int)")
 			p := startYAML(t, poolYAML(c, db, "size: 1, query_timeout: "+test.timeout, ""))
 			client := login(t, p.Addr(), "app", db)
-			first, second := connect(t, c.SuperDSN(db)), login(t, c.Addr(), postgres.Superuser, db)
-			if _, err := first.Exec(within(t), "begin; lock table locked"); err != nil {
-				t.Fatal(err)
+			_ = client.nc.SetDeadline(time.Now().Add(patience))
+			q := lockQueue{t: t, c: c, db: db}
+			q.begin()
+			client.send(sql(test.text))
+			q.waits("AccessShareLock")
+			if test.behind {
+				client.send(sql("select 2"))
 			}
-			queue := func(want string) {
-				t.Helper()
-				eventually(t, func() string {
-					if n := value(t, c, db, "select coalesce(string_agg(mode, ' ' order by waitstart), '') from pg_locks join pg_database d on d.oid = database where not granted and datname = current_database()"); n != want {
-						return n + " are waited for"
-					}
-					return ""
-				})
-			}
-			client.send(sql("prepare px as select a from locked"))
-			queue("AccessShareLock")
-			second.send(sql("begin; lock table locked"))
-			queue("AccessShareLock AccessExclusiveLock")
-			if _, err := first.Exec(within(t), "commit"); err != nil {
-				t.Fatal(err)
-			}
-			second.read()
-			if test.timeout == "0" {
-				queue("AccessShareLock")
+			q.pass()
+			if test.cancel {
+				q.waits("AccessShareLock")
 				if err := cancelRequest(p.Addr(), client.pid, client.key); err != nil {
 					t.Fatal(err)
 				}
 			}
-			if r := client.read(); r.types != "CZ" || r.status != 'I' {
+			if r := client.read(); r.types != test.types || r.status != 'I' {
 				t.Errorf("PREPARE: got %s", r)
 			}
-			second.query("rollback")
+			if test.behind {
+				if r := client.read(); r.types != "TDCZ" {
+					t.Errorf("what stands behind it: got %s", r)
+				}
+			}
+			q.second.query("rollback")
 			if r := client.query("execute px"); r.code() != "" {
 				t.Errorf("EXECUTE: got %s", r)
 			}
+		})
+	}
+}
+
+// A client leaves while what its PREPARE has made is described, and that waits for a
+// lock: its server is not kept from others, and not closed.
+func TestDescriptionOfTheGone(t *testing.T) {
+	for _, test := range []struct {
+		name, text string
+		terminate  bool
+	}{
+		{"vanishes", "prepare px as select a from locked", false},
+		{"says goodbye", "prepare px as select a from locked", true},
+		{"vanishes at the end of the transaction", "select 1; prepare px as select a from locked", false},
+		{"says goodbye at the end of the transaction", "select 1; prepare px as select a from locked", true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			c := postgres.ForTest(t)
+			db := newDB(t, c, "create table locked (a int)")
+			p := startYAML(t, poolYAML(c, db, "size: 1", ""))
+			client, other := login(t, p.Addr(), "app", db), login(t, p.Addr(), "app", db)
+			_ = other.nc.SetDeadline(time.Now().Add(patience))
+			pid := other.must("select pg_backend_pid()").cell()
+			q := lockQueue{t: t, c: c, db: db}
+			q.begin()
+			client.send(sql(test.text))
+			q.pass()
+			q.waits("AccessShareLock")
+			if test.terminate {
+				client.send(&pgproto3.Terminate{})
+			}
+			client.vanish()
+			if now := other.must("select pg_backend_pid()").cell(); now != pid {
+				t.Errorf("server %s, and then %s", pid, now)
+			}
+			q.second.query("rollback")
 		})
 	}
 }
