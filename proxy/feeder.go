@@ -220,7 +220,7 @@ func (f *feeder) send() {
 			break
 		}
 		l.madeUp++
-		s.reply = appendMadeUp(s.reply, e.Msg)
+		s.reply = appendMadeUp(s.reply, e)
 	}
 	if l.settled() && l.settledIn() {
 		l.tellNow()
@@ -534,6 +534,11 @@ func (f *feeder) describe(b []byte, size int) progress {
 		return handled
 	}
 	f.beginXact()
+	if params, known := f.describesNothing(text); known {
+		l.ledger.Append(wire.Entry{Msg: wire.MsgDescribe, Action: wire.MakeUp, Ref: toldParams(params)})
+		f.consumeMadeUp(size)
+		return handled
+	}
 	server, ref, p := f.use(text)
 	if p != handled {
 		return p
@@ -557,6 +562,26 @@ func (f *feeder) describe(b []byte, size int) progress {
 	}
 	f.swap(size, func(dst []byte) []byte { return wire.AppendDescribeStatement(dst, server) })
 	return handled
+}
+
+// toldParams is the Ref of a Describe that is answered by what is known: a
+// ParameterDescription's body, and no columns.
+type toldParams string
+
+// describesNothing reports whether a Describe is of a statement that gives no rows
+// and that the server lacks, in a failed transaction, where it cannot be brought:
+// PostgreSQL describes such a one there, too. params are its parameters.
+func (f *feeder) describesNothing(text []byte) (params string, known bool) {
+	s, l := f.s, f.l
+	if failed, p := f.inFailed(); !failed || p != handled || len(text) == 0 || s.upstream || !l.ledger.CanMakeUpClose() {
+		return "", false
+	}
+	e := s.names.m[string(wire.Name(text))]
+	if e == nil || e.pending() || e.cur == nil || !f.lacks(e.cur) || !e.shape.noRows() {
+		return "", false
+	}
+	params = e.shape.params()
+	return params, params != ""
 }
 
 // shapeOf is the shape that a name's statement had when it was parsed.

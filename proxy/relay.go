@@ -313,17 +313,21 @@ func (l *link) emit(c *chunk) {
 		}
 		l.madeUp++
 		if l.sess != nil {
-			c.put(func(dst []byte) []byte { return appendMadeUp(dst, e.Msg) })
+			c.put(func(dst []byte) []byte { return appendMadeUp(dst, e) })
 		}
 	}
 	l.settled()
 }
 
 // appendMadeUp appends the reply that stands for a message's success.
-func appendMadeUp(dst []byte, msg byte) []byte {
-	switch msg {
+func appendMadeUp(dst []byte, e wire.Entry) []byte {
+	switch e.Msg {
 	case wire.MsgParse:
 		return wire.AppendEmpty(dst, wire.MsgParseComplete)
+	case wire.MsgDescribe:
+		params, _ := e.Ref.(toldParams)
+		dst = append(wire.AppendHeader(dst, wire.MsgParamDescription, len(params)), params...)
+		return wire.AppendEmpty(dst, wire.MsgNoData)
 	default:
 		return wire.AppendEmpty(dst, wire.MsgCloseComplete)
 	}

@@ -41,6 +41,9 @@ func (s shape) params() string {
 	return s.h.Value().params
 }
 
+// noRows reports whether it is known that there are none.
+func (s shape) noRows() bool { return s != (shape{}) && s.h.Value().rows == "" }
+
 // like reports whether rows of the one can be read as those of the other.
 func (s shape) like(other shape) bool {
 	return s == other || s != (shape{}) && other != (shape{}) && s.h.Value().rows == other.h.Value().rows

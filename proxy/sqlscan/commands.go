@@ -1,6 +1,9 @@
 package sqlscan
 
-import "bytes"
+import (
+	"bytes"
+	"strconv"
+)
 
 // CommandKind says what a command does to a prepared statement.
 type CommandKind uint8
@@ -24,7 +27,7 @@ type Command struct {
 // Commands finds the commands of a text that name prepared statements, in
 // their order. Where it errs it finds one too many: a word EXECUTE in a place
 // where PostgreSQL would not take it for the command. ok is false if a name is
-// written in a way that is not read here (U&"...").
+// written in a way that is not read here (U&"..." with other characters than those of ASCII, or in places where that is rare).
 func Commands(sql []byte, standardStrings bool) (all []Command, ok bool) {
 	t := tokens{sql: sql, standard: standardStrings}
 	for {
@@ -271,10 +274,10 @@ func (t *tokens) comment() {
 	}
 }
 
-// statementTokens is what one statement shows of commands: its first four
+// statementTokens is what one statement shows of commands: its first five
 // tokens, and each name behind a word EXECUTE that may be the command.
 type statementTokens struct {
-	first    [4]lexeme
+	first    [5]lexeme
 	n        int
 	executed []lexeme
 }
@@ -324,9 +327,14 @@ func (s *statementTokens) commands(sql []byte) (cmds []Command, ok bool) {
 		return lexeme{}
 	}
 	from := at(0).from
-	add := func(kind CommandKind, l lexeme) bool {
+	add := func(kind CommandKind, l lexeme, place int) bool {
 		if l.kind == lexHidden {
-			return false
+			name, read := "", false
+			if place > 0 && place+2 < len(s.first) {
+				name, read = unhidden(sql, l, at(place+1), at(place+2))
+			}
+			cmds = append(cmds, Command{Kind: kind, Name: name, From: from})
+			return read
 		}
 		if name, named := identifier(sql, l); named {
 			cmds = append(cmds, Command{Kind: kind, Name: name, From: from})
@@ -337,22 +345,23 @@ func (s *statementTokens) commands(sql []byte) (cmds []Command, ok bool) {
 	switch verb, name := at(0), at(1); {
 	case is(sql, verb, "prepare"):
 		if !is(sql, name, "transaction") || at(2).kind != lexString {
-			ok = add(Prepare, name)
+			ok = add(Prepare, name, 1)
 		}
 	case is(sql, verb, "execute"):
-		ok = add(Execute, name)
+		ok = add(Execute, name, 1)
 	case is(sql, verb, "deallocate"):
+		place := 1
 		if is(sql, name, "prepare") && at(2).kind != lexEnd {
-			name = at(2)
+			name, place = at(2), 2
 		}
 		if is(sql, name, "all") {
 			cmds = append(cmds, Command{Kind: DeallocateAll, From: from})
 			break
 		}
-		ok = add(Deallocate, name)
+		ok = add(Deallocate, name, place)
 	default:
 		for _, l := range s.executed {
-			ok = ok && add(Execute, l)
+			ok = add(Execute, l, 0) && ok
 		}
 	}
 	return cmds, ok
@@ -379,4 +388,46 @@ func identifier(sql []byte, l lexeme) (name string, ok bool) {
 		return string(bytes.ReplaceAll(text[1:len(text)-1], []byte(`""`), []byte(`"`))), true
 	}
 	return "", false
+}
+
+// unhidden reads U&"...", with UESCAPE 'x' if the tokens behind it say so; ok is
+// false for what PostgreSQL would refuse, and for characters that are not ASCII's.
+func unhidden(sql []byte, l, word, literal lexeme) (name string, ok bool) {
+	escape := byte('\\')
+	if is(sql, word, "uescape") {
+		if literal.kind != lexString || literal.to-literal.from != 3 {
+			return "", false
+		}
+		escape = sql[literal.from+1]
+	}
+	text := sql[l.from:l.to]
+	if len(text) < 4 || text[len(text)-1] != '"' || classes[escape]&blank != 0 || bytes.IndexByte([]byte("+'\"0123456789abcdefABCDEF"), escape) >= 0 {
+		return "", false
+	}
+	text = bytes.ReplaceAll(text[3:len(text)-1], []byte(`""`), []byte(`"`))
+	var b []byte
+	for len(text) > 0 {
+		c := text[0]
+		if text = text[1:]; c != escape {
+			b = append(b, c)
+			continue
+		}
+		if len(text) > 0 && text[0] == escape {
+			b, text = append(b, escape), text[1:]
+			continue
+		}
+		digits := 4
+		if len(text) > 0 && text[0] == '+' {
+			digits, text = 6, text[1:]
+		}
+		if len(text) < digits {
+			return "", false
+		}
+		point, err := strconv.ParseUint(string(text[:digits]), 16, 32)
+		if err != nil || point == 0 || point >= 0x80 {
+			return "", false
+		}
+		b, text = append(b, byte(point)), text[digits:]
+	}
+	return string(b), len(b) > 0
 }

@@ -45,6 +45,9 @@ func TestCommands(t *testing.T) {
 		{"execute a", "execute a <execute a>"},
 		{"ex/**/ecute a", ""},
 		{"execute ünï", "execute ünï <execute ünï>"},
+		{`prepare U&"\0061\+000062c\\" as select 1`, `prepare abc\ <prepare U&"\0061\+000062c\\" as select 1>`},
+		{`execute u&"!0061""" uescape '!' (1)`, `execute a" <execute u&"!0061""" uescape '!' (1)>`},
+		{`deallocate prepare U&"\0061" uescape '!'; deallocate U&"ü"`, `deallocate \0061 <deallocate prepare U&"\0061" uescape '!'>, deallocate ü <deallocate U&"ü">`},
 	} {
 		cmds, ok := Commands([]byte(r.sql), true)
 		if got := describe(r.sql, cmds); !ok || got != r.want {
@@ -54,8 +57,10 @@ func TestCommands(t *testing.T) {
 			t.Errorf("%s: the scan does not say that names stand in it", r.sql)
 		}
 	}
-	if _, ok := Commands([]byte(`prepare U&"a" as select 1`), true); ok {
-		t.Error("a name in disguise is read")
+	for _, sql := range []string{`prepare U&"\00fc" as select 1`, `execute U&"\61"`, `execute U&"\0000"`, `execute U&"a" uescape '+'`, `execute U&"a" uescape`, `execute U&""`, `explain execute U&"a"`} {
+		if _, ok := Commands([]byte(sql), true); ok {
+			t.Errorf("%s: a name in disguise is read", sql)
+		}
 	}
 	if cmds, _ := Commands([]byte(`select '\'; execute a; --'; execute b`), false); describe(`select '\'; execute a; --'; execute b`, cmds) != "execute b <execute b>" {
 		t.Error("without standard_conforming_strings a backslash escapes:", cmds)
