@@ -168,7 +168,7 @@ func poolSettings() []Setting {
 			Doc:  "The share of transactions after which PostgreSQL is asked for state that nothing in their texts announces. What is found is logged, counted and kept. 0 is off, 1 asks after each.",
 			pool: func(p *Pool) any { return &p.SessionStateAudit }},
 		{Name: "max_pinned", Path: "pool.max_pinned", Kind: KindInt, Scope: ScopePool, NotForUsers: true, Default: "0", Max: 100_000,
-			Doc:  "Most servers of one pool that sessions keep beyond the transaction. Past it a statement that certainly makes such state is refused with 53300; a session whose function makes it waits for query_wait_timeout and is then closed. 0 is half of the pool's size, at least one.",
+			Doc:  "Most servers of one pool that sessions keep beyond the transaction. Past it a statement that certainly makes such state is refused with 53300 before it runs, at strict also what draws numbers (INSERT, COPY, nextval), names a custom setting or asks for statistics; a session whose function makes it waits for query_wait_timeout at the end of its transaction and is then closed with 53300. 0 is half of the pool's size, at least one.",
 			pool: func(p *Pool) any { return &p.MaxPinned }},
 		{Name: "pin_idle_timeout", Path: "pool.pin_idle_timeout", Kind: KindDuration, Scope: ScopePool, NotForUsers: true, Default: "0", MaxTime: 52 * week,
 			Doc:  "A session that keeps its server beyond the transaction and has been idle for so long is closed. 0 is off.",

@@ -200,6 +200,7 @@ func (s *session) serverLost(l *link, err error) {
 	s.freeSent()
 	s.dropCancel()
 	s.tear(l)
+	l.unclaim()
 	l.sess, l.state, l.prefix = nil, linkOurs, nil
 	s.link.Store(nil)
 	s.blocked.Store(false)

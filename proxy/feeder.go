@@ -377,6 +377,7 @@ func (f *feeder) query(b []byte, size int) progress {
 		s.batch++
 		return handled
 	}
+	customs := len(s.customs)
 	found := s.scan(sql)
 	if n < size {
 		found |= sqlscan.Untracked | sqlscan.Resets | sqlscan.Opaque
@@ -385,6 +386,13 @@ func (f *feeder) query(b []byte, size int) progress {
 	if refused := s.refusal(s.own, sql); refused != nil && n == size {
 		f.refuseQuery(size, refused)
 		return handled
+	}
+	if n == size {
+		if refused := l.claim(found); refused != nil {
+			s.customs = s.customs[:customs] // it names none
+			f.refuseQuery(size, refused)
+			return handled
+		}
 	}
 	if refused := f.forgetForeign(found); refused != nil && n == size {
 		f.refuseQuery(size, refused)
@@ -472,6 +480,12 @@ func (f *feeder) bind(b []byte, size int) progress {
 	}
 	if s.found&sqlscan.Params != 0 {
 		s.bindNames(b[wire.HeaderLen:n], n == size)
+	}
+	if ref == nil {
+		if refused := l.claim(f.does); refused != nil {
+			s.found &^= sqlscan.Draws | sqlscan.Counts // nothing in front has claimed a place for them
+			server, ref = noSuchStatement, &replacement{whole: refused}
+		}
 	}
 	e := wire.Entry{Msg: wire.MsgBind}
 	if f.means = ""; ref == nil && f.found&sqlscan.Resets != 0 {

@@ -23,8 +23,9 @@ func (s *session) leave(err error) {
 	if waiting {
 		s.pool.servers.Leave(&s.ticket) // else Granted or Refused comes, and finds it gone
 	}
+	uncounted := false
 	if l != nil {
-		s.abandon(l)
+		uncounted = s.abandon(l)
 	}
 	e := s.ending.Load()
 	told := e != nil && e.Severity != "" && !s.torn.Load()
@@ -40,7 +41,7 @@ func (s *session) leave(err error) {
 	s.in.Lock()
 	s.clear()
 	s.in.Unlock()
-	if s.pin != "" {
+	if s.pin != "" && !uncounted {
 		s.pool.pins.Add(-1)
 	}
 	s.px.forget(s)
@@ -62,12 +63,13 @@ func (s *session) logEnd(e *wire.Error, err error) {
 		zap.String("addr", s.addr.host), zap.Int("port", s.addr.port), zap.Duration("age", time.Since(time.Unix(0, s.began))), zap.String("reason", reason))
 }
 
-// abandon leaves the server to be cleared of what the session left on it.
-func (s *session) abandon(l *link) {
+// abandon leaves the server to be cleared of what the session left on it. It
+// reports whether the session has been taken out of the count of those that keep one.
+func (s *session) abandon(l *link) (uncounted bool) {
 	l.mu.Lock()
 	if l.sess != s {
 		l.mu.Unlock()
-		return
+		return false
 	}
 	s.freeSent()
 	s.dropCancel()
@@ -78,22 +80,27 @@ func (s *session) abandon(l *link) {
 	l.state = linkOrphan
 	l.finished = false
 	l.noLongerCloses()
+	l.unclaim()
 	l.forgets = s.found
 	l.shapeless, l.bringing = nil, false
 	l.canceled = false
 	l.retrying = nil
 	l.pinned, l.suspect = false, false
 	s.leaves(l)
+	if uncounted = s.pin != ""; uncounted {
+		s.pool.pins.Add(-1) // before another can have the server, and be one too many
+	}
 	l.reset = s.mode == ModeSession
 	l.leaveBy = time.Now().Add(s.px.opts.RecoverTimeout)
 	if l.dead {
 		l.mu.Unlock()
-		return
+		return uncounted
 	}
 	ended := s.ending.Load() // by pgpoold, if it has something to say
 	l.toCancel = !s.terminate && (s.px.opts.ClientGone == GoneCancel || l.half || ended != nil && ended.Severity != "")
 	l.overdueAt = time.Time{}
 	l.recover()
+	return uncounted
 }
 
 // recover brings a server whose client has left to where it can be reused:

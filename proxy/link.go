@@ -58,6 +58,7 @@ type link struct {
 	hadTemp bool                // temporary objects were made on it
 	reports []byte              // ParameterStatus that goes in front of the next ReadyForQuery
 	strict  bool                // its last session is of level strict
+	claimed bool                // it is counted among those that keep a server, and its pin will come with the end of the transaction
 	returns int                 // Queries that are owed and have something of ours added (returned)
 	told    backend.Used        // the marks that the pool knows of
 
@@ -188,6 +189,7 @@ func (l *link) detach() {
 	s.again = 0
 	s.dropCancel()
 	l.noLongerCloses()
+	l.unclaim()
 	l.shapeless, l.bringing = nil, false
 	l.lastSess = s.id
 	l.sess = nil

@@ -145,9 +145,49 @@ func (s *session) refusal(own sqlscan.Finding, sql []byte) *wire.Error {
 			Detail: "The session would have to keep its server beyond the transaction.",
 			Hint:   "Use session_state: preserve (pool.session_state, databases.X.session_state or users.X.session_state), or a connection that is not pooled."}
 	}
+	return s.pool.tooMany(reason)
+}
+
+// tooMany refuses a text for whose state there is no server left.
+func (p *pool) tooMany(reason string) *wire.Error {
 	return &wire.Error{Severity: wire.SeverityError, Code: "53300", Message: "too many sessions keep a server beyond the transaction (max_pinned)",
-		Detail: fmt.Sprintf("This statement would make one more (%s). The limit is %d of the pool's servers (pool.max_pinned).", reason, s.pool.maxPinned.Load()),
-		Hint:   "Use session_state: reject for users who need no such state, a larger max_pinned, or transaction-level locks and ON COMMIT DROP."}
+		Detail: fmt.Sprintf("This statement would make one more (%s). The limit is %d of the pool's servers (pool.max_pinned).", reason, p.maxPinned.Load()),
+		Hint:   "Use session_state: reject for users who need no such state, preserve for those who need no strict one, a larger max_pinned, or transaction-level locks and ON COMMIT DROP."}
+}
+
+// claim counts a session of level strict among those that keep a server before a
+// text runs that makes it one, whatever becomes of that; or it refuses the text. mu
+// is held.
+func (l *link) claim(found sqlscan.Finding) *wire.Error {
+	s, most := l.sess, l.pool.maxPinned.Load()
+	if s.level != StateStrict || l.claimed || !s.carries || s.pin != "" || most <= 0 {
+		return nil
+	}
+	reason := ""
+	switch {
+	case found&sqlscan.Draws != 0:
+		reason = pinSequence
+	case found&sqlscan.Customs != 0:
+		reason = pinCustom
+	case found&sqlscan.Counts != 0:
+		reason = pinCounts
+	default:
+		return nil
+	}
+	if l.pool.pins.Add(1) > most {
+		l.pool.pins.Add(-1)
+		return l.pool.tooMany(reason)
+	}
+	l.claimed = true
+	return nil
+}
+
+// unclaim ends that: the session is counted by its pin, or is gone. mu is held.
+func (l *link) unclaim() {
+	if l.claimed {
+		l.claimed = false
+		l.pool.pins.Add(-1)
+	}
 }
 
 // awaitSlot keeps a session whose state has turned out to pin, when too many

@@ -133,6 +133,9 @@ func (f *feeder) bring(sql []byte, found sqlscan.Finding, alone bool) (progress,
 			continue
 		}
 		if st, _ := s.names.lookup(nameOf(c), s.batch); st != nil { // it does what its text does
+			if refused = l.claim(st.found); refused != nil {
+				return handled, refused
+			}
 			s.found |= st.found &^ naming
 			s.outdates(st.found, []byte(st.body))
 			if s.notes(st.found) {

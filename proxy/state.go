@@ -151,6 +151,7 @@ func (s *session) transactionEnded(l *link) (withhold bool) {
 	if lasting &= s.found &^ s.held; lasting != 0 {
 		s.setHeld(s.held | lasting)
 	}
+	l.unclaim()
 	if l.ledger.Len() > 0 {
 		return false // it is also what stands behind
 	}

@@ -133,6 +133,66 @@ func TestMaxPinned(t *testing.T) {
 	s.must("listen x")
 }
 
+// TestStrictMaxPinned: at strict a text that draws numbers, or names a custom
+// setting, makes its session keep its server, so at the limit it is refused before
+// it runs; nobody waits with a server for that.
+func TestStrictMaxPinned(t *testing.T) {
+	c := postgres.ForTest(t)
+	db := newDB(t, c, "create table t (id serial, a int)")
+	p := startYAML(t, poolYAML(c, db, "size: 3, session_state: strict, max_pinned: 2", ""))
+	sync := &pgproto3.Sync{}
+	early := login(t, p.Addr(), "app", db)
+	early.send(parse("i", "insert into t (a) values (0)"), sync)
+	early.read()
+	early.must("prepare j as insert into t (a) values (0)")
+	early.must("discard sequences") // the word INSERT has made it keep its server
+	a, b := login(t, p.Addr(), "app", db), login(t, p.Addr(), "app", db)
+	a.must("begin")
+	a.must("insert into t (a) values (1)") // it will keep its server, and is counted
+	b.must("insert into t (a) values (2)")
+	refused := func(what string, r reply, status byte) {
+		t.Helper()
+		if r.code() != "53300" || r.status != status || !strings.Contains(r.err.Message, "max_pinned") {
+			t.Errorf("%s at the limit: %s", what, r)
+		}
+	}
+	for _, text := range []string{"insert into t (a) values (3)", "copy t (a) from stdin", "select nextval('t_id_seq')", "set app.x = '1'", "execute j"} {
+		refused(text, early.query(text), 'I')
+		early.must("select 1")
+	}
+	early.send(bind("i"), &pgproto3.Execute{}, sync)
+	refused("a Bind", early.read(), 'I')
+	early.send(append(batch("execute j"), sync)...)
+	refused("an EXECUTE by the extended protocol", early.read(), 'I')
+	early.must("begin")
+	refused("in a transaction", early.query("insert into t (a) values (3)"), 'E')
+	early.query("rollback")
+	a.must("rollback")
+	if cl, _ := clientOf(p, a.pid); cl.Pin != "sequence" {
+		t.Errorf("pin is %q", cl.Pin)
+	}
+	a.must("discard sequences")
+	early.send(bind("i"), &pgproto3.Execute{}, sync)
+	if r := early.read(); r.code() != "" {
+		t.Errorf("after a pin's end: %s", r)
+	}
+	refused("the third", a.query("insert into t (a) values (4)"), 'I')
+	for _, s := range []*peer{early, b} {
+		s.send(&pgproto3.Terminate{})
+	}
+	clients(t, p, 1)
+	a.must("begin")
+	a.must("insert into t (a) values (5)")
+	a.vanish() // in the middle of a transaction
+	clients(t, p, 0)
+	for range 2 { // nothing is lost of the account
+		login(t, p.Addr(), "app", db).must("insert into t (a) values (6)")
+	}
+	if got := value(t, c, db, "select string_agg(a::text, ' ' order by id) from t"); got != "2 0 6 6" {
+		t.Errorf("the rows are %s", got)
+	}
+}
+
 // TestManualPin: a session keeps its server by hand.
 func TestManualPin(t *testing.T) {
 	p, _, db := start(t, 2)
