@@ -590,7 +590,7 @@ func (f *feeder) describesNothing(text []byte) (params string, known bool) {
 	if failed, p := f.inFailed(); !failed || p != handled || len(text) == 0 || s.upstream || !l.ledger.CanMakeUpClose() {
 		return "", false
 	}
-	e := s.names.m[string(wire.Name(text))]
+	e := s.names.get(wire.Name(text))
 	if e == nil || e.pending() || e.cur == nil || !f.lacks(e.cur) || !e.shape.noRows() {
 		return "", false
 	}
