@@ -207,6 +207,22 @@ func tolerate(want, got []wirescript.Entry) []wirescript.Entry {
 	return got
 }
 
+// reportsInOrder sorts the ParameterStatus that follow each other. PostgreSQL sends
+// them in the order of a table of its own. What returns to a startup parameter at
+// DISCARD ALL in a session that keeps its server is told by pgpoold, behind the others.
+func reportsInOrder(entries []wirescript.Entry) []wirescript.Entry {
+	entries = slices.Clone(entries)
+	for from := 0; from < len(entries); from++ {
+		to := from
+		for to < len(entries) && entries[to].Msg.Type == 'S' {
+			to++
+		}
+		slices.SortFunc(entries[from:to], func(a, b wirescript.Entry) int { return strings.Compare(a.Msg.Brief(), b.Msg.Brief()) })
+		from = max(from, to)
+	}
+	return entries
+}
+
 // ofParameters tells the errors that parameters have: their number, their types,
 // their values.
 func ofParameters(code string) bool {
@@ -231,7 +247,8 @@ func (k *pooler) differs(p *program, want []heard, patience time.Duration) (d di
 		d.text += fmt.Sprintf(format, args...)
 	}
 	for i := range want {
-		w, g := want[i].entries, tolerate(want[i].entries, got[i].entries)
+		w := reportsInOrder(want[i].entries)
+		g := tolerate(w, reportsInOrder(got[i].entries))
 		if at := wirescript.Divergence(w, g); at >= 0 {
 			note(kindAt(w, at)+" "+kindAt(g, at), "client %s, PostgreSQL (-) and pgpoold (+), pool of %d:\n%s", p.clients[i].name, k.size, wirescript.Diff(w, g))
 		}
