@@ -289,14 +289,7 @@ func (b *bringer) same(h *held, st *statement) bool {
 }
 
 // holds reports whether the server holds st under a name.
-func (b *bringer) holds(text string, st *statement) bool {
-	for _, h := range b.f.l.shelf.named(text) {
-		if b.same(h, st) && !b.f.lacks(h.st) {
-			return true
-		}
-	}
-	return false
-}
+func (b *bringer) holds(text string, st *statement) bool { return b.there(text, st) != nil }
 
 // name makes the server hold st under a name; st nil: nothing. It refuses what
 // would not mean there what it meant at its Parse.

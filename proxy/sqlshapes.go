@@ -67,10 +67,10 @@ func (b *bringer) sameShape(text string, st *statement) (same bool, p progress) 
 	case failed:
 		return true, handled
 	}
-	var h *held
-	for _, other := range l.shelf.named(text) {
-		if b.same(other, st) && !f.lacks(other.st) {
-			h = other
+	h := b.there(text, st)
+	if h == nil && len(l.shelf.named(text)) > 0 { // it has been brought, and something has changed since
+		if b.name(text, st) == nil {
+			h = b.there(text, st)
 		}
 	}
 	switch {
@@ -96,6 +96,16 @@ func (b *bringer) sameShape(text string, st *statement) (same bool, p progress) 
 	}
 	b.askShape(h)
 	return false, mustWait
+}
+
+// there is what the server holds, or will hold, of st under a name.
+func (b *bringer) there(text string, st *statement) (h *held) {
+	for _, other := range b.f.l.shelf.named(text) {
+		if b.same(other, st) && !b.f.lacks(other.st) {
+			h = other
+		}
+	}
+	return h
 }
 
 // askShape asks the server for the shape of what it holds.

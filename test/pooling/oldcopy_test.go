@@ -30,3 +30,18 @@ func TestOlderCopy(t *testing.T) {
 		return append(lines, a.run("s"))
 	})
 }
+
+// TestExecuteBehindRefusal: a batch is refused because a table has changed, and one
+// that executes the statement by SQL stands behind it in the pipeline.
+func TestExecuteBehindRefusal(t *testing.T) {
+	rvSame(t, 1, []string{"create table t (a int)"}, func(_ *testing.T, open rvOpen) (lines []string) {
+		a := open()
+		a.send(parse("s", "select * from t"), &pgproto3.Sync{})
+		a.read()
+		a.must("alter table t add b int")
+		a.send(bind("s"), &pgproto3.Execute{}, &pgproto3.Sync{}, parse("", "execute s"), bind(""), &pgproto3.Execute{}, &pgproto3.Sync{})
+		lines = append(lines, rvGist(a.read()), rvGist(a.read()))
+		a.must("alter table t drop b") // for the other run
+		return lines
+	})
+}
