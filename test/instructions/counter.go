@@ -161,8 +161,13 @@ type perTransaction struct {
 
 func (p *perTransaction) instructions() float64 { return float64(p.sum()) / float64(p.n) }
 
-// call is how often a transaction makes a system call.
-func (p *perTransaction) call(number int) float64 { return float64(p.calls[number]) / float64(p.n) }
+// call is how often a transaction makes one of these system calls.
+func (p *perTransaction) call(numbers ...int) (times float64) {
+	for _, number := range numbers {
+		times += float64(p.calls[number]) / float64(p.n)
+	}
+	return times
+}
 
 // least counts a transaction in rounds.
 func (c *counter) least(ctx context.Context, t *canned.Transaction) (*perTransaction, error) {

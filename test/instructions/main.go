@@ -49,7 +49,7 @@ func show(ctx context.Context, out io.Writer, top int, names []string) (err erro
 		}
 	}()
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(w, "transaction\tinstructions\tclock\trecv\tsend\tepoll_pwait\t\n")
+	fmt.Fprintf(w, "transaction\tinstructions\tclock\treads\twrites\tepoll_pwait\t\n")
 	for _, t := range canned.Transactions() {
 		if len(names) > 0 && !slices.Contains(names, t.Name) {
 			continue
@@ -59,7 +59,7 @@ func show(ctx context.Context, out io.Writer, top int, names []string) (err erro
 			return err
 		}
 		fmt.Fprintf(w, "%s\t%.0f\t%.2f\t%.2f\t%.2f\t%.2f\t\n", t.Name, least.instructions(),
-			least.call(callClockGettime), least.call(callReceive), least.call(callSend), least.call(callEpollPwait))
+			least.call(callClockGettime), least.call(reading...), least.call(writing...), least.call(callEpollPwait))
 		if top > 0 {
 			w.Flush()
 			for _, f := range least.top(c.syms, top) {

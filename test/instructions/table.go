@@ -19,10 +19,14 @@ const (
 
 // The numbers of some system calls on x86-64, which is what is emulated.
 const (
-	callSend         = 44
-	callReceive      = 45
 	callClockGettime = 228
 	callEpollPwait   = 281
+)
+
+// reading are read, readv, recvfrom and recvmsg; writing are their counterparts.
+var (
+	reading = []int{0, 19, 45, 47}
+	writing = []int{1, 20, 44, 46}
 )
 
 // counts is what a process has done so far, or between two readings.
