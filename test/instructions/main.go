@@ -8,7 +8,8 @@
 // not counted, with one thread and no collection. So the numbers hardly depend
 // on the machine or on what else it does; they say nothing about caches or the
 // kernel. QEMU gives its programs no vDSO: reading the clock is a system call,
-// and two for time.Now. PGPOOLD names another binary than the working tree's.
+// and two for time.Now. What is counted is the working tree's, built without a
+// profile, or the binary that PGPOOLD names.
 package main
 
 import (
