@@ -15,6 +15,11 @@ func TestMain(m *testing.M) { os.Exit(postgres.Main(m)) }
 // was written. Two runs differ by less than a hundredth.
 const margin = 1.05
 
+// patience is how often a transaction that seems to take more is counted
+// again: a machine on which a round takes seconds adds what the program does
+// once a second.
+const patience = 4
+
 // limits are what transactions took: instructions, and readings of the clock
 // as the emulator counts them. Who makes one dearer for a reason raises its
 // limit with the reason in the commit; who makes one cheaper lowers it.
@@ -52,9 +57,18 @@ func TestInstructions(t *testing.T) {
 			t.Errorf("%s has no limit", tx.Name)
 			continue
 		}
-		least, err := c.least(t.Context(), &tx)
-		if err != nil {
-			t.Fatal(err)
+		var least *perTransaction
+		for range patience {
+			again, err := c.least(t.Context(), &tx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if least == nil || again.sum() < least.sum() {
+				least = again
+			}
+			if least.instructions() <= margin*limit.instructions {
+				break
+			}
 		}
 		took, clock := least.instructions(), least.call(callClockGettime)
 		t.Logf("%s: %.0f instructions, %.2f readings of the clock", tx.Name, took, clock)
