@@ -127,6 +127,7 @@ func forward(t *testing.T, addr, to string) {
 // a fail-over by DNS. Servers move there between transactions, and no client sees
 // an error, neither then nor while the name cannot be looked up.
 func TestNamesAreFollowed(t *testing.T) {
+	postgres.SkipBrief(t)
 	one, two := postgres.StartForTest(t, postgres.Config{}), postgres.StartForTest(t, postgres.Config{})
 	for name, c := range map[string]*postgres.Cluster{"one": one, "two": two} {
 		if err := c.Exec(within(t), "postgres", "create table who (name text); insert into who values ('"+name+"')"); err != nil {

@@ -75,6 +75,7 @@ func TestRestartUnderPause(t *testing.T) {
 // see an error, once. Those who wait for a server, and those who come while
 // there is none, wait until it is there again.
 func TestRestartWithoutPause(t *testing.T) {
+	postgres.SkipBrief(t)
 	t.Parallel()
 	c := postgres.StartForTest(t, postgres.Config{})
 	db := newDB(t, c)
@@ -214,6 +215,7 @@ func isPID(conn *pgx.Conn) func(proxy.ClientSnapshot) bool {
 // is told to go after pin_drain_timeout, by PAUSE, RECONNECT and a reload
 // alike; one in a transaction may end it.
 func TestPinsDoNotHoldThePause(t *testing.T) {
+	postgres.SkipBrief(t)
 	t.Parallel()
 	c := postgres.ForTest(t)
 	db := newDB(t, c)

@@ -19,6 +19,7 @@ import (
 // long form has the intervals of an hour's work, the short one does the same
 // in seconds.
 func TestEverythingChanges(t *testing.T) {
+	postgres.SkipBrief(t)
 	t.Parallel()
 	length, reloads, resizes, upgrades, restarts := 16*time.Second, time.Second, 3*time.Second, 5*time.Second, 6*time.Second
 	if given := os.Getenv("PGPOOLD_CHANGE"); given != "" {

@@ -175,6 +175,7 @@ func TestTransactionTimeout(t *testing.T) {
 // TestClientIdleTimeout: a client that asks nothing is ended; one that works,
 // waits or has a transaction open is not.
 func TestClientIdleTimeout(t *testing.T) {
+	postgres.SkipBrief(t)
 	p, _, db := one(t, "client_idle_timeout: 1s", "users: {report: {client_idle_timeout: 0}}")
 	idle, busy, patient := connect(t, p, "app", db), connect(t, p, "app", db), connect(t, p, "report", db)
 	exec(t, busy, "begin")
@@ -228,6 +229,7 @@ func TestQueryWaitNotify(t *testing.T) {
 // TestClientWriteTimeout: a client that does not read what it has asked for
 // does not keep its server, and one that reads slowly does.
 func TestClientWriteTimeout(t *testing.T) {
+	postgres.SkipBrief(t)
 	const large = "select repeat('x', 1000000) from generate_series(1, 40)"
 	p, _, db := one(t, "client_write_timeout: 1s", "")
 	slow, stuck := dialRaw(t, p, db), dialRaw(t, p, db)

@@ -134,6 +134,7 @@ func (e encrypted) DSN(user, db string) string {
 // drain_timeout is over, and connect again: none is refused, and no transaction
 // is lost or done twice.
 func TestUpgradeUnderTLS(t *testing.T) {
+	postgres.SkipBrief(t)
 	t.Parallel()
 	c := postgres.StartForTest(t, postgres.Config{})
 	db := newDB(t, c)
@@ -196,6 +197,7 @@ func TestUpgradeSharesPlaces(t *testing.T) {
 // TestUpgradeUnderPause: PAUSE stands in the new process, and those who wait
 // wait there.
 func TestUpgradeUnderPause(t *testing.T) {
+	postgres.SkipBrief(t)
 	t.Parallel()
 	c := postgres.StartForTest(t, postgres.Config{})
 	db := newDB(t, c)
@@ -219,6 +221,7 @@ func TestUpgradeUnderPause(t *testing.T) {
 // TestUpgradeUnderACap: both processes together also keep a limit that several
 // pools share.
 func TestUpgradeUnderACap(t *testing.T) {
+	postgres.SkipBrief(t)
 	t.Parallel()
 	c := postgres.StartForTest(t, postgres.Config{})
 	first, second := newDB(t, c), newDB(t, c)

@@ -42,8 +42,11 @@ type plan struct {
 func planned(t *testing.T) plan {
 	t.Helper()
 	p := plan{seed: 1, count: programsFast, bounded: true}
-	if os.Getenv(postgres.EnvScope) == "full" {
+	switch {
+	case os.Getenv(postgres.EnvScope) == "full":
 		p.count = programs
+	case postgres.Brief():
+		p.count, p.bounded = programsFast/4, false
 	}
 	number := func(name, text string) uint64 {
 		n, err := strconv.ParseUint(text, 10, 64)

@@ -16,6 +16,7 @@ import (
 // A statement that is brought to a server may wait for a lock. A cancel is for
 // that, too.
 func TestCancelWhileStatementIsBrought(t *testing.T) {
+	postgres.SkipBrief(t)
 	p, c, db := start(t, 2, "create table locked (a int)")
 	client := login(t, p.Addr(), "app", db)
 	other := login(t, p.Addr(), "other", db)

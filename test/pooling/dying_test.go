@@ -301,6 +301,7 @@ func TestIdleServersTerminated(t *testing.T) {
 // TestNotThere: pgpoold starts without PostgreSQL, says why it is not ready,
 // and serves when PostgreSQL comes.
 func TestNotThere(t *testing.T) {
+	postgres.SkipBrief(t)
 	c := postgres.StartForTest(t, postgres.Config{})
 	c.Halt(postgres.Fast)
 	p := startYAML(t, fmt.Sprintf("pool: {size: 2, server_login_retry: 1s}\ndatabases: {postgres: {dsn: %q}}\n", c.SuperDSN("postgres")))
@@ -352,6 +353,7 @@ func TestNotThere(t *testing.T) {
 // TestRestartUnderLoad: clients see nothing but the errors of a restart, and
 // work again afterwards.
 func TestRestartUnderLoad(t *testing.T) {
+	postgres.SkipBrief(t)
 	c := postgres.StartForTest(t, postgres.Config{Durable: true})
 	if err := c.Exec(within(t), "postgres", "create table t (a int)"); err != nil {
 		t.Fatal(err)
@@ -420,6 +422,7 @@ func TestRestartUnderLoad(t *testing.T) {
 // TestSwallowedPackets: a server connection that is silently dead is found out
 // by the check before it is used.
 func TestSwallowedPackets(t *testing.T) {
+	postgres.SkipBrief(t)
 	t.Parallel()
 	c := postgres.ForTest(t)
 	db := newDB(t, c)

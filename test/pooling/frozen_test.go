@@ -80,6 +80,7 @@ func TestLiteralsInTransactionsThatSet(t *testing.T) {
 // uses it where it is not held is refused, and a session that keeps its server has
 // what it had there.
 func TestFrozenUnderLostRole(t *testing.T) {
+	postgres.SkipBrief(t)
 	sync := &pgproto3.Sync{}
 	c := postgres.ForTest(t)
 	begin := func(t *testing.T, first ...string) (a *peer, db string) {

@@ -133,6 +133,7 @@ func TestHarmlessFunctions(t *testing.T) {
 // TestChangesOfOthers: what is made past pgpoold is noticed while the pool is
 // used, whatever leads to it.
 func TestChangesOfOthers(t *testing.T) {
+	postgres.SkipBrief(t)
 	t.Parallel()
 	c := postgres.ForTest(t)
 	db := newDB(t, c, "create table plain (a int); create function plainly() returns int language sql as $$ select 1 $$")

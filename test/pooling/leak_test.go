@@ -100,6 +100,7 @@ func TestLeaks(t *testing.T) {
 // TestRandomState: scripts of state, of several sessions in turn, do through
 // pgpoold what they do on connections of their own.
 func TestRandomState(t *testing.T) {
+	postgres.SkipBrief(t)
 	steps := []string{
 		"begin", "begin", "commit", "commit", "rollback", "savepoint a", "rollback to a", "release a", "select 1/0", "select 1",
 		"set work_mem = '%dMB'", "set local work_mem = '%dMB'", "reset work_mem", "set search_path = pg_catalog, s%d", "set timezone = 'Etc/GMT-%d'", "reset timezone",

@@ -89,6 +89,7 @@ func TestStrict(t *testing.T) {
 // TestMaxPinned: pins leave servers to others. What certainly pins is refused
 // at the limit, what has turned out to pin waits.
 func TestMaxPinned(t *testing.T) {
+	postgres.SkipBrief(t)
 	c := postgres.ForTest(t)
 	db := newDB(t, c, "create function hidden() returns void language sql as 'select pg_advisory_lock(7)'")
 	p := startYAML(t, poolYAML(c, db, "size: 4, max_pinned: 2, query_wait_timeout: 2s", ""))
@@ -245,6 +246,7 @@ func TestPinFunctions(t *testing.T) {
 // TestIdleTimeouts: an idle session ends by its own idle_session_timeout, which
 // no server gets, and a pinned one by pin_idle_timeout.
 func TestIdleTimeouts(t *testing.T) {
+	postgres.SkipBrief(t)
 	c := postgres.ForTest(t)
 	db := newDB(t, c)
 	p := startYAML(t, poolYAML(c, db, "size: 2, min_size: 2, pin_idle_timeout: 1s", ""))

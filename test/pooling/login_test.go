@@ -306,6 +306,7 @@ func TestPlainBytesBehindSSLRequest(t *testing.T) {
 
 // TestLoginDeadline: who says nothing, or half of it, is closed.
 func TestLoginDeadline(t *testing.T) {
+	postgres.SkipBrief(t)
 	t.Parallel()
 	c := postgres.ForTest(t)
 	p := startYAML(t, fmt.Sprintf("listen: {client_login_timeout: 1s}\ndatabases: {postgres: {dsn: %q}}\n", c.SuperDSN("postgres")))

@@ -44,6 +44,7 @@ func TestWaitingIsFair(t *testing.T) {
 // TestPipeliningIsFair: a client that sends thousands of queries at once gives
 // its server up while others wait.
 func TestPipeliningIsFair(t *testing.T) {
+	postgres.SkipBrief(t)
 	p, c, db := start(t, 1, "create table t (a int)")
 	const n = 30_000
 	greedy := login(t, p.Addr(), "greedy", db)
@@ -78,6 +79,7 @@ func TestPipeliningIsFair(t *testing.T) {
 // TestQueryWaitTimeout: 53300, which the session survives; the query does not
 // run later.
 func TestQueryWaitTimeout(t *testing.T) {
+	postgres.SkipBrief(t)
 	t.Parallel()
 	c := postgres.ForTest(t)
 	db := newDB(t, c, "create table t (a int)")

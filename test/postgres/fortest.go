@@ -14,7 +14,8 @@ import (
 
 // The environment variables by which the proof steers the tests.
 const (
-	// EnvScope is "full" where tests that take long are to run.
+	// EnvScope is "full" where tests that take long are to run, and "brief" for
+	// make test-fast, where others are left out or shorter too.
 	EnvScope = "PGPOOLD_TEST"
 	// EnvInstall is "1" where missing programs may be downloaded and installed.
 	EnvInstall = "INSTALL"
@@ -138,6 +139,17 @@ func CacheDir() string {
 func RequireFull(tb testing.TB) {
 	tb.Helper()
 	if os.Getenv(EnvScope) != "full" {
+		tb.Skip(FastMode)
+	}
+}
+
+// Brief reports whether make test-fast runs, which has two minutes for all.
+func Brief() bool { return os.Getenv(EnvScope) == "brief" }
+
+// SkipBrief skips a test that make test-fast has no time for.
+func SkipBrief(tb testing.TB) {
+	tb.Helper()
+	if Brief() {
 		tb.Skip(FastMode)
 	}
 }

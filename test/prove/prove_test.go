@@ -63,7 +63,7 @@ func TestClosingLines(t *testing.T) {
 			[]string{"TestTool/sub: skipped, and"}},
 		{"a second run in fast scope", "fast", listed, false, true, "1 passed, 2 failed, 1 skipped",
 			nil, []string{"TestLong: "}},
-		{"fast mode", "fast", "", true, false, "1 passed, 2 failed, 2 skipped",
+		{"fast mode", "brief", "", true, false, "1 passed, 2 failed, 2 skipped",
 			[]string{"skip  1 tests that run in make test alone"}, []string{"skipped, and"}},
 		{"unlisted", "fast", "", false, true, "1 passed, 3 failed, 1 skipped",
 			[]string{"FAIL  pgpoold/a TestTool/sub: skipped, and"}, nil},

@@ -34,10 +34,13 @@ func (t *tally) fail(name, why string) {
 	t.failures = append(t.failures, name)
 }
 
+// left tells whether the test was left out because others have shorter runs.
+func (s *skip) left() bool { return s.reason == postgres.FastMode && s.scope != "full" }
+
 func (t *tally) skip(s skip) {
 	once := s
 	once.scope = ""
-	if s.reason == postgres.FastMode && s.scope == "fast" {
+	if s.left() {
 		// Kept apart: the same test runs, or is missed, where the scope is full.
 		once.scope = "fast"
 	}
@@ -54,7 +57,7 @@ func (t *tally) close(out io.Writer, listed skipList, fast, ci bool) bool {
 	counted, left := 0, 0
 	slices.SortFunc(t.skips, func(a, b skip) int { return strings.Compare(a.pkg+" "+a.test, b.pkg+" "+b.test) })
 	for _, s := range t.skips {
-		if s.reason == postgres.FastMode && s.scope == "fast" {
+		if s.left() {
 			left++
 			continue
 		}
