@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"slices"
+
 	"pgpoold/proxy/sqlscan"
 	"pgpoold/wire"
 )
@@ -13,7 +15,18 @@ import (
 // raises an error in its place.
 func (b *bringer) shapes(cmds []sqlscan.Command) progress {
 	l := b.f.l
+	var anew []string
 	for _, c := range cmds {
+		name := string(nameOf(c))
+		switch {
+		case c.Kind == sqlscan.DeallocateAll:
+			return handled // what is executed behind it is made by the text
+		case c.Kind != sqlscan.Execute:
+			anew = append(anew, name)
+			continue
+		case slices.Contains(anew, name):
+			continue
+		}
 		same, p := b.executes(c)
 		switch {
 		case p != handled:
@@ -26,11 +39,10 @@ func (b *bringer) shapes(cmds []sqlscan.Command) progress {
 			}
 			return mustWait // the error is for what stands behind
 		default:
-			text := string(nameOf(c))
-			for _, h := range l.shelf.named(text) {
+			for _, h := range l.shelf.named(name) {
 				b.f.closeOnce(h)
 			}
-			l.muted = append(l.muted, muted{text, b.f.s.batch, errPlanChanged.Append(nil)[wire.HeaderLen:], false})
+			l.muted = append(l.muted, muted{name, b.f.s.batch, errPlanChanged.Append(nil)[wire.HeaderLen:], false})
 		}
 	}
 	return handled
@@ -68,10 +80,9 @@ func (b *bringer) sameShape(text string, st *statement) (same bool, p progress) 
 		return true, handled
 	}
 	h := b.there(text, st)
-	if h == nil && len(l.shelf.named(text)) > 0 { // it has been brought, and something has changed since
-		if b.name(text, st) == nil {
-			h = b.there(text, st)
-		}
+	stale := func(h *held) bool { return h.st.own && h.st.body == st.body }
+	if h == nil && slices.ContainsFunc(l.shelf.named(text), stale) && b.name(text, st) == nil {
+		h = b.there(text, st) // it had been brought, and something has changed since
 	}
 	switch {
 	case h == nil: // it cannot be brought
