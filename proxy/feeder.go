@@ -449,7 +449,7 @@ func (f *feeder) query(b []byte, size int) progress {
 	}
 	if e.Joined {
 		f.askMade(made, wire.Mute)
-		l.ledger.Append(wire.Entry{Msg: wire.MsgSync})
+		l.ledger.Append(wire.Entry{Msg: wire.MsgSync, Joined: true})
 		f.put(func(dst []byte) []byte { return wire.AppendEmpty(dst, wire.MsgSync) })
 	}
 	s.batch++

@@ -163,7 +163,7 @@ func (l *link) recover() {
 // may wait for a lock. mu is held.
 func (l *link) idleAsk() bool {
 	e, ok := l.ledger.Head()
-	return ok && e.Action == wire.Mute && (l.toCancel || l.ledger.OnlyOurs())
+	return ok && e.Action == wire.Mute && (l.toCancel || l.ledger.RunsNothing())
 }
 
 // cancelAgain repeats a cancel that has found nothing to cancel, because the

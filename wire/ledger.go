@@ -39,6 +39,7 @@ type Entry struct {
 	Action Action
 	// Joined says that the ReadyForQuery of this Query is not told: that of the Sync
 	// that pgpoold has sent behind it stands for it. Only that one counts as owed.
+	// The Sync has the mark too: it ends nothing of the client's.
 	Joined bool
 	Ref    any // the caller's, told back when the entry is settled; may be nil
 }
@@ -314,7 +315,7 @@ func (l *Ledger) readyForQuery(v Verdict, status byte) Verdict {
 		if v.Action == Replace {
 			v.Action = Forward
 		}
-		if v.Head.Joined {
+		if v.Head.Joined && v.Head.Msg == MsgQuery {
 			v.Action = Swallow
 		}
 	case l.extra > 0 && l.last == 0:
@@ -497,6 +498,17 @@ func (l *Ledger) OwnQueries() (n int) {
 func (l *Ledger) OnlyOurs() bool {
 	for i := range l.q.len() {
 		if !l.q.at(i).Action.ours() {
+			return false
+		}
+	}
+	return true
+}
+
+// RunsNothing reports whether nothing of the client's is to be run or committed any
+// more, though it may be told the end of what was.
+func (l *Ledger) RunsNothing() bool {
+	for i := range l.q.len() {
+		if e := l.q.at(i); !e.Action.ours() && !(e.Msg == MsgSync && e.Joined) {
 			return false
 		}
 	}

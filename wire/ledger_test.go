@@ -563,3 +563,37 @@ func TestRingShrinks(t *testing.T) {
 		}
 	}
 }
+
+// TestLedgerRunsNothing: what stands behind a joined Query is nobody's, but a Sync of
+// the client's commits what is in front of it.
+func TestLedgerRunsNothing(t *testing.T) {
+	var l Ledger
+	l.Append(Entry{Msg: MsgQuery, Joined: true})
+	l.Append(Entry{Msg: MsgDescribe, Action: Mute})
+	l.Append(Entry{Msg: MsgSync, Joined: true})
+	if l.RunsNothing() {
+		t.Error("the Query is the client's")
+	}
+	for _, r := range []struct{ typ, status byte }{{MsgCommandComplete, 0}, {MsgReady, TxIdle}} {
+		if v := l.Settle(r.typ, r.status); v.Broken {
+			t.Fatalf("%c is broken", r.typ)
+		}
+	}
+	if !l.RunsNothing() {
+		t.Error("the Query has ended, and what is left is the client's")
+	}
+	if l.OnlyOurs() {
+		t.Error("the client is owed no ReadyForQuery")
+	}
+	if v := l.Settle(MsgNoData, 0); v.Broken {
+		t.Fatal("NoData is broken")
+	}
+	if v := l.Settle(MsgReady, TxIdle); v.Broken || v.Action != Forward {
+		t.Errorf("the ReadyForQuery that stands for both is %+v", v)
+	}
+	l.Append(Entry{Msg: MsgDescribe, Action: Mute})
+	l.Append(Entry{Msg: MsgSync})
+	if l.RunsNothing() {
+		t.Error("the client's Sync commits")
+	}
+}
