@@ -213,6 +213,16 @@ func (k *stack) settled(tb testing.TB, after string) {
 				err = fmt.Errorf("client %d of a script is still there", c.ID)
 			}
 		}
+		// A backend that has lost its connection may not have read yet what was sent
+		// to it, and would run that in the middle of the next script.
+		if gone := k.relay.Gone(); err == nil && len(gone) > 0 {
+			ok, err = k.direct.Setup.True(tb.Context(), fmt.Sprintf("select count(*) = 0 from pg_catalog.pg_stat_activity where client_port in (%s)", list(gone)))
+			if ok {
+				k.relay.Forget(gone)
+			} else if err == nil {
+				err = errors.New("a backend has not noticed that its connection is lost")
+			}
+		}
 		live := k.relay.Ports()
 		for _, v := range snap.Servers {
 			if err == nil && !live[v.LocalPort] {
@@ -381,4 +391,9 @@ func sample(s *wirescript.Script, n, few, most int) []int {
 	}
 	slices.Sort(out)
 	return slices.Compact(out)
+}
+
+// list is a list of numbers in SQL.
+func list(numbers []int) string {
+	return strings.Trim(strings.Join(strings.Fields(fmt.Sprint(numbers)), ","), "[]")
 }

@@ -4,7 +4,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 )
 
@@ -41,6 +43,7 @@ type Relay struct {
 
 	mu     sync.Mutex         // guards what follows
 	links  map[*link]struct{} // without those that a fault is ending
+	gone   map[int]bool       // the relay's ports, on the server's side, of connections that have ended
 	fault  *RelayFault
 	passed [2]int // messages since the fault was armed
 	fired  chan struct{}
@@ -63,7 +66,7 @@ func NewRelay(network, upstream string) (*Relay, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Relay{upstreamNetwork: network, upstream: upstream, ln: ln, links: map[*link]struct{}{}}
+	r := &Relay{upstreamNetwork: network, upstream: upstream, ln: ln, links: map[*link]struct{}{}, gone: map[int]bool{}}
 	r.wg.Add(1)
 	go r.acceptLoop()
 	return r, nil
@@ -95,6 +98,31 @@ func (r *Relay) Ports() map[int]bool {
 		ports[l.client.RemoteAddr().(*net.TCPAddr).Port] = true
 	}
 	return ports
+}
+
+// Gone are the ports at which the server had the connections that have ended. It may
+// not have noticed yet, and still work on what it was sent.
+func (r *Relay) Gone() []int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Collect(maps.Keys(r.gone))
+}
+
+// Forget takes ports out of those that Gone lists.
+func (r *Relay) Forget(ports []int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, port := range ports {
+		delete(r.gone, port)
+	}
+}
+
+// leaves notes that a connection ends. mu is held.
+func (r *Relay) leaves(l *link) {
+	delete(r.links, l)
+	if addr, ok := l.server.LocalAddr().(*net.TCPAddr); ok {
+		r.gone[addr.Port] = true
+	}
 }
 
 // Split makes the relay write every byte alone, in both directions.
@@ -151,6 +179,9 @@ func (r *Relay) acceptLoop() {
 			server.Close()
 		}
 		r.links[l] = struct{}{}
+		if addr, ok := server.LocalAddr().(*net.TCPAddr); ok {
+			delete(r.gone, addr.Port)
+		}
 		r.wg.Add(2)
 		r.mu.Unlock()
 		go r.pump(l, ToServer)
@@ -184,7 +215,7 @@ func (r *Relay) pump(l *link, d Direction) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if l.ended++; l.ended == 2 {
-		delete(r.links, l)
+		r.leaves(l)
 		l.client.Close()
 		l.server.Close()
 	}
@@ -205,7 +236,7 @@ func (r *Relay) pass(l *link, d Direction, dst net.Conn, msg []byte) error {
 			fired, resume = r.fired, r.resume
 			if f.Action != ActStall {
 				r.fault = nil
-				delete(r.links, l) // Ports does not list it from here on
+				r.leaves(l) // Ports does not list it from here on
 			}
 		}
 		r.passed[d]++
