@@ -282,7 +282,7 @@ func (b *bringer) same(h *held, st *statement) bool {
 	switch {
 	case st == nil || h.st == st:
 		return h.st == st
-	case st.unsettled || h.st.of != nil: // another's settings are not known to be the same
+	case st.unsettled || st.found&sqlscan.Moment != 0 || h.st.of != nil: // another's may have been read under other settings, or at another moment
 		return h.st.of == st && (st.unsettled || current)
 	}
 	return h.st.own && !st.own && h.st.body == st.body && h.st.env == st.env && current
@@ -321,8 +321,8 @@ func (b *bringer) name(text string, st *statement) (refused *wire.Error) {
 		return errOtherSettings
 	}
 	own := f.l.px.statements.internOwn([]byte(st.body), st.env, st.found, text, false)
-	if st.unsettled {
-		own.unsettled, own.of = true, st
+	if st.unsettled || st.found&sqlscan.Moment != 0 {
+		own.unsettled, own.of = st.unsettled, st
 	}
 	refused = b.send(own)
 	f.l.px.statements.drop(own) // the server's list holds it
@@ -349,8 +349,12 @@ func (f *feeder) bringOwn(text []byte, st *statement) *wire.Error {
 // it meant at its Parse.
 func (b *bringer) send(st *statement) (refused *wire.Error) {
 	f, s, l := b.f, b.f.s, b.f.l
-	frozen := st.of == nil && f.frozen(st)
-	if frozen && b.at == nowhere || st.of == nil && st.unsettled {
+	if st.of != nil && !st.of.unsettled {
+		st.env, st.unsettled = st.of.env, false
+	}
+	again := st.of != nil && st.unsettled // in the transaction of its Parse, or on the server that has read it
+	frozen := !again && f.frozen(st)
+	if frozen && b.at == nowhere || !again && st.unsettled {
 		return errOtherSettings
 	}
 	h := l.shelf.get(st, &l.px.statements)

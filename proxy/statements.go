@@ -34,7 +34,7 @@ type statement struct {
 	// outdated says of an unsettled one that what is parsed now may mean something
 	// else. If the session keeps its server it stays both.
 	outdated bool
-	of       *statement // it is a copy of this one, which is unsettled, under the client's name
+	of       *statement // it is a copy of this one, which is alone, under the client's name; only its session sets what is said of it
 
 	refs  int // guarded by statementTable.mu: names of sessions
 	holds int // guarded by statementTable.mu: servers that hold it
