@@ -16,7 +16,11 @@ import (
 // settings. It gets a name: what has failed to parse would have taken an unnamed
 // one with it.
 func (f *feeder) useFrozen(v *version) (server string, ref *replacement, p progress) {
-	st := f.l.px.statements.intern(v.body, v.env, v.found)
+	found := v.found
+	if v.unsettled {
+		found |= sqlscan.Moment // another's may have been read otherwise
+	}
+	st := f.l.px.statements.intern(v.body, v.env, found)
 	defer f.l.px.statements.drop(st) // the server's list holds it
 	if f.lacks(st) {
 		if f.thawing(f.l.shelf.m[st]) {
@@ -309,10 +313,11 @@ func (f *feeder) bringFrozen() {
 }
 
 // bringFrozenUnnamed is bringFrozen for the unnamed statement, which lives on in a
-// transaction that a statement begins. A Query in front would end it.
+// transaction that a statement begins. A Query in front would end it, and so would
+// the next Parse: mostly what it would end is the SET itself.
 func (f *feeder) bringFrozenUnnamed() {
 	s, b := f.s, f.s.input()
-	if !s.frozenUnnamed || len(b) == 0 || b[0] == wire.MsgQuery {
+	if !s.frozenUnnamed || len(b) <= wire.HeaderLen || b[0] == wire.MsgQuery || b[0] == wire.MsgParse && b[wire.HeaderLen] == 0 {
 		return
 	}
 	v, ready := s.unnamed.current(s.batch)

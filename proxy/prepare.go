@@ -37,8 +37,7 @@ func (f *feeder) parse(b []byte, size int) progress {
 	}
 	unsettled := s.found&changing != 0 && hasLiteral(body)
 	if unsettled {
-		found |= sqlscan.Moment // the settings are known when the transaction ends
-		s.unsettled = true
+		s.unsettled = true // the settings are known when the transaction ends
 		s.parsesBehind()
 	}
 	f.beginXact()
@@ -57,6 +56,9 @@ func (f *feeder) parse(b []byte, size int) progress {
 		l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Ref: unnamedChange{}})
 		f.keep(size)
 		return handled
+	}
+	if unsettled {
+		found |= sqlscan.Moment // nobody else is to have it
 	}
 	l.stats.clientParses++ // of unnamed ones PgBouncer counts none
 	full := text

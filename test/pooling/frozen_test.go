@@ -217,3 +217,65 @@ func TestFrozenIsAnalyzedAgain(t *testing.T) {
 		})
 	}
 }
+
+// TestUnnamedOfATransactionThatSet: the unnamed statement has been parsed in a
+// transaction that has changed what its literal is read under, and is used in a
+// later one.
+func TestUnnamedOfATransactionThatSet(t *testing.T) {
+	sync := &pgproto3.Sync{}
+	rvSame(t, 2, nil, func(_ *testing.T, open rvOpen) (lines []string) {
+		a, b := open(), open()
+		for _, text := range []string{"begin", "rollback", "set datestyle = 'ISO, DMY'"} {
+			a.send(parse(text, text), sync)
+			a.read()
+		}
+		run := func(name string) { lines = append(lines, a.run(name)) }
+		run("begin")
+		run("set datestyle = 'ISO, DMY'")
+		a.send(parse("", "select '01/02/2003'::date"), sync)
+		lines = append(lines, rvGist(a.read()))
+		run("rollback")
+		for range 3 {
+			run("begin")
+			run("")
+			run("rollback")
+			b.must("begin")
+			run("begin")
+			run("")
+			run("rollback")
+			run("")
+			b.must("commit")
+		}
+		return lines
+	})
+}
+
+// TestSetIsNotSentAhead: a SET that is itself the unnamed statement is not brought to
+// where the next one takes its place.
+func TestSetIsNotSentAhead(t *testing.T) {
+	p, _, db := start(t, 1)
+	a, b := login(t, p.Addr(), "app", db), login(t, p.Addr(), "app", db)
+	one := func(text string) {
+		a.send(append(batch(text), &pgproto3.Sync{})...)
+		if r := a.read(); r.code() != "" {
+			t.Fatalf("%s: %s", text, r)
+		}
+	}
+	parses := func() (n uint64) {
+		for _, pool := range p.Server().Snapshot().Pools {
+			n += pool.Stats.ServerParses
+		}
+		return n
+	}
+	before := parses()
+	for range 3 {
+		for _, zone := range []string{"Asia/Tokyo", "UTC"} {
+			one("set timezone = '" + zone + "'")
+			b.must("select 1") // which takes the unnamed statement with it
+			one("select 1")
+		}
+	}
+	if n := parses() - before; n != 0 {
+		t.Errorf("%d statements have been sent by name", n)
+	}
+}
