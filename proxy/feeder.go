@@ -401,7 +401,7 @@ func (f *feeder) query(b []byte, size int) progress {
 	if f.unsettles(found) {
 		return mustWait
 	}
-	skips := l.ledger.MaySkip() // what is brought in front of the text is never skipped
+	skips := found&naming != 0 && l.ledger.MaySkip() // what is brought in front of the text is never skipped
 	if found&naming != 0 && n == size {
 		p, refused := f.bring(bytes.TrimRight(sql, "\x00"), found, true)
 		if p != handled {
