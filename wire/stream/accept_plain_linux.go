@@ -1,4 +1,4 @@
-//go:build race || plainio
+//go:build 386 || race || plainio
 
 package stream
 

@@ -1,4 +1,4 @@
-//go:build !linux || race || plainio
+//go:build !linux || 386 || race || plainio
 
 package stream
 
