@@ -41,7 +41,9 @@ func returnMemory() (stop func()) {
 			case <-t.C:
 			}
 			now, sum := time.Now(), processorTime()
-			if mayReturn(float64(sum-used)/float64(now.Sub(last)), freeMemory(), kept) {
+			free := freeMemory()
+			kept = min(kept, free) // some of it is in use, or has gone back by itself
+			if mayReturn(float64(sum-used)/float64(now.Sub(last)), free, kept) {
 				debug.FreeOSMemory()
 				kept = freeMemory()
 				sum = processorTime() // what that took is no load
