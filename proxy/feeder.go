@@ -478,9 +478,7 @@ func (f *feeder) bind(b []byte, size int) progress {
 	if len(text) > 0 { // of unnamed ones PgBouncer does not count either
 		l.stats.binds++
 	}
-	if s.found&sqlscan.Params != 0 {
-		s.bindNames(b[wire.HeaderLen:n], n == size)
-	}
+	reads := s.found&sqlscan.Params != 0 && s.bindNames(b[wire.HeaderLen:n], n == size)
 	if ref == nil {
 		if refused := l.claim(f.does); refused != nil {
 			s.found &^= sqlscan.Draws | sqlscan.Counts // nothing in front has claimed a place for them
@@ -506,7 +504,7 @@ func (f *feeder) bind(b []byte, size int) progress {
 	} else {
 		defer l.forgetHeld(f.does)
 		portal, _, _ := wire.CString(b[wire.HeaderLen:n])
-		f.binds(portal, text)
+		f.binds(portal, text, reads)
 		if f.name != nil {
 			e.Ref = f.name
 		} else if f.alias != "" {

@@ -88,13 +88,14 @@ func (f *feeder) readsOther(unsettled bool) bool {
 }
 
 // binds notes of what is bound to a portal whether it may end the transaction, and
-// whether it may change what literals are read under.
-func (f *feeder) binds(portal, name []byte) {
+// whether it may change what literals are read under: reads says that a parameter
+// does.
+func (f *feeder) binds(portal, name []byte, reads bool) {
 	s, l := f.s, f.l
 	if f.control || l.ledger.Status() != wire.TxOpen || l.ledger.Owed() > l.ledger.OwnQueries() {
 		l.xactEndsIn, l.xactEnds = s.batch, l.xactEnds || f.control
 	}
-	if f.does&changing == 0 || !namesLiterals(s.textOf(name)) {
+	if f.does&changing == 0 || !reads && !namesLiterals(s.textOf(name)) {
 		return
 	}
 	l.readsElse = s.batch

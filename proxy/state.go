@@ -79,8 +79,9 @@ func (s *session) custom(name string) bool {
 	return true
 }
 
-// bindNames notes the custom settings that a Bind's parameters may name.
-func (s *session) bindNames(body []byte, whole bool) {
+// bindNames notes the custom settings that a Bind's parameters may name. It reports
+// whether one may be the name of a setting that literals are read under.
+func (s *session) bindNames(body []byte, whole bool) (reads bool) {
 	unknown := func() {
 		if s.found&sqlscan.Sets != 0 {
 			s.found |= sqlscan.Untracked | sqlscan.Opaque
@@ -92,19 +93,19 @@ func (s *session) bindNames(body []byte, whole bool) {
 	}
 	if !whole || !ok || len(rest) < 2 {
 		unknown()
-		return
+		return false
 	}
 	formats := int(binary.BigEndian.Uint16(rest))
 	rest = rest[2:]
 	if len(rest) < 2*formats+2 {
-		return // malformed: PostgreSQL says so
+		return false // malformed: PostgreSQL says so
 	}
 	rest = rest[2*formats:]
 	n := int(binary.BigEndian.Uint16(rest))
 	rest = rest[2:]
 	for range n {
 		if len(rest) < 4 {
-			return
+			return reads
 		}
 		size := int(int32(binary.BigEndian.Uint32(rest)))
 		rest = rest[4:]
@@ -112,13 +113,15 @@ func (s *session) bindNames(body []byte, whole bool) {
 			continue
 		}
 		if size > len(rest) {
-			return
+			return reads
 		}
+		reads = s.setsByParameter(rest[:size]) || reads
 		if sqlscan.Custom(rest[:size]) && !s.custom(strings.ToLower(string(rest[:size]))) {
 			unknown()
 		}
 		rest = rest[size:]
 	}
+	return reads
 }
 
 // transactionEnded is called at each ReadyForQuery outside a transaction,

@@ -63,6 +63,26 @@ func (s *session) does(found sqlscan.Finding, body []byte) {
 	s.plainly = s.plainly && (told || setsPlainly(text))
 }
 
+// setsByParameter is does for what set_config is told by a parameter: the name of a
+// setting that literals are read under, perhaps.
+func (s *session) setsByParameter(value []byte) (reads bool) {
+	const longest = len("default_text_search_config")
+	if len(value) > longest {
+		return false
+	}
+	switch name := strings.ToLower(string(value)); {
+	case slices.Contains(unreportedInLiterals[:], name):
+		s.found |= sqlscan.Literals
+	case !slices.Contains(reportedInLiterals[:], name):
+		return false
+	}
+	s.plainly = false
+	if s.blind {
+		s.keepsServer()
+	}
+	return true
+}
+
 // undoes reports whether a text may take back what was set in its transaction.
 func undoes(text []byte) bool {
 	switch sqlscan.Verb(text) {

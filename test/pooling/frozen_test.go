@@ -279,3 +279,44 @@ func TestSetIsNotSentAhead(t *testing.T) {
 		t.Errorf("%d statements have been sent by name", n)
 	}
 }
+
+// TestSetByParameter: set_config is told by a parameter what it sets, around the Parse
+// of a literal.
+func TestSetByParameter(t *testing.T) {
+	sync := &pgproto3.Sync{}
+	set := func(name, value string) []pgproto3.FrontendMessage {
+		return []pgproto3.FrontendMessage{&pgproto3.Bind{PreparedStatement: "set", Parameters: [][]byte{[]byte(name), []byte(value)}}, &pgproto3.Execute{}}
+	}
+	steps := func(msgs ...[]pgproto3.FrontendMessage) (all []pgproto3.FrontendMessage) {
+		for _, m := range msgs {
+			all = append(all, m...)
+		}
+		return append(all, sync)
+	}
+	date := []pgproto3.FrontendMessage{parse("s", "select '01/02/2003'::date")}
+	array := []pgproto3.FrontendMessage{parse("s", "select '{null,x}'::text[]")}
+	for name, msgs := range map[string][][]pgproto3.FrontendMessage{
+		"reported":                        {steps(set("DateStyle", "ISO, DMY"), date, set("DateStyle", "ISO, MDY"))},
+		"bound in front, executed behind": {steps(set("DateStyle", "ISO, DMY")[:1], date, []pgproto3.FrontendMessage{&pgproto3.Execute{}})},
+		"not reported":                    {steps(batch("begin")), steps(set("Array_Nulls", "off")), steps(array), steps(set("array_nulls", "on")), steps(batch("commit"))},
+	} {
+		t.Run(name, func(t *testing.T) {
+			rvSame(t, 2, nil, func(_ *testing.T, open rvOpen) (lines []string) {
+				a, b := open(), open()
+				a.send(parse("set", "select set_config($1, $2, false)"), sync)
+				a.read()
+				for _, m := range msgs {
+					a.send(m...)
+					lines = append(lines, rvGist(a.read()))
+				}
+				for range 2 {
+					lines = append(lines, a.run("s"))
+					b.must("begin")
+					lines = append(lines, a.run("s"))
+					b.must("commit")
+				}
+				return lines
+			})
+		})
+	}
+}
