@@ -35,7 +35,7 @@ func (s *session) scan(sql []byte) sqlscan.Finding {
 		found |= sqlscan.Forgets // a DO
 	}
 	found |= s.hidden(sql)
-	if found&changing != 0 && namesAny(sql, unreportedInLiterals[:]) {
+	if found&changing != 0 && namesUnreported(sql) {
 		found |= sqlscan.Literals
 	}
 	if s.told.opaque {

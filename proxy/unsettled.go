@@ -17,11 +17,16 @@ import (
 // unreportedInLiterals are the settings that literals are read under and that
 // PostgreSQL does not report. search_path is none of them: where it leads to other
 // schemas PostgreSQL reads the literals again.
-var unreportedInLiterals = [...]string{"array_nulls", "xmloption", "xml", "lc_monetary", "timezone_abbreviations", "backslash_quote",
+var unreportedInLiterals = [...]string{"array_nulls", "xmloption", "lc_monetary", "timezone_abbreviations", "backslash_quote",
 	"transform_null_equals", "default_text_search_config"}
 
 // reportedInLiterals are those that it does report, by the words of SET.
 var reportedInLiterals = [...]string{"datestyle", "timezone", "zone", "intervalstyle", "client_encoding", "names", "standard_conforming_strings", "all"}
+
+// namesUnreported reports whether a text may set one that is not reported.
+func namesUnreported(sql []byte) bool {
+	return namesAny(sql, unreportedInLiterals[:]) || namesAny(sql, []string{"xml"}) && namesAny(sql, []string{"option"}) // SET XML OPTION
+}
 
 // namesAny reports whether one of the names stands in a text.
 func namesAny(sql []byte, names []string) bool {
@@ -31,7 +36,7 @@ func namesAny(sql []byte, names []string) bool {
 
 // namesLiterals reports whether a text names a setting that literals are read under.
 func namesLiterals(sql []byte) bool {
-	return namesAny(sql, unreportedInLiterals[:]) || namesAny(sql, reportedInLiterals[:])
+	return namesUnreported(sql) || namesAny(sql, reportedInLiterals[:])
 }
 
 // keepsServer has the session keep its server: what the transaction does cannot be

@@ -320,3 +320,24 @@ func TestSetByParameter(t *testing.T) {
 		})
 	}
 }
+
+// TestXMLInAValue: what a custom setting is set to says nothing of what literals are
+// read under. A statement that the server has lost is sent again, and no server is
+// kept.
+func TestXMLInAValue(t *testing.T) {
+	p, _, db := start(t, 1)
+	a := login(t, p.Addr(), "app", db)
+	b := login(t, p.Addr(), "app", db)
+	a.send(parse("s", "select 'x'::text"), &pgproto3.Sync{})
+	a.read()
+	a.must("do $$ begin execute 'deallocate all'; end $$")
+	a.must("begin")
+	a.must("set local app.format = 'xml'")
+	a.send(parse("t", "select 'y'::text"), &pgproto3.Sync{})
+	a.read()
+	if r := a.run("s"); r != "2DCZ [[x]] [SELECT 1] T" {
+		t.Error(r)
+	}
+	a.must("commit")
+	b.must("select 1") // on the only server there is
+}
