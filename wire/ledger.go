@@ -89,6 +89,7 @@ type Ledger struct {
 	asked   bool // and the answer has not come
 
 	ready   int // entries that ReadyForQuery settles, but for joined ones: Query, FunctionCall, Sync
+	own     int // Query and Sync among them that the client did not send
 	mayCopy int // entries that may turn out to be a COPY: Query, Execute
 	marks   int // entries that are CopyMark
 	settled []Settled
@@ -144,6 +145,9 @@ func (l *Ledger) Append(e Entry) (looked bool) {
 
 // count keeps the counters of what is in the queue.
 func (l *Ledger) count(e Entry, by int) {
+	if e.Action.ours() && (e.Msg == MsgQuery || e.Msg == MsgSync) {
+		l.own += by
+	}
 	switch e.Msg {
 	case MsgQuery:
 		if !e.Joined {
@@ -431,7 +435,7 @@ func (l *Ledger) Abandon() {
 	for l.q.len() > 0 {
 		l.settle(l.q.pop(), Skipped)
 	}
-	l.ready, l.mayCopy, l.marks = 0, 0, 0
+	l.ready, l.own, l.mayCopy, l.marks = 0, 0, 0, 0
 	l.probing, l.asked = false, false
 }
 
@@ -485,14 +489,7 @@ func (l *Ledger) CanMakeUp() bool {
 func (l *Ledger) CanMakeUpClose() bool { return l.extra == 0 && l.marks == 0 && !l.copyIn }
 
 // OwnQueries is the number of ReadyForQuery owed to messages of pgpoold's own.
-func (l *Ledger) OwnQueries() (n int) {
-	for i := range l.q.len() {
-		if e := l.q.at(i); e.Action.ours() && (e.Msg == MsgQuery || e.Msg == MsgSync) {
-			n++
-		}
-	}
-	return n
-}
+func (l *Ledger) OwnQueries() int { return l.own }
 
 // OnlyOurs reports whether no reply is owed to a message of the client's.
 func (l *Ledger) OnlyOurs() bool {

@@ -147,11 +147,18 @@ func testRows(t *testing.T, rows []ledgerRow) {
 func checkCounts(t *testing.T, l *Ledger) {
 	t.Helper()
 	var n Ledger
+	own := 0
 	for i := range l.q.len() {
 		n.count(*l.q.at(i), 1)
+		if e := l.q.at(i); e.Action.ours() && (e.Msg == MsgQuery || e.Msg == MsgSync) {
+			own++
+		}
 		if l.q.at(i).Msg == CopyMark {
 			n.marks++
 		}
+	}
+	if own != l.OwnQueries() {
+		t.Fatalf("%d ReadyForQuery of pgpoold's own, counted %d", own, l.OwnQueries())
 	}
 	if n.ready != l.ready || n.mayCopy != l.mayCopy || n.marks != l.marks {
 		t.Fatalf("%d ReadyForQuery, %d possible COPYs and %d marks, counted %d, %d and %d", n.ready, n.mayCopy, n.marks, l.ready, l.mayCopy, l.marks)
