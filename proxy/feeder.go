@@ -470,7 +470,7 @@ func (f *feeder) bind(b []byte, size int) progress {
 		return handled
 	}
 	f.beginXact()
-	before := s.found
+	before, customs := s.found, len(s.customs)
 	server, ref, p := f.use(text)
 	if p != handled {
 		return p
@@ -480,8 +480,10 @@ func (f *feeder) bind(b []byte, size int) progress {
 	}
 	reads := s.found&sqlscan.Params != 0 && s.bindNames(b[wire.HeaderLen:n], n == size)
 	if ref == nil {
-		if refused := l.claim(f.does); refused != nil {
-			s.found &^= sqlscan.Draws | sqlscan.Counts // nothing in front has claimed a place for them
+		if refused := l.claim(f.does | s.found&sqlscan.Opaque); refused != nil {
+			// Nothing in front has claimed a place for them.
+			s.found &^= sqlscan.Draws | sqlscan.Counts | sqlscan.Customs | sqlscan.Opaque&^before
+			s.customs = s.customs[:customs]
 			server, ref = noSuchStatement, &replacement{whole: refused}
 		}
 	}

@@ -167,19 +167,28 @@ func (l *link) claim(found sqlscan.Finding) *wire.Error {
 	switch {
 	case found&sqlscan.Draws != 0:
 		reason = pinSequence
-	case found&sqlscan.Customs != 0:
+	case s.namesCustoms(found):
 		reason = pinCustom
 	case found&sqlscan.Counts != 0:
 		reason = pinCounts
 	default:
 		return nil
 	}
-	if l.pool.pins.Add(1) > most {
-		l.pool.pins.Add(-1)
-		return l.pool.tooMany(reason)
+	for n := l.pool.pins.Load(); ; n = l.pool.pins.Load() {
+		if n >= most {
+			return l.pool.tooMany(reason)
+		}
+		if l.pool.pins.CompareAndSwap(n, n+1) { // never one too many, which others would wait for
+			l.claimed = true
+			return nil
+		}
 	}
-	l.claimed = true
-	return nil
+}
+
+// namesCustoms reports whether a custom setting is, or may be, among what texts have
+// named: set_config and DO name others, too.
+func (s *session) namesCustoms(found sqlscan.Finding) bool {
+	return found&sqlscan.Customs != 0 && (len(s.customs) > 0 || found&sqlscan.Opaque != 0)
 }
 
 // unclaim ends that: the session is counted by its pin, or is gone. mu is held.

@@ -143,7 +143,7 @@ func (s *session) transactionEnded(l *link) (withhold bool) {
 	lasting := sqlscan.Lasting
 	if s.level == StateStrict {
 		lasting |= sqlscan.Counts | sqlscan.Named
-		if len(s.customs) > 0 {
+		if s.namesCustoms(s.found) {
 			s.found |= sqlscan.Named
 		}
 	}

@@ -194,6 +194,49 @@ func TestStrictMaxPinned(t *testing.T) {
 	}
 }
 
+// TestStrictNames: at strict and at the limit, what names no custom setting runs,
+// and a refused or only parsed text that names one makes nobody keep a server.
+func TestStrictNames(t *testing.T) {
+	c := postgres.ForTest(t)
+	db := newDB(t, c, "create table t (id serial, a int)")
+	p := startYAML(t, poolYAML(c, db, "size: 3, session_state: strict, max_pinned: 1", ""))
+	login(t, p.Addr(), "app", db).must("insert into t (a) values (1)")
+	sync := &pgproto3.Sync{}
+	unpinned := func(s *peer) {
+		t.Helper()
+		if cl, _ := clientOf(p, s.pid); cl.Pin != "" {
+			t.Errorf("pin is %q", cl.Pin)
+		}
+	}
+	others, parsed, bound := login(t, p.Addr(), "app", db), login(t, p.Addr(), "app", db), login(t, p.Addr(), "app", db)
+	others.must("select set_config('work_mem', '5MB', false)")
+	others.must("select set_config('work_mem', '6MB', true)")
+	others.send(parse("i", "select set_config($1, '7MB', false)"), &pgproto3.Bind{PreparedStatement: "i", Parameters: [][]byte{[]byte("work_mem")}}, &pgproto3.Execute{}, sync)
+	if r := others.read(); r.code() != "" {
+		t.Errorf("a setting named by a parameter: %s", r)
+	}
+	if got := others.show("work_mem"); got != "7MB" {
+		t.Errorf("work_mem is %s", got)
+	}
+	unpinned(others)
+	others.send(&pgproto3.Bind{PreparedStatement: "i", Parameters: [][]byte{[]byte("app.x")}}, &pgproto3.Execute{}, sync)
+	if r := others.read(); r.code() != "53300" {
+		t.Errorf("a custom setting named by a parameter: %s", r)
+	}
+	others.must("select set_config('work_mem', '8MB', false)")
+	unpinned(others)
+	parsed.send(parse("i", "select set_config('app.x', '1', false)"), sync)
+	parsed.read()
+	parsed.must("set work_mem = '5MB'")
+	unpinned(parsed)
+	bound.send(append(batch("select set_config('app.x', '1', false)"), sync)...)
+	if r := bound.read(); r.code() != "53300" {
+		t.Errorf("a Bind: %s", r)
+	}
+	bound.must("set work_mem = '5MB'")
+	unpinned(bound)
+}
+
 // TestManualPin: a session keeps its server by hand.
 func TestManualPin(t *testing.T) {
 	p, _, db := start(t, 2)
