@@ -40,6 +40,9 @@ func (f *feeder) run() progress {
 		return mustWait
 	}
 	f.l.bringing = false
+	if f.l.awaiting && f.l.retrying == nil && f.l.ledger.Len() == 0 {
+		f.l.awaiting = false
+	}
 	if s.frozenFor != s.settings || len(s.frozen) > 0 || s.frozenUnnamed {
 		f.bringFrozen()
 	}

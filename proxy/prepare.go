@@ -323,9 +323,6 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 	if f.untold(f.name) {
 		return "", nil, mustWait
 	}
-	if h := l.shelf.m[st]; h != nil && st.env != s.settings.parsing() && f.frozen(st) {
-		h.elsewhere = true
-	}
 	same, p := f.sameShape(f.name, st)
 	if p != handled {
 		return "", nil, p
@@ -335,6 +332,9 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 	}
 	f.ensure(st)
 	f.held = l.shelf.m[st]
+	if st.env != s.settings.parsing() && f.frozen(st) { // not before: now it is what the client's Parse has made
+		f.held.elsewhere, f.held.attach = true, l.stats.assignments
+	}
 	return st.name, nil, handled
 }
 

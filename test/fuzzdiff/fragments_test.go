@@ -695,7 +695,10 @@ func (g *generator) sqlPrepare() {
 		g.statements[0] = nil
 		g.endOfBatch()
 	}
-	if g.oneIn(3) && !strings.Contains(text, ";") {
+	// What cannot be brought any more, because its table has changed, fails in front of
+	// the text that executes it (docs/prepared.md): in a Query that makes no difference.
+	broken := g.tables && !g.lists && strings.HasPrefix(text, "execute")
+	if g.oneIn(3) && !strings.Contains(text, ";") && !broken {
 		g.parseUnnamed(text)
 		g.send("Bind - -")
 		g.send("Execute - 0")

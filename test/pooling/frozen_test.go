@@ -341,3 +341,27 @@ func TestXMLInAValue(t *testing.T) {
 	a.must("commit")
 	b.must("select 1") // on the only server there is
 }
+// TestFrozenBehindReplay: a transaction begins on a server whose settings must be
+// brought in line first, and the answer to that is waited for, since a timeout is in
+// force there. A statement that was parsed under other settings is sent ahead all
+// the same.
+func TestFrozenBehindReplay(t *testing.T) {
+	rvSame(t, 1, nil, func(_ *testing.T, open rvOpen) (lines []string) {
+		a, b := open(), open()
+		a.send(parse("s", "select '01/02/2003'::date"), &pgproto3.Sync{})
+		a.read()
+		a.must("set datestyle = 'ISO, DMY'")
+		b.must("deallocate all")
+		b.must("set statement_timeout = '1min'")
+		a.send(sql("begin"), parse("", "select 1"), bind(""), &pgproto3.Execute{}, bind("s"), &pgproto3.Execute{}, &pgproto3.Sync{})
+		lines = append(lines, rvGist(a.read()), rvGist(a.read()))
+		a.must("rollback")
+		// Nothing can be sent ahead here, and the server has it.
+		b.must("select 1")
+		a.send(sql("set intervalstyle = 'sql_standard'"), sql("begin"), parse("", "select 1"), bind(""), &pgproto3.Execute{},
+			bind("s"), &pgproto3.Execute{}, bind("s"), &pgproto3.Execute{}, &pgproto3.Sync{})
+		lines = append(lines, rvGist(a.read()), rvGist(a.read()), rvGist(a.read()))
+		a.must("rollback")
+		return lines
+	})
+}
