@@ -220,7 +220,10 @@ func (f *feeder) unreported(typ byte) bool {
 }
 
 // unsettles reports whether a text, which may change settings, must wait until it is
-// known under which ones statements were parsed.
+// known under which ones statements were parsed, or what it resets has been reported.
 func (f *feeder) unsettles(found sqlscan.Finding) bool {
-	return f.s.unsettled && found&changing != 0 && f.l.ledger.Owed() > f.l.ledger.OwnQueries()
+	s := f.s
+	// What is reported in front of a RESET could be taken for what that has done.
+	resets := found&sqlscan.Resets != 0 && s.found&changing != 0 && s.start != noSettings && !s.upstream
+	return (s.unsettled && found&changing != 0 || resets) && f.l.ledger.Owed() > f.l.ledger.OwnQueries()
 }
