@@ -33,6 +33,10 @@ func (l *link) tag(tag []byte, ref any) {
 		for _, h := range l.shelf.m {
 			h.doubt() // it may have been one of ours
 		}
+	case bytes.Equal(tag, []byte("DISCARD PLANS")):
+		for _, h := range l.shelf.m { // PostgreSQL analyzes them again, under the settings of then
+			h.elsewhere, h.attach = true, l.stats.assignments
+		}
 	case bytes.HasPrefix(tag, []byte("ALTER")), bytes.HasPrefix(tag, []byte("DROP")), bytes.HasPrefix(tag, []byte("CREATE")):
 		l.pool.ddl.Add(1)
 		l.pool.epoch.Add(1) // plans made before may no longer be what a Parse would make

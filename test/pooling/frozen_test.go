@@ -365,3 +365,21 @@ func TestFrozenBehindReplay(t *testing.T) {
 		return lines
 	})
 }
+
+// TestPlansDiscardedByOthers: DISCARD PLANS has PostgreSQL analyze again all that the
+// server holds, and not only what the session has prepared.
+func TestPlansDiscardedByOthers(t *testing.T) {
+	rvSame(t, 1, nil, func(_ *testing.T, open rvOpen) (lines []string) {
+		a, b := open(), open()
+		a.must("prepare s as select '01/02/2003'::date")
+		a.must("set datestyle = 'ISO, DMY'")
+		lines = append(lines, rvGist(a.query("execute s")))
+		b.must("discard plans")
+		lines = append(lines, rvGist(a.query("execute s")))
+		b.must("discard plans")
+		a.must("begin")
+		lines = append(lines, a.run("s"))
+		a.must("commit")
+		return lines
+	})
+}
