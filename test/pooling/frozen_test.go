@@ -341,6 +341,7 @@ func TestXMLInAValue(t *testing.T) {
 	a.must("commit")
 	b.must("select 1") // on the only server there is
 }
+
 // TestFrozenBehindReplay: a transaction begins on a server whose settings must be
 // brought in line first, and the answer to that is waited for, since a timeout is in
 // force there. A statement that was parsed under other settings is sent ahead all
