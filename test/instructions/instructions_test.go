@@ -27,12 +27,12 @@ var limits = map[string]struct {
 	instructions, clock float64
 	exchanges           float64 // calls of recv, and of send; 0: as many as the system likes
 }{
-	"simple":   {9_910, 6.6, 2},
-	"extended": {12_960, 6.6, 2},
-	"prepared": {11_670, 6.6, 2},
-	"pipeline": {60_680, 24.6, 2},
-	"block":    {24_280, 19.8, 6},
-	"rows":     {280_000, 8, 0},
+	"simple":   {10_060, 6.6, 2},
+	"extended": {13_870, 6.6, 2},
+	"prepared": {11_990, 6.6, 2},
+	"pipeline": {63_900, 24.7, 2},
+	"block":    {24_500, 19.8, 6},
+	"rows":     {282_900, 8, 0},
 }
 
 // TestInstructions keeps the way of a transaction from becoming dearer little
