@@ -17,12 +17,7 @@ func BenchmarkAcquireRelease(b *testing.B) {
 	}
 	label := new(int)
 	now := time.Now()
-
-	b.Run("idle", func(b *testing.B) {
-		p, all := open(b)
-		for _, srv := range all {
-			p.give(srv, label)
-		}
+	turns := func(b *testing.B, p *testPool) {
 		s := newSeat(label)
 		b.ReportAllocs()
 		for b.Loop() {
@@ -31,6 +26,14 @@ func BenchmarkAcquireRelease(b *testing.B) {
 				b.Fatal(srv, err)
 			}
 		}
+	}
+
+	b.Run("idle", func(b *testing.B) {
+		p, all := open(b)
+		for _, srv := range all {
+			p.give(srv, label)
+		}
+		turns(b, p)
 	})
 	// Twenty are idle, one of which has the session's settings: the worst place.
 	b.Run("by label", func(b *testing.B) {
@@ -39,14 +42,7 @@ func BenchmarkAcquireRelease(b *testing.B) {
 		for _, srv := range all[1:] {
 			p.give(srv, nil)
 		}
-		s := newSeat(label)
-		b.ReportAllocs()
-		for b.Loop() {
-			srv, err := p.Acquire(&s.Ticket, now)
-			if srv == nil || err != nil || p.Release(srv, label, now) != nil {
-				b.Fatal(srv, err)
-			}
-		}
+		turns(b, p)
 	})
 	// The one server goes from each to the next in the queue.
 	b.Run("handed over", func(b *testing.B) {

@@ -490,6 +490,7 @@ func (f *feeder) bind(b []byte, size int) progress {
 			server, ref = noSuchStatement, &replacement{whole: refused}
 		}
 	}
+	portal, _, _ := wire.CString(b[wire.HeaderLen:n])
 	e := wire.Entry{Msg: wire.MsgBind}
 	if f.means = ""; ref == nil && f.found&sqlscan.Resets != 0 {
 		if f.means = l.afterReset(s.textOf(text), f.found); f.means != "" {
@@ -499,7 +500,6 @@ func (f *feeder) bind(b []byte, size int) progress {
 		}
 	}
 	if ref == nil && (f.found&(sqlscan.Names|sqlscan.Resets) != 0 || s.portals != nil) {
-		portal, _, _ := wire.CString(b[wire.HeaderLen:n])
 		if refused := f.bindPortal(portal); refused != nil {
 			server, ref = noSuchStatement, &replacement{whole: refused}
 		}
@@ -508,7 +508,6 @@ func (f *feeder) bind(b []byte, size int) progress {
 		e.Action, e.Ref = wire.Replace, ref
 	} else {
 		defer l.forgetHeld(f.does)
-		portal, _, _ := wire.CString(b[wire.HeaderLen:n])
 		f.binds(portal, text, reads)
 		if f.name != nil {
 			e.Ref = f.name
@@ -521,7 +520,6 @@ func (f *feeder) bind(b []byte, size int) progress {
 		f.stream(b, size)
 		return handled
 	}
-	portal, _, _ := wire.CString(b[wire.HeaderLen:n])
 	head := wire.HeaderLen + len(portal) + 1 + len(text) + 1
 	f.swap(head, func(dst []byte) []byte { return wire.AppendBindHead(dst, portal, server, size-head) })
 	f.rest(size - head)

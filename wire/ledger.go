@@ -228,6 +228,12 @@ func (l *Ledger) Settle(typ, status byte) Verdict {
 		l.note(SettleReplaced)
 		v.Action = Forward
 	}
+	l.took(typ, done)
+	return v
+}
+
+// took notes a reply of the head's, and settles that if it is the final one.
+func (l *Ledger) took(typ byte, done bool) {
 	l.last = typ
 	if done {
 		l.note(SettleLast)
@@ -235,7 +241,6 @@ func (l *Ledger) Settle(typ, status byte) Verdict {
 	} else if typ != MsgDataRow {
 		l.note(SettleMore)
 	}
-	return v
 }
 
 // pop settles the head. Marks that come to the head then are dropped: no COPY
@@ -394,13 +399,7 @@ func (l *Ledger) Plain(typ byte) bool {
 	if !ok {
 		return false
 	}
-	l.last = typ
-	if done {
-		l.note(SettleLast)
-		l.pop(Done)
-	} else if typ != MsgDataRow {
-		l.note(SettleMore)
-	}
+	l.took(typ, done)
 	return true
 }
 
