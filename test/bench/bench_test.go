@@ -113,19 +113,48 @@ func TestEvaluate(t *testing.T) {
 	}
 }
 
-func TestMark(t *testing.T) {
-	aa := spread{1, 0.9, 1.05}
+func TestVerdict(t *testing.T) {
+	aa, none := spread{1, 0.9, 1.05}, spreadOf(nil)
 	tests := []struct {
 		median float64
 		aa     spread
+		aim    float64
 		want   string
 	}{
-		{0.99, aa, ""}, {1.004, aa, ""}, {1.05, aa, " ✗~"}, {1.11, aa, " ✗~"}, {1.12, aa, " **✗**"}, {1.2, aa, " **✗**"},
-		{1.01, spreadOf(nil), " **✗**"}, {math.NaN(), aa, ""},
+		{0.89, aa, 1, met}, {0.95, aa, 1, undecided}, {1.11, aa, 1, undecided}, {1.12, aa, 1, missed},
+		{0.8, aa, 0.9, met}, {0.9, aa, 0.9, undecided}, {1.01, aa, 0.9, missed},
+		{1, none, 1, met}, {1.004, none, 1, undecided}, {1.01, none, 1, missed},
+		{0.5, aa, 0, ""}, {math.NaN(), aa, 1, ""},
 	}
 	for _, tt := range tests {
-		if got := mark(spread{Median: tt.median}, tt.aa); got != tt.want {
-			t.Errorf("mark(%v, %v) = %q, want %q", tt.median, tt.aa, got, tt.want)
+		if got := verdict(spread{tt.median, tt.median, tt.median}, tt.aa, tt.aim); got != tt.want {
+			t.Errorf("verdict(%v, %v, %v) = %q, want %q", tt.median, tt.aa, tt.aim, got, tt.want)
+		}
+	}
+	for median, want := range map[float64]string{1.4: met, 1.2: undecided, 1: missed} {
+		if got := verdictAtLeast(spread{median, median, median}, aa, 1.2); got != want {
+			t.Errorf("%v, at least 1.2: %q, want %q", median, got, want)
+		}
+	}
+}
+
+// TestOwnTable: each row divides by the right other point, and a miss is seen.
+func TestOwnTable(t *testing.T) {
+	of := func(p99, p999, p50, cpu float64) map[string][]result {
+		return map[string][]result{namePgpoold: {{P99: p99, P999: p999, P50: p50, CPU: cpu}}}
+	}
+	rep := &report{Points: []measurements{
+		{Point: point{Protocol: "simple", Clients: 1000}, Rounds: of(1, 30, 10, 9)},
+		{Point: point{Protocol: "simple", Clients: 100}, Rounds: of(20, 1, 1, 9)},
+		{Point: point{Protocol: "simple", Clients: 100, Idle: 9900}, Rounds: of(10, 1, 1, 9)},
+		{Point: point{Protocol: "simple", Clients: 200, Cores: 1}, Rounds: of(1, 1, 1, 10)},
+		{Point: point{Protocol: "simple", Clients: 200, Cores: 2}, Rounds: of(1, 1, 1, 12)},
+	}}
+	var b strings.Builder
+	rep.ownTable(&b)
+	for _, want := range []string{"1000 clients on 20 servers | 3.00 (3.00-3.00) **✗** | 2.00", "over the same without them | 0.50 (0.50-0.50) ✓ | 1.00", "over GOMAXPROCS=1 | 1.20 (1.20-1.20) **✗** | 1.10"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("no %q in\n%s", want, b.String())
 		}
 	}
 }
@@ -154,7 +183,7 @@ func TestParseVersion(t *testing.T) {
 
 func TestPlan(t *testing.T) {
 	all, err := plan("", "", false, false)
-	if err != nil || len(all) != 35 {
+	if err != nil || len(all) != 41 {
 		t.Errorf("the whole table has %d points, %v", len(all), err)
 	}
 	quick, err := plan("", "", true, false)

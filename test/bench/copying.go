@@ -9,13 +9,15 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// copyBytes is what one COPY carries, in lines of copyLine bytes.
+// copyBytes is what one COPY carries, in lines of copyLine bytes; copies of them
+// are 1 GB.
 const (
 	copyBytes = 64 << 20
+	copies    = 16
 	copyLine  = 1 << 10
 )
 
-// copy runs one COPY after the other for the run's duration, at least three.
+// copy runs one COPY after the other for the run's length, at least so many that they carry 1 GB.
 // Each is a transaction.
 func (r *runner) copy(ctx context.Context, t *target, p point) ([]transaction, error) {
 	conn, err := connect(ctx, t, p, r.user, r.database)
@@ -27,7 +29,7 @@ func (r *runner) copy(ctx context.Context, t *target, p point) ([]transaction, e
 		return nil, err
 	}
 	var txns []transaction
-	for begin := time.Now(); len(txns) < 3 || time.Since(begin) < r.duration; {
+	for begin := time.Now(); len(txns) < copies || time.Since(begin) < r.length(p); {
 		began := time.Now()
 		if p.What == whatCopyOut {
 			_, err = conn.CopyTo(ctx, io.Discard, fmt.Sprintf("COPY (SELECT repeat('x', %d) FROM generate_series(1, %d)) TO STDOUT", copyLine-1, copyBytes/copyLine))

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
 	"errors"
 	"fmt"
 	"os"
@@ -28,11 +30,26 @@ type database struct {
 	tls            *postgres.TLS
 }
 
-// writeCertificate puts a certificate for clients into files that a proxy's
-// user can read.
-func (d *database) writeCertificate(dir string) (cert, key string, err error) {
-	cert, key = filepath.Join(dir, "client.crt"), filepath.Join(dir, "client.key")
-	return cert, key, errors.Join(os.WriteFile(cert, d.tls.Cert, 0o644), os.WriteFile(key, d.tls.Key, 0o644))
+// certificate is the files of one.
+type certificate struct{ cert, key string }
+
+// writeCertificates puts certificates for clients into files that a proxy's
+// user can read: one with a key of P-256 and, under true, one of RSA-2048.
+func (d *database) writeCertificates(dir string) (map[bool]certificate, error) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return nil, err
+	}
+	ofRSA, err := postgres.NewTLSWith(key, "localhost", "127.0.0.1")
+	if err != nil {
+		return nil, err
+	}
+	write := func(name string, of *postgres.TLS) certificate {
+		c := certificate{filepath.Join(dir, name+".crt"), filepath.Join(dir, name+".key")}
+		err = errors.Join(err, os.WriteFile(c.cert, of.Cert, 0o644), os.WriteFile(c.key, of.Key, 0o644))
+		return c
+	}
+	return map[bool]certificate{false: write("client", d.tls), true: write("client-rsa", ofRSA)}, err
 }
 
 func startDatabase(ctx context.Context, maxConnections int) (_ *database, err error) {

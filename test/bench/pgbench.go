@@ -38,7 +38,17 @@ type runner struct {
 	database string
 	duration time.Duration
 	warmup   time.Duration // the part of duration that is not counted
+	quick    bool          // no run is longer than duration
 	sampling float64       // pgbench's --sampling-rate, 1 logs every transaction
+}
+
+// length is that of a run at p, in whole seconds: a p99.9 that is judged needs
+// tailTransactions, and a COPY takes seconds.
+func (r *runner) length(p point) time.Duration {
+	if !r.quick && (p.aims().p999 > 0 || p.copies()) {
+		return (5 * r.duration / 2).Round(time.Second)
+	}
+	return r.duration
 }
 
 // args are pgbench's, but for the address.
@@ -132,7 +142,7 @@ func tail(s string, n int) string {
 
 func (r *runner) measureOnce(ctx context.Context, t *target, p point) (result, error) {
 	prefix := filepath.Join(r.dir, "log")
-	length := r.duration + (t.connecting + t.connecting/4).Round(time.Second)
+	length := r.length(p) + (t.connecting + t.connecting/4).Round(time.Second)
 	args := append(r.args(p), "-T", strconv.Itoa(int(length/time.Second)), "-l", "--log-prefix="+prefix)
 	if r.sampling < 1 {
 		args = append(args, "--sampling-rate="+strconv.FormatFloat(r.sampling, 'f', -1, 64))
@@ -172,7 +182,7 @@ func (r *runner) measureOnce(ctx context.Context, t *target, p point) (result, e
 			return result{}, err
 		}
 	}
-	res, err := evaluate(txns, samples, r.warmup, r.duration, r.sampling)
+	res, err := evaluate(txns, samples, r.warmup, r.length(p), r.sampling)
 	if err != nil {
 		return result{}, fmt.Errorf("%s, %s: %w", t.name, p, err)
 	}

@@ -34,6 +34,7 @@ type point struct {
 	What     string
 	TLS      string
 	SCRAM    bool // clients log in with a password
+	RSA      bool // the certificate for clients has a key of RSA-2048, not of P-256
 	Idle     int  // clients more, that have run a query and do nothing
 	Cores    int  // GOMAXPROCS of pgpoold; 0: as it comes
 	// State and Audit are pgpoold's session_state and session_state_audit, ""
@@ -64,6 +65,9 @@ func (p point) workload() string {
 	if p.TLS != tlsNone {
 		s += map[string]string{tlsClient: ", TLS to clients", tlsServer: ", TLS to servers", tlsBoth: ", TLS on both sides"}[p.TLS]
 	}
+	if p.RSA {
+		s += " with RSA-2048"
+	}
 	if p.Idle > 0 {
 		s += fmt.Sprintf(", beside %d idle clients", p.Idle)
 	}
@@ -92,11 +96,11 @@ func (p point) level() string {
 }
 
 // parsePoint reads a workload as -protocols names it: a protocol, or what a
-// transaction is, with /depth, +tls=client, +scram, +idle=N, +cores=N,
+// transaction is, with /depth, +tls=client, +scram, +rsa, +idle=N, +cores=N,
 // +state=LEVEL and +audit=SHARE behind it.
 func parsePoint(name string) (p point, err error) {
 	bad := func() (point, error) {
-		return point{}, fmt.Errorf("-protocols: %q: want simple, extended, prepared, %s, with /DEPTH (not simple), +tls=client, +tls=server, +tls=both, +scram, +idle=N, +cores=N, +state=preserve, +state=strict, +state=reject, +state=ignore or +audit=SHARE behind it",
+		return point{}, fmt.Errorf("-protocols: %q: want simple, extended, prepared, %s, with /DEPTH (not simple), +tls=client, +tls=server, +tls=both, +scram, +rsa, +idle=N, +cores=N, +state=preserve, +state=strict, +state=reject, +state=ignore or +audit=SHARE behind it",
 			name, strings.Join([]string{whatRows, whatValue, whatConnect, whatWrite, whatCopyOut, whatCopyIn}, ", "))
 	}
 	parts := strings.Split(name, "+")
@@ -122,6 +126,8 @@ func parsePoint(name string) (p point, err error) {
 			p.TLS = value
 		case part == "scram":
 			p.SCRAM = true
+		case part == "rsa":
+			p.RSA = true
 		case key == "idle" && n > 0:
 			p.Idle = n
 		case key == "cores" && n > 0:

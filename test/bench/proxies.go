@@ -52,17 +52,17 @@ func (t *target) stop() {
 
 // programs are the binaries under measurement and where they reach PostgreSQL.
 type programs struct {
-	guard      *guard.Guard
-	pgpoold    string // "" where it is not measured
-	pgbouncer  string // "" where there is none
-	floor      string // "" where it is not measured
-	version    pgbouncerVersion
-	dir        string // readable by the proxies' user
-	upstream   process.Upstream
-	clients    int    // the most clients of any point
-	cert, key  string // files for client-side TLS: ECDSA P-256
-	credential *syscall.Credential
-	log        *os.File
+	guard        *guard.Guard
+	pgpoold      string // "" where it is not measured
+	pgbouncer    string // "" where there is none
+	floor        string // "" where it is not measured
+	version      pgbouncerVersion
+	dir          string // readable by the proxies' user
+	upstream     process.Upstream
+	clients      int                  // the most clients of any point
+	certificates map[bool]certificate // for client-side TLS: of P-256, and of RSA-2048 under true
+	credential   *syscall.Credential
+	log          *os.File
 }
 
 // start runs the named target, fresh.
@@ -112,7 +112,7 @@ func (p *programs) pgpooldConfig(port, admin int, at point) process.Pgpoold {
 		State: at.State, Audit: at.Audit,
 	}
 	if at.clientTLS() {
-		c.Cert, c.Key = p.cert, p.key
+		c.Cert, c.Key = p.certificates[at.RSA].cert, p.certificates[at.RSA].key
 	}
 	if at.SCRAM {
 		c.Password = benchPassword
@@ -156,7 +156,7 @@ func (p *programs) pgbouncerIni(port int, users string, at point) string {
 		auth = "scram-sha-256"
 	}
 	if at.clientTLS() {
-		clientTLS = fmt.Sprintf("require\nclient_tls_cert_file = %s\nclient_tls_key_file = %s", p.cert, p.key)
+		clientTLS = fmt.Sprintf("require\nclient_tls_cert_file = %s\nclient_tls_key_file = %s", p.certificates[at.RSA].cert, p.certificates[at.RSA].key)
 	}
 	if at.serverTLS() {
 		serverTLS = "require"

@@ -13,6 +13,9 @@ type spread struct {
 // valid reports whether there was anything to take a median of.
 func (s spread) valid() bool { return !math.IsNaN(s.Median) }
 
+// inverse is the spread of the ratios turned over.
+func (s spread) inverse() spread { return spread{1 / s.Median, 1 / s.Max, 1 / s.Min} }
+
 func spreadOf(values []float64) spread {
 	if len(values) == 0 {
 		return spread{math.NaN(), math.NaN(), math.NaN()}

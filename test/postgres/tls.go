@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -19,8 +20,17 @@ type TLS struct {
 }
 
 // NewTLS makes an authority and a certificate of it for these host names and
-// addresses, good for a day.
+// addresses, with a key of P-256, good for a day.
 func NewTLS(hosts ...string) (*TLS, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	return NewTLSWith(key, hosts...)
+}
+
+// NewTLSWith is NewTLS for a key of the caller's.
+func NewTLSWith(key crypto.Signer, hosts ...string) (*TLS, error) {
 	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
@@ -36,10 +46,6 @@ func NewTLS(hosts ...string) (*TLS, error) {
 		KeyUsage:              x509.KeyUsageCertSign,
 	}
 	caDER, err := x509.CreateCertificate(rand.Reader, ca, ca, caKey.Public(), caKey)
-	if err != nil {
-		return nil, err
-	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
 	}
