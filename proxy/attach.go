@@ -32,6 +32,7 @@ func (s *session) attach(l *link) {
 		s.setHeld(s.held | sqlscan.Named)
 	}
 	l.drew, l.late = false, false
+	l.brought, l.failsQuery = 0, false
 	l.stats.assignments++
 	switch s.lastServer.Load() {
 	case nil: // the session's first

@@ -60,6 +60,9 @@ func (f *feeder) run() progress {
 		if len(b) == 0 {
 			return needBytes
 		}
+		if f.l.brought > 0 && f.bringsYet() {
+			return mustWait
+		}
 		if s.pass > 0 {
 			f.passing(b)
 			continue
@@ -253,7 +256,11 @@ func (l *link) tellNow() {
 func (f *feeder) message(typ byte, b []byte, size int) progress {
 	s, l := f.s, f.l
 	if l.ledger.Skipping() && typ != wire.MsgSync {
-		f.discard(b, size) // as PostgreSQL does after an error
+		if l.failsQuery {
+			f.failQuery(size)
+		} else {
+			f.discard(b, size) // as PostgreSQL does after an error
+		}
 		return handled
 	}
 	if copying, _ := l.ledger.CopyIn(); copying && interrupts(typ) {
@@ -410,6 +417,7 @@ func (f *feeder) query(b []byte, size int) progress {
 		if p != handled {
 			return p
 		}
+		l.brought = 0
 		if refused != nil {
 			f.refuseQuery(size, refused)
 			return handled

@@ -92,6 +92,8 @@ type link struct {
 	asks       int             // answers of the server that the session's next message waits for
 	late       bool            // it has waited for one, and the server may not have read it though it seems to run
 	bringing   bool            // what the session's next message names has been asked for, in batches of its own
+	brought    uint64          // the ledger's place of what was brought in an open batch in front of a Query, which waits for it; 0: nothing
+	failsQuery bool            // and it has failed
 	shapeless  []*name         // made by PREPARE since the attach: their shapes are not known
 	params     []byte          // a ParameterDescription that waits for what comes behind it
 	paramTypes string          // what the last Describe that is remembered tells of parameters

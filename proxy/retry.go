@@ -144,7 +144,7 @@ func (s *session) runAgain(l *link) {
 		}
 	}
 	s.freeSent()
-	l.madeUp, l.answered, l.firstBatch = 0, false, s.batch
+	l.madeUp, l.answered, l.firstBatch, l.brought = 0, false, s.batch, 0
 	l.mu.Unlock()
 	if release {
 		l.giveBack()

@@ -32,7 +32,9 @@ func (l *link) serverError(body []byte, c *chunk) (keep bool) {
 		return false
 	}
 	l.putParams(c)
+	inFront := l.brought > 0 && l.ledger.Place() >= l.brought
 	v := l.ledger.Settle(wire.MsgError, 0)
+	l.failsQuery = l.failsQuery || inFront && v.Head.Action == wire.Swallow
 	l.settledTo(c)
 	s := l.sess
 	if s != nil && l.cancelled(v.Head, body) {

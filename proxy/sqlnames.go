@@ -120,6 +120,7 @@ func (f *feeder) bring(sql []byte, found sqlscan.Finding, alone bool) (progress,
 		}
 	}
 	b := bringer{f: f, alone: alone && !l.ledger.MaySkip()}
+	from := l.ledger.Mark()
 	at, p := f.place()
 	b.at = at
 	for _, c := range cmds {
@@ -201,7 +202,35 @@ func (f *feeder) bring(sql []byte, found sqlscan.Finding, alone bool) (progress,
 		l.bringing = p == mustWait
 		return p, nil
 	}
+	if alone && !b.alone && b.sent && l.brought == 0 {
+		l.brought = from
+		f.put(func(dst []byte) []byte { return wire.AppendEmpty(dst, wire.MsgFlush) })
+		return mustWait, nil
+	}
 	return handled, refused
+}
+
+// bringsYet reports whether a Query waits for what was brought in front of it in an
+// open batch. If that fails PostgreSQL would skip the Query, up to a Sync.
+func (f *feeder) bringsYet() bool {
+	copying, _ := f.l.ledger.CopyIn() // its data may come behind the Query
+	return f.l.ledger.Len() > 0 && !copying
+}
+
+// failQuery ends the batch in the place of a Query, where what was brought in front of
+// that has failed: the client was told the error.
+func (f *feeder) failQuery(size int) {
+	s, l := f.s, f.l
+	l.brought, l.failsQuery = 0, false
+	e := wire.Entry{Msg: wire.MsgSync}
+	if s.unnamed.exists() {
+		s.unnamed.begin(nil, 0, noSettings, s.batch)
+		e.Ref = unnamedChange{}
+	}
+	l.unnamedOf = 0
+	l.ledger.Append(e)
+	f.swap(size, func(dst []byte) []byte { return wire.AppendEmpty(dst, wire.MsgSync) })
+	s.batch++
 }
 
 // appendRun adds the names that a text may run which calls what runs texts: what
@@ -273,6 +302,7 @@ func (f *feeder) commands(sql []byte) []sqlscan.Command {
 type bringer struct {
 	f     *feeder
 	alone bool // as batches of their own
+	sent  bool // something that may fail
 	at    place
 }
 
@@ -357,6 +387,7 @@ func (b *bringer) send(st *statement) (refused *wire.Error) {
 	if frozen && b.at == nowhere || !again && st.unsettled {
 		return errOtherSettings
 	}
+	b.sent = true
 	h := l.shelf.get(st, &l.px.statements)
 	f.evict(h)
 	if frozen && b.at == inBlock {
