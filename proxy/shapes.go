@@ -214,10 +214,11 @@ func (f *feeder) untold(e *name) bool {
 
 // inFailed reports whether the client's transaction has failed, so that PostgreSQL
 // refuses what is sent. It returns mustWait if it had, and what is under way may
-// have ended it.
+// have ended it. A portal in the same batch that ends it cannot be waited for: what
+// stands behind it is treated as if it had been executed.
 func (f *feeder) inFailed() (failed bool, p progress) {
 	switch l := f.l; {
-	case l.ledger.Status() != wire.TxFailed:
+	case l.ledger.Status() != wire.TxFailed || l.xactEnds:
 		return false, handled
 	case l.ledger.Owed() > l.ledger.OwnQueries():
 		return false, mustWait
