@@ -20,6 +20,7 @@ type feeder struct {
 	out      []byte // what is to be written in front of it
 	pooled   *stream.Buffer
 	ahead    bool      // statements are brought that no message has named yet
+	tells    string    // statements are brought for a Describe that tells these parameters
 	now      time.Time // zero: not looked at yet
 
 	// What use found last.
@@ -545,78 +546,6 @@ func (f *feeder) rest(left int) {
 		f.s.pass, f.s.passOn = left-n, true
 		f.l.half = true
 	}
-}
-
-// describe passes a Describe on, with the statement in the server's words.
-func (f *feeder) describe(b []byte, size int) progress {
-	l := f.l
-	text, p := statementName(wire.MsgDescribe, b[wire.HeaderLen:size], true)
-	if p == mustWait { // a portal, or malformed
-		l.ledger.Append(wire.Entry{Msg: wire.MsgDescribe})
-		f.keep(size)
-		return handled
-	}
-	f.beginXact()
-	if params, known := f.describesNothing(text); known {
-		l.ledger.Append(wire.Entry{Msg: wire.MsgDescribe, Action: wire.MakeUp, Ref: toldParams(params)})
-		f.consumeMadeUp(size)
-		return handled
-	}
-	server, ref, p := f.use(text)
-	if p != handled {
-		return p
-	}
-	e := wire.Entry{Msg: wire.MsgDescribe}
-	switch {
-	case ref != nil:
-		if ref.whole == errPlanChanged {
-			ref.params = f.s.shapeOf(text).params()
-		}
-		e.Action, e.Ref = wire.Replace, ref
-	case f.name != nil:
-		e.Ref = &described{held: f.held, name: f.name}
-	case len(text) == 0 && f.held == nil:
-		e.Ref = &described{gen: l.unnamedGen, alias: alias(f.alias)}
-	}
-	l.ledger.Append(e)
-	if server == string(text) {
-		f.keep(size)
-		return handled
-	}
-	f.swap(size, func(dst []byte) []byte { return wire.AppendDescribeStatement(dst, server) })
-	return handled
-}
-
-// toldParams is the Ref of a Describe that is answered by what is known: a
-// ParameterDescription's body, and no columns.
-type toldParams string
-
-// describesNothing reports whether a Describe is of a statement that gives no rows
-// and that the server lacks, in a failed transaction, where it cannot be brought:
-// PostgreSQL describes such a one there, too. params are its parameters.
-func (f *feeder) describesNothing(text []byte) (params string, known bool) {
-	s, l := f.s, f.l
-	if failed, p := f.inFailed(); !failed || p != handled || len(text) == 0 || s.upstream || !l.ledger.CanMakeUpClose() {
-		return "", false
-	}
-	e := s.names.get(wire.Name(text))
-	if e == nil || e.pending() || e.cur == nil || !f.lacks(e.cur) || !e.shape.noRows() {
-		return "", false
-	}
-	params = e.shape.params()
-	return params, params != ""
-}
-
-// shapeOf is the shape that a name's statement had when it was parsed.
-func (s *session) shapeOf(text []byte) (sh shape) {
-	if len(text) == 0 {
-		if v, _ := s.unnamed.current(s.batch); v != nil {
-			sh = v.shape
-		}
-	} else if e := s.names.get(wire.Name(text)); e != nil {
-		sh = e.shape
-	}
-	return sh
 }
 
 // close passes a Close on. A named statement stays on the server, for others;

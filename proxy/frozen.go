@@ -273,7 +273,7 @@ func (f *feeder) parseAlone(h *held) {
 // parseHeld sends the Parse of a statement.
 func (f *feeder) parseHeld(h *held, action wire.Action) {
 	h.sent(f.s.batch, f.l.pool.epoch.Load(), f.l.stats.assignments)
-	f.l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Action: action, Ref: &heldChange{held: h, ahead: f.ahead}})
+	f.l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Action: action, Ref: &heldChange{held: h, ahead: f.ahead, tells: f.tells}})
 	f.put(func(dst []byte) []byte { return wire.AppendParse(dst, h.st.name, []byte(h.st.body)) })
 }
 

@@ -40,8 +40,9 @@ func (h *held) doubt() { h.sure, h.doubted = false, h.sure || h.doubted }
 type heldChange struct {
 	held  *held
 	close bool
-	ahead bool // no message waits for it
-	sets  bool // it is neither, but belongs to the batch of the Parse: it sets what that is read under, or ends it
+	ahead bool   // no message waits for it
+	sets  bool   // it is neither, but belongs to the batch of the Parse: it sets what that is read under, or ends it
+	tells string // a ParameterDescription's body that goes in front of its error: it is brought for a Describe
 }
 
 // shelf is what one server holds: the least recently used last.

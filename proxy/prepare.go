@@ -380,7 +380,7 @@ func (f *feeder) ensure(st *statement) {
 	}
 	f.vacate(h)
 	h.sent(s.batch, l.pool.epoch.Load(), l.stats.assignments)
-	l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Action: wire.Swallow, Ref: &heldChange{held: h}})
+	l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Action: wire.Swallow, Ref: &heldChange{held: h, tells: f.tells}})
 	f.put(func(dst []byte) []byte { return wire.AppendParse(dst, st.name, []byte(st.body)) })
 }
 

@@ -287,8 +287,7 @@ func appendMadeUp(dst []byte, e wire.Entry) []byte {
 		return wire.AppendEmpty(dst, wire.MsgParseComplete)
 	case wire.MsgDescribe:
 		params, _ := e.Ref.(toldParams)
-		dst = append(wire.AppendHeader(dst, wire.MsgParamDescription, len(params)), params...)
-		return wire.AppendEmpty(dst, wire.MsgNoData)
+		return wire.AppendEmpty(params.append(dst), wire.MsgNoData)
 	default:
 		return wire.AppendEmpty(dst, wire.MsgCloseComplete)
 	}

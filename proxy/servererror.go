@@ -56,6 +56,9 @@ func (l *link) serverError(body []byte, c *chunk) (keep bool) {
 		c.put(func(dst []byte) []byte { return s.appendTranslated(dst, m.body, nil) })
 		return false
 	}
+	if params := toldInFront(v.Head, body); params != "" {
+		c.put(params.append)
+	}
 	l.countError(body)
 	if e := l.overdueError(body); e != nil {
 		c.put(e.Append)
@@ -180,10 +183,7 @@ type replacement struct {
 // are the client's again.
 func (s *session) appendTranslated(dst, body []byte, ref *replacement) []byte {
 	if ref != nil && ref.whole != nil && bytes.Equal(wire.ErrorField(body, 'C'), []byte("26000")) {
-		if types := ref.params; types != "" {
-			dst = append(wire.AppendHeader(dst, wire.MsgParamDescription, len(types)), types...)
-		}
-		return ref.whole.Append(dst)
+		return ref.whole.Append(toldParams(ref.params).append(dst))
 	}
 	return wire.AppendErrorWith(dst, body, func(code byte, value []byte) []byte {
 		switch code {

@@ -402,7 +402,7 @@ func (b *bringer) send(st *statement) (refused *wire.Error) {
 		return nil
 	}
 	h.sent(s.batch, l.pool.epoch.Load(), l.stats.assignments)
-	ref := &heldChange{held: h, ahead: f.ahead}
+	ref := &heldChange{held: h, ahead: f.ahead, tells: f.tells}
 	switch {
 	case st.sql && b.alone && !frozen:
 		l.ledger.Append(wire.Entry{Msg: wire.MsgQuery, Action: wire.Mute, Ref: ref})
@@ -446,7 +446,7 @@ func (b *bringer) sendWithin(h *held) {
 		f.carry(h.st.body, func(msg byte) wire.Entry {
 			e := f.settingUp(h, action)
 			if msg == wire.MsgExecute {
-				e.Ref = &heldChange{held: h, ahead: f.ahead}
+				e.Ref = &heldChange{held: h, ahead: f.ahead, tells: f.tells}
 			}
 			return e
 		})

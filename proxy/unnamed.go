@@ -116,4 +116,7 @@ const maxSpare = 1 << 10
 
 // unnamedInjected is the Ref of a Parse that brings a session's unnamed
 // statement to a server.
-type unnamedInjected struct{ gen uint64 }
+type unnamedInjected struct {
+	gen   uint64
+	tells string // as heldChange's
+}

@@ -85,7 +85,7 @@ func (l *link) setUnnamed(gen uint64) {
 // inject sends a statement as the server's unnamed one, in front of what
 // needs it.
 func (f *feeder) inject(body []byte, gen uint64) {
-	f.l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Action: wire.Swallow, Ref: unnamedInjected{gen}})
+	f.l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Action: wire.Swallow, Ref: unnamedInjected{gen, f.tells}})
 	f.put(func(dst []byte) []byte { return wire.AppendParse(dst, "", body) })
 	f.l.setUnnamed(gen)
 	f.l.unnamedOurs = true
