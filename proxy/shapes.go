@@ -3,6 +3,8 @@ package proxy
 import (
 	"bytes"
 	"encoding/binary"
+	"strings"
+	"unicode/utf8"
 	"unique"
 
 	"pgpoold/proxy/sqlscan"
@@ -47,6 +49,19 @@ func (s shape) noRows() bool { return s != (shape{}) && s.h.Value().rows == "" }
 // like reports whether rows of the one can be read as those of the other.
 func (s shape) like(other shape) bool {
 	return s == other || s != (shape{}) && other != (shape{}) && s.h.Value().rows == other.h.Value().rows
+}
+
+// plain reports whether the columns' names are the same bytes in every encoding.
+func (s shape) plain() bool {
+	rows := s.h.Value().rows
+	for rest := rows[min(1, len(rows)):]; rest != ""; {
+		name, types, _ := strings.Cut(rest, "\x00")
+		if strings.IndexFunc(name, func(r rune) bool { return r >= utf8.RuneSelf }) >= 0 {
+			return false
+		}
+		rest = types[4+4:]
+	}
+	return true
 }
 
 // lostShape is that of a statement whose table had changed before anybody has
@@ -173,9 +188,8 @@ func (f *feeder) sameShape(e *name, st *statement) (same bool, p progress) {
 	if want == (shape{}) || st.utility {
 		return true, handled
 	}
-	now := f.s.settings.parsing()
-	if st.env != now && encoding(st.env) != encoding(now) {
-		return true, handled // names of columns come in other bytes
+	if f.otherBytes(st, want) {
+		return true, handled
 	}
 	h := l.shelf.m[st]
 	switch {
@@ -224,6 +238,13 @@ func (f *feeder) inFailed() (failed bool, p progress) {
 		return false, mustWait
 	}
 	return true, handled
+}
+
+// otherBytes reports whether names of a statement's columns come in other bytes than
+// when it was parsed.
+func (f *feeder) otherBytes(st *statement, want shape) bool {
+	now := f.s.settings.parsing()
+	return st.env != now && encoding(st.env) != encoding(now) && !want.plain()
 }
 
 func encoding(s settings) string {

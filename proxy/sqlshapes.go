@@ -70,8 +70,8 @@ func (b *bringer) sameShape(text string, st *statement) (same bool, p progress) 
 	if e == nil || e.pending() || e.shape == (shape{}) || st.utility || st.unsettled || l.hasFailed(text, f.s.batch) {
 		return true, handled
 	}
-	if now := f.s.settings.parsing(); st.env != now && (encoding(st.env) != encoding(now) || f.frozen(st)) {
-		return true, handled // what is sent again would mean something else, or names of columns come in other bytes
+	if f.otherBytes(st, e.shape) || st.env != f.s.settings.parsing() && f.frozen(st) {
+		return true, handled // or what is sent again would mean something else
 	}
 	switch failed, p := f.inFailed(); {
 	case p != handled:
