@@ -92,7 +92,7 @@ func (f *feeder) run() progress {
 		if p := f.message(typ, b, size); p != handled {
 			return p
 		}
-		f.l.foundSent = s.found
+		f.l.foundSent, f.l.brought = s.found, 0
 	}
 }
 
@@ -418,7 +418,6 @@ func (f *feeder) query(b []byte, size int) progress {
 		if p != handled {
 			return p
 		}
-		l.brought = 0
 		if refused != nil {
 			f.refuseQuery(size, refused)
 			return handled

@@ -221,7 +221,7 @@ func (f *feeder) bringsYet() bool {
 // that has failed: the client was told the error.
 func (f *feeder) failQuery(size int) {
 	s, l := f.s, f.l
-	l.brought, l.failsQuery = 0, false
+	l.failsQuery = false
 	e := wire.Entry{Msg: wire.MsgSync}
 	if s.unnamed.exists() {
 		s.unnamed.begin(nil, 0, noSettings, s.batch)
