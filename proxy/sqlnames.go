@@ -202,12 +202,24 @@ func (f *feeder) bring(sql []byte, found sqlscan.Finding, alone bool) (progress,
 		l.bringing = p == mustWait
 		return p, nil
 	}
-	if alone && !b.alone && b.sent && l.brought == 0 {
+	if !alone || b.alone {
+		return handled, refused
+	}
+	if b.sent && l.brought == 0 {
 		l.brought = from
 		f.put(func(dst []byte) []byte { return wire.AppendEmpty(dst, wire.MsgFlush) })
 		return mustWait, nil
 	}
-	return handled, refused
+	if refused != nil {
+		return handled, refused
+	}
+	if p = b.shapes(cmds); p == mustWait {
+		f.put(func(dst []byte) []byte { return wire.AppendEmpty(dst, wire.MsgFlush) })
+		if l.brought == 0 {
+			l.brought = from
+		}
+	}
+	return p, nil
 }
 
 // bringsYet reports whether a Query waits for what was brought in front of it in an

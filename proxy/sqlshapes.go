@@ -32,7 +32,9 @@ func (b *bringer) shapes(cmds []sqlscan.Command) progress {
 		case p != handled:
 			return p
 		case same:
-		case l.ledger.Len() > 0:
+		case !b.alone && l.ledger.Owed() > 0:
+			return mustWait // as below
+		case b.alone && l.ledger.Len() > 0:
 			if l.ledger.BatchOpen() { // by Closes of ours, whose replies PostgreSQL holds back
 				l.ledger.Append(wire.Entry{Msg: wire.MsgSync, Action: wire.Mute})
 				b.f.put(func(dst []byte) []byte { return wire.AppendEmpty(dst, wire.MsgSync) })
