@@ -437,7 +437,7 @@ func (f *feeder) query(b []byte, size int) progress {
 	}
 	l.noteText(sql)
 	f.noteForgetting(found)
-	s.outdates(found, sql)
+	f.outdates(found, sql)
 	more := l.behindReset(sql, found)
 	if more != "" {
 		found = meaning(found)

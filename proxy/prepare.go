@@ -240,7 +240,7 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 	if f.unsettles(f.does) {
 		return "", nil, mustWait
 	}
-	s.outdates(f.does, []byte(st.body))
+	f.outdates(f.does, []byte(st.body))
 	if s.found |= f.does; s.notes(f.does) {
 		s.does(f.does, []byte(st.body))
 	}

@@ -138,7 +138,7 @@ func (f *feeder) bring(sql []byte, found sqlscan.Finding, alone bool) (progress,
 				return handled, refused
 			}
 			s.found |= st.found &^ naming
-			s.outdates(st.found, []byte(st.body))
+			f.outdates(st.found, []byte(st.body))
 			if s.notes(st.found) {
 				s.does(st.found, []byte(st.body))
 			}

@@ -15,7 +15,7 @@ func (f *feeder) useUnnamed(v *version) (server string, ref *replacement, p prog
 	if f.unsettles(f.does) {
 		return "", nil, mustWait
 	}
-	s.outdates(f.does, v.body)
+	f.outdates(f.does, v.body)
 	if s.found |= f.does; s.notes(f.does) {
 		s.does(f.does, v.body)
 	}

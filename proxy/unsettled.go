@@ -78,6 +78,9 @@ func (s *session) setsByParameter(value []byte) (reads bool) {
 	switch name := strings.ToLower(string(value)); {
 	case slices.Contains(unreportedInLiterals[:], name):
 		s.found |= sqlscan.Literals
+		if s.unsettled { // as outdates
+			s.keepsServer()
+		}
 	case !slices.Contains(reportedInLiterals[:], name):
 		return false
 	}
@@ -190,16 +193,34 @@ func (s *session) settleEnvs() {
 }
 
 // outdates notes that a text may change settings, or take back what was set: what
-// has been parsed in its transaction cannot be parsed like that again.
-func (s *session) outdates(found sqlscan.Finding, body []byte) {
+// has been parsed in its transaction cannot be parsed like that again. What is not
+// reported is asked for at the end, and is then no longer what the literals were read
+// under.
+func (f *feeder) outdates(found sqlscan.Finding, body []byte) {
+	s := f.s
 	if !s.unsettled || found&changing == 0 && !namesAny(body, []string{"rollback", "abort", "commit", "end"}) {
 		return
+	}
+	if found&sqlscan.Literals != 0 {
+		f.namesUnsettled()
+		s.keepsServer()
 	}
 	for e := range s.names.all() {
 		for _, st := range []*statement{e.cur, e.next()} {
 			if st != nil && st.unsettled {
 				st.outdated = true
 			}
+		}
+	}
+}
+
+// namesUnsettled has SQL find the unsettled statements as they are parsed here: they
+// cannot be later.
+func (f *feeder) namesUnsettled() {
+	b := bringer{f: f, alone: !f.l.ledger.MaySkip()}
+	for e := range f.s.names.all() {
+		if st, _ := f.s.names.lookup([]byte(e.text), f.s.batch); st != nil && st.unsettled && !st.outdated {
+			_ = b.name(e.text, st)
 		}
 	}
 }

@@ -52,6 +52,8 @@ func TestLiteralsInTransactionsThatSet(t *testing.T) {
 		{"SET LOCAL of one that is not reported", [][]pgproto3.FrontendMessage{batch("begin"), batch("set local array_nulls = off"), literal(array), batch("commit")}},
 		{"SET twice of one that is not reported", [][]pgproto3.FrontendMessage{batch("begin"), batch("set array_nulls = off"), literal(array), batch("set array_nulls = on"), batch("commit")}},
 		{"SET of one that is not reported, rolled back", [][]pgproto3.FrontendMessage{batch("begin"), batch("set array_nulls = off"), literal(array), batch("rollback")}},
+		{"SET behind it of one that is not reported", [][]pgproto3.FrontendMessage{batch("begin"), batch(dmy), literal(array), batch("set array_nulls = off"), batch("commit")}},
+		{"and by a Query", [][]pgproto3.FrontendMessage{batch("begin"), batch(dmy), literal(array), {&pgproto3.Query{String: "set array_nulls = off"}}, batch("commit")}},
 		{"PREPARE behind SET in the batch", [][]pgproto3.FrontendMessage{append(batch(dmy), batch("prepare s as "+date)...)}},
 		{"PREPARE behind SET LOCAL", [][]pgproto3.FrontendMessage{batch("begin"), batch("set local array_nulls = off"), batch("prepare s as " + array), batch("commit")}},
 	} {
@@ -299,6 +301,7 @@ func TestSetByParameter(t *testing.T) {
 		"reported":                        {steps(set("DateStyle", "ISO, DMY"), date, set("DateStyle", "ISO, MDY"))},
 		"bound in front, executed behind": {steps(set("DateStyle", "ISO, DMY")[:1], date, []pgproto3.FrontendMessage{&pgproto3.Execute{}})},
 		"not reported":                    {steps(batch("begin")), steps(set("Array_Nulls", "off")), steps(array), steps(set("array_nulls", "on")), steps(batch("commit"))},
+		"not reported, behind it":         {steps(batch("begin")), steps(batch("set datestyle = 'ISO, DMY'")), steps(array), steps(set("array_nulls", "off")), steps(batch("commit"))},
 	} {
 		t.Run(name, func(t *testing.T) {
 			rvSame(t, 2, nil, func(_ *testing.T, open rvOpen) (lines []string) {
