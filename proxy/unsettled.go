@@ -202,8 +202,10 @@ func (f *feeder) outdates(found sqlscan.Finding, body []byte) {
 		return
 	}
 	if found&sqlscan.Literals != 0 {
-		f.namesUnsettled()
 		s.keepsServer()
+	}
+	if f.l.ledger.Status() != wire.TxFailed {
+		f.namesUnsettled()
 	}
 	for e := range s.names.all() {
 		for _, st := range []*statement{e.cur, e.next()} {
