@@ -44,8 +44,10 @@ func (g *generator) send(format string, args ...any) {
 	if verb == "Query" && strings.Contains(rest, "isolation level") {
 		// Directly behind a Describe, say, it can still be chosen in the same batch.
 		// A server that lacks the statement has parsed it by then, under a snapshot,
-		// and refuses (docs/prepared.md).
+		// and refuses (docs/prepared.md). In a transaction, behind a Parse that is made
+		// up, it can be chosen still, and PostgreSQL refuses.
 		g.line("%s> Sync", g.name)
+		g.line("%s> Query commit", g.name)
 	}
 	switch verb {
 	case "Sync", "Query", "FunctionCall", "Frame":
