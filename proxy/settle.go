@@ -117,9 +117,12 @@ func (l *link) heldChanged(c *heldChange, o wire.Outcome) {
 // parsed follows a Parse of a statement under its own name on the server.
 func (l *link) parsed(h *held, done bool) {
 	h.pending--
-	if done {
+	switch {
+	case done:
 		h.sure, h.doubted = h.void == 0, h.void > 0
 		l.stats.parses++
+	case h.sure: // what it was to take the place of is there still, and may be too old
+		h.doubt()
 	}
 	h.void = max(0, h.void-1)
 	l.tidy(h)

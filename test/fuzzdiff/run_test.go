@@ -179,7 +179,7 @@ func last(entries []wirescript.Entry) string {
 // another one may be named. In a failed transaction a statement that the server
 // lacks cannot be brought to it, and then the error is that the transaction has
 // failed; a Bind, or an EXECUTE, of a statement whose table has changed fails
-// because of that before anybody looks at its parameters.
+// because of that before anybody looks at its parameters, or at its portal's name.
 func tolerate(want, got []wirescript.Entry) []wirescript.Entry {
 	got = slices.Clone(got)
 	failed := false
@@ -202,7 +202,7 @@ func tolerate(want, got []wirescript.Entry) []wirescript.Entry {
 		if failed && w.Type == 'E' && got[i].Msg.SQLState() == "25P02" {
 			got[i].Msg = w
 		}
-		if w.Type == 'E' && ofParameters(w.SQLState()) {
+		if w.Type == 'E' && (ofParameters(w.SQLState()) || w.SQLState() == "42P03") {
 			switch got[i].Msg.SQLState() {
 			case "0A000", "42703", "42P01": // of its plan, or of its Parse on another server
 				got[i].Msg = w

@@ -1,6 +1,7 @@
 package pooling_test
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -43,5 +44,23 @@ func TestExecuteBehindRefusal(t *testing.T) {
 		lines = append(lines, rvGist(a.read()), rvGist(a.read()))
 		a.must("alter table t drop b") // for the other run
 		return lines
+	})
+}
+
+// TestParseAgainIsSkipped: a statement is sent again, because its table has changed,
+// in a batch that has failed in front of that. What the server holds is still the
+// old one.
+func TestParseAgainIsSkipped(t *testing.T) {
+	sync := &pgproto3.Sync{}
+	rvSame(t, 1, []string{"create table skipped (k int primary key, v text)", "insert into skipped values (1, 'one')"}, func(t *testing.T, open rvOpen) (lines []string) {
+		a := open()
+		const text = "select * from skipped order by k"
+		a.send(slices.Concat([]pgproto3.FrontendMessage{parse("s3", text)}, batch("alter table skipped add column more int"), []pgproto3.FrontendMessage{
+			parse("s1", text), &pgproto3.Query{String: "alter table skipped drop column more; select 1"},
+			&pgproto3.Execute{Portal: "none"}, bind("s3"), sync, bind("s3"), &pgproto3.Execute{}, sync})...)
+		for range 3 {
+			lines = append(lines, rvGist(a.read()))
+		}
+		return append(lines, a.run("s3"))
 	})
 }
