@@ -110,7 +110,7 @@ func (f *feeder) full(typ byte) bool {
 	if l.ledger.Len() >= maxOwed || f.s.unnamed.coming+f.s.names.coming > maxComing && l.ledger.Len() > 0 {
 		if l.ledger.BatchOpen() {
 			// PostgreSQL holds replies back until it is told to flush them.
-			f.put(func(dst []byte) []byte { return wire.AppendEmpty(dst, wire.MsgFlush) })
+			f.flush()
 		}
 		return true
 	}
@@ -179,6 +179,11 @@ func (f *feeder) put(add func(dst []byte) []byte) {
 	f.dropRun()
 	f.grow()
 	f.out = add(f.out)
+}
+
+// flush has the server send the replies that it holds back.
+func (f *feeder) flush() {
+	f.put(func(dst []byte) []byte { return wire.AppendEmpty(dst, wire.MsgFlush) })
 }
 
 // swap passes a message on in other words; its n bytes of input are used up.

@@ -34,10 +34,6 @@ func (f *feeder) lastWords() (wait bool) {
 	return true
 }
 
-func (f *feeder) flush() {
-	f.put(func(dst []byte) []byte { return wire.AppendEmpty(dst, wire.MsgFlush) })
-}
-
 // inDoubt reports whether a message has to wait until it is known whether a COPY
 // has eaten the Syncs in front of it.
 func (f *feeder) inDoubt(typ byte) bool {

@@ -153,7 +153,7 @@ func (f *feeder) forgetting() bool {
 	if l.ledger.Len() == 0 {
 		return false
 	}
-	f.put(func(dst []byte) []byte { return wire.AppendEmpty(dst, wire.MsgFlush) })
+	f.flush()
 	return true
 }
 
@@ -174,7 +174,7 @@ func (f *feeder) settling(body []byte) bool {
 	if !l.ledger.BatchOpen() || l.ledger.Len() == 0 {
 		return false
 	}
-	f.put(func(dst []byte) []byte { return wire.AppendEmpty(dst, wire.MsgFlush) })
+	f.flush()
 	return true
 }
 

@@ -293,7 +293,7 @@ func (f *feeder) askNow(name string, d *described) {
 	d.wait = true
 	f.l.asks++
 	f.ask(name, d)
-	f.put(func(dst []byte) []byte { return wire.AppendEmpty(dst, wire.MsgFlush) })
+	f.flush()
 }
 
 // errPlanChanged is PostgreSQL's own, in plancache.c. pgjdbc and postgres.js

@@ -207,14 +207,14 @@ func (f *feeder) bring(sql []byte, found sqlscan.Finding, alone bool) (progress,
 	}
 	if b.sent && l.brought == 0 {
 		l.brought = from
-		f.put(func(dst []byte) []byte { return wire.AppendEmpty(dst, wire.MsgFlush) })
+		f.flush()
 		return mustWait, nil
 	}
 	if refused != nil {
 		return handled, refused
 	}
 	if p = b.shapes(cmds); p == mustWait {
-		f.put(func(dst []byte) []byte { return wire.AppendEmpty(dst, wire.MsgFlush) })
+		f.flush()
 		if l.brought == 0 {
 			l.brought = from
 		}

@@ -84,9 +84,9 @@ func (r *report) ownTable(b *strings.Builder) {
 		ratio spread
 		aim   float64
 	}
-	find := func(same func(p point) bool) []result {
+	at := func(p point) []result {
 		for _, m := range r.Points {
-			if same(m.Point) {
+			if m.Point == p {
 				return m.Rounds[namePgpoold]
 			}
 		}
@@ -101,11 +101,11 @@ func (r *report) ownTable(b *strings.Builder) {
 		case p.Idle > 0:
 			without := p
 			without.Idle = 0
-			rows = append(rows, row{fmt.Sprintf("p99, %s, over the same without them", p), ratios(of, find(func(q point) bool { return q == without }), p99Of), 1})
+			rows = append(rows, row{fmt.Sprintf("p99, %s, over the same without them", p), ratios(of, at(without), p99Of), 1})
 		case p.Cores > 1:
 			one := p
 			one.Cores = 1
-			rows = append(rows, row{fmt.Sprintf("CPU per transaction, %s, over GOMAXPROCS=1", p), ratios(of, find(func(q point) bool { return q == one }), cpuOf), 1.1})
+			rows = append(rows, row{fmt.Sprintf("CPU per transaction, %s, over GOMAXPROCS=1", p), ratios(of, at(one), cpuOf), 1.1})
 		case p.Clients == 1000:
 			rows = append(rows, row{fmt.Sprintf("fairness: p99.9 over p50, %s on %d servers", p, poolSize), over(of, unfairOf), 2})
 		}

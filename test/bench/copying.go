@@ -9,12 +9,12 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// copyBytes is what one COPY carries, in lines of copyLine bytes; copies of them
-// are 1 GB.
+// copyBytes is what one COPY carries, in lines of copyLine bytes; leastCopies of
+// them are 1 GB.
 const (
-	copyBytes = 64 << 20
-	copies    = 16
-	copyLine  = 1 << 10
+	copyBytes   = 64 << 20
+	leastCopies = 16
+	copyLine    = 1 << 10
 )
 
 // copy runs one COPY after the other for the run's length, at least so many that they carry 1 GB.
@@ -29,7 +29,7 @@ func (r *runner) copy(ctx context.Context, t *target, p point) ([]transaction, e
 		return nil, err
 	}
 	var txns []transaction
-	for begin := time.Now(); len(txns) < copies || time.Since(begin) < r.length(p); {
+	for begin := time.Now(); len(txns) < leastCopies || time.Since(begin) < r.length(p); {
 		began := time.Now()
 		if p.What == whatCopyOut {
 			_, err = conn.CopyTo(ctx, io.Discard, fmt.Sprintf("COPY (SELECT repeat('x', %d) FROM generate_series(1, %d)) TO STDOUT", copyLine-1, copyBytes/copyLine))

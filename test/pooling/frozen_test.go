@@ -65,16 +65,21 @@ func TestLiteralsInTransactionsThatSet(t *testing.T) {
 					a.send(append(msgs, sync)...)
 					lines = append(lines, rvGist(a.read()))
 				}
-				for range 2 {
-					lines = append(lines, a.run("s"))
-					b.must("begin")
-					lines = append(lines, a.run("s"))
-					b.must("commit")
-				}
-				return lines
+				return append(lines, onBoth(a, b)...)
 			})
 		})
 	}
+}
+
+// onBoth runs s on each of two servers, twice: a gets the one that b does not keep.
+func onBoth(a, b *peer) (lines []string) {
+	for range 2 {
+		lines = append(lines, a.run("s"))
+		b.must("begin")
+		lines = append(lines, a.run("s"))
+		b.must("commit")
+	}
+	return lines
 }
 
 // TestFrozenUnderLostRole: a literal was parsed under a role that is gone. What
@@ -312,13 +317,7 @@ func TestSetByParameter(t *testing.T) {
 					a.send(m...)
 					lines = append(lines, rvGist(a.read()))
 				}
-				for range 2 {
-					lines = append(lines, a.run("s"))
-					b.must("begin")
-					lines = append(lines, a.run("s"))
-					b.must("commit")
-				}
-				return lines
+				return append(lines, onBoth(a, b)...)
 			})
 		})
 	}
