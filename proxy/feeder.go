@@ -107,7 +107,7 @@ func (f *feeder) full(typ byte) bool {
 	if l.cancels > 0 && (l.enough || !l.overdueAt.IsZero()) {
 		return true // it would hit this one
 	}
-	if l.ledger.Len() >= maxOwed || f.s.unnamed.coming+f.s.names.coming > maxComing && l.ledger.Len() > 0 {
+	if l.ledger.Len() >= maxOwed || int(f.s.unnamed.coming)+f.s.names.coming > maxComing && l.ledger.Len() > 0 {
 		if l.ledger.BatchOpen() {
 			// PostgreSQL holds replies back until it is told to flush them.
 			f.flush()
@@ -142,9 +142,9 @@ func (f *feeder) passing(b []byte) {
 // keep passes the next n bytes of the input on as they are.
 func (f *feeder) keep(n int) {
 	s := f.s
-	s.keepSent(f.l, n)
 	if s.bigSize > 0 {
 		f.dropRun()
+		s.keepSent(f.l, s.big[:n])
 		f.grow()
 		f.out = append(f.out, s.big[:n]...)
 		s.consume(n)
@@ -161,8 +161,10 @@ func (f *feeder) keep(n int) {
 // dropRun moves the run into out, so that something else can follow it.
 func (f *feeder) dropRun() {
 	if f.to > f.from {
+		run := f.s.buf[f.from:f.to]
+		f.s.keepSent(f.l, run)
 		f.grow()
-		f.out = append(f.out, f.s.buf[f.from:f.to]...)
+		f.out = append(f.out, run...)
 	}
 	f.from, f.to = 0, 0
 }
@@ -188,7 +190,7 @@ func (f *feeder) flush() {
 
 // swap passes a message on in other words; its n bytes of input are used up.
 func (f *feeder) swap(n int, add func(dst []byte) []byte) {
-	f.s.keepSent(f.l, n)
+	f.usedUp(n)
 	f.put(add)
 	f.s.consume(n)
 }
@@ -208,6 +210,7 @@ func (f *feeder) send() {
 	}
 	if f.out == nil {
 		if f.to > f.from {
+			s.keepSent(l, s.buf[f.from:f.to])
 			err = l.srv.Conn.Write(s.buf[f.from:f.to], false)
 		}
 	} else {
@@ -603,31 +606,36 @@ func (f *feeder) close(b []byte, size int) progress {
 
 // consumeMadeUp uses up a message that no server sees.
 func (f *feeder) consumeMadeUp(size int) {
-	f.s.keepSent(f.l, size)
-	f.dropRun()
+	f.usedUp(size)
 	f.s.consume(size)
 }
 
-// keepSent keeps a copy of the next n bytes of input, as long as the server
-// has answered nothing: should it turn out to have ended before it read them,
-// they are sent to another.
-func (s *session) keepSent(l *link, n int) {
-	l.stats.received += uint64(n)
+// usedUp keeps a copy of the next n bytes of input, which do not go out as they
+// came.
+func (f *feeder) usedUp(n int) {
+	f.dropRun()
+	f.s.keepSent(f.l, f.s.input()[:n])
+}
+
+// keepSent keeps a copy of input that has been handled, as long as the server has
+// answered nothing: should it turn out to have ended before it read that, it is sent
+// to another.
+func (s *session) keepSent(l *link, b []byte) {
+	l.stats.received += uint64(len(b))
 	if l.answered || s.sentN < 0 {
 		return
 	}
-	b := s.input()
 	if s.sent == nil {
-		if s.sentN != 0 || n > stream.BufferSize {
+		if s.sentN != 0 || len(b) > stream.BufferSize {
 			s.sentN = -1
 			return
 		}
 		s.sent = stream.GetBuffer()
 	}
-	if s.sentN+n > len(s.sent) {
+	if s.sentN+len(b) > len(s.sent) {
 		stream.PutBuffer(s.sent)
 		s.sent, s.sentN = nil, -1
 		return
 	}
-	s.sentN += copy(s.sent[s.sentN:], b[:n])
+	s.sentN += copy(s.sent[s.sentN:], b)
 }

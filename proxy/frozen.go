@@ -344,8 +344,8 @@ func (s *session) thaws(v *version) bool {
 // findFrozen lists those statements.
 func (s *session) findFrozen() {
 	s.frozenFor, s.frozen, s.frozenUnnamed = s.settings, s.frozen[:0], false
-	for i := range s.unnamed.versions {
-		s.frozenUnnamed = s.frozenUnnamed || s.thaws(&s.unnamed.versions[i])
+	for i := range s.unnamed.versions() {
+		s.frozenUnnamed = s.frozenUnnamed || s.thaws(&s.unnamed.versions()[i])
 	}
 	env := s.settings.parsing()
 	for e := range s.names.all() {

@@ -226,7 +226,7 @@ func (s *session) movable() bool {
 	if !s.mayMove() || s.gone || s.link.Load() != nil || s.ending.Load() != nil || s.orderly || s.terminate || s.canceled || s.pass > 0 {
 		return false
 	}
-	if s.pin != "" || s.held != 0 || s.cancel != nil || s.suspicious() || len(s.unnamed.versions) > 1 {
+	if s.pin != "" || s.held != 0 || s.cancel != nil || s.suspicious() || len(s.unnamed.versions()) > 1 {
 		return false
 	}
 	for e := range s.names.all() {

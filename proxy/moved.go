@@ -129,8 +129,8 @@ func (s *session) pack() *Moved {
 		}
 		m.Names = append(m.Names, n)
 	}
-	if len(s.unnamed.versions) == 1 {
-		v := &s.unnamed.versions[0]
+	if vs := s.unnamed.versions(); len(vs) == 1 {
+		v := &vs[0]
 		if v.unsettled {
 			v.env, v.unsettled = s.settledEnv(v.env), false
 		}
@@ -166,11 +166,12 @@ func (s *session) unpack(m *Moved) {
 		if u.Exists {
 			v.body = append([]byte{}, u.Body...)
 			v.found = s.foundAgain(sqlOf(u.Body), v.env)
+			v.says = s.unnamed.said(u.Body, s.told.standard)
 			if u.Alone {
 				v.found |= sqlscan.Moment
 			}
 		}
-		s.unnamed.versions, s.unnamed.last = append(s.unnamed.versions, v), u.Generation
+		s.unnamed.all, s.unnamed.last = append(s.unnamed.all, v), u.Generation
 	}
 	s.findFrozen()
 }

@@ -25,7 +25,14 @@ func (f *feeder) parse(b []byte, size int) progress {
 		f.keep(size)
 		return handled
 	}
-	found := s.scan(sql)
+	var says said
+	var found sqlscan.Finding
+	if len(text) == 0 {
+		says = s.unnamed.said(body, s.told.standard)
+		found = s.scanned(sql, says.own)
+	} else {
+		found = s.scan(sql)
+	}
 	if p, refused := f.bring(sql, found, false); p != handled {
 		return p
 	} else if refused != nil {
@@ -51,8 +58,8 @@ func (f *feeder) parse(b []byte, size int) progress {
 	}
 	if len(text) == 0 {
 		l.setUnnamed(s.unnamed.begin(body, found, s.settings.parsing(), s.batch))
-		v := &s.unnamed.versions[len(s.unnamed.versions)-1]
-		v.unsettled, v.blind = unsettled, unsettled && s.blind
+		v, _ := s.unnamed.current(s.batch)
+		v.says, v.unsettled, v.blind = says, unsettled, unsettled && s.blind
 		l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Ref: unnamedChange{}})
 		f.keep(size)
 		return handled

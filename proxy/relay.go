@@ -90,6 +90,9 @@ func (l *link) settle(b []byte) (rest []byte, ok bool) {
 	c := chunk{in: b}
 	pos := 0
 	for pos < len(b) {
+		if pos = l.plain(&c, pos); pos == len(b) {
+			break
+		}
 		if l.left > 0 {
 			n := min(l.left, len(b)-pos)
 			if l.keep {
@@ -148,6 +151,26 @@ func (l *link) settle(b []byte) (rest []byte, ok bool) {
 	}
 	l.deliver(out)
 	return b[pos:], l.fatal == nil
+}
+
+// plain passes messages on for as long as there is nothing else to be done about
+// them, and returns where another begins, or one that has not come whole.
+func (l *link) plain(c *chunk, pos int) int {
+	if l.left > 0 || l.returns > 0 || l.closing || l.sess == nil {
+		return pos
+	}
+	for len(c.in)-pos >= wire.HeaderLen {
+		typ, size := wire.Header(c.in[pos:])
+		if size < wire.HeaderLen || size > len(c.in)-pos || !l.ledger.Plain(typ) {
+			break
+		}
+		l.answered = true
+		c.keep(pos, pos+size)
+		if pos += size; l.ledger.MakesUp() {
+			l.emit(c)
+		}
+	}
+	return pos
 }
 
 // outOfStep ends a connection whose ledger and server disagree. It is called

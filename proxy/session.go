@@ -174,11 +174,16 @@ func (s *session) park() bool {
 	return true
 }
 
-// Quiet implements stream.Parkable.
+// Quiet implements stream.Parkable. A session that is so gives back what it keeps
+// for reuse.
 func (s *session) Quiet() bool {
 	s.in.Lock()
 	defer s.in.Unlock()
-	return s.link.Load() == nil && !s.waiting && !s.terminate && s.buf == nil && s.bigSize == 0 && s.pass == 0 && len(s.reply) == 0 && !s.conn.Queued()
+	if s.link.Load() != nil || s.waiting || s.terminate || s.buf != nil || s.bigSize > 0 || s.pass > 0 || len(s.reply) > 0 || s.conn.Queued() {
+		return false
+	}
+	s.unnamed.shrink()
+	return true
 }
 
 // readable reads what the client sent and handles it; false ends the session.

@@ -28,8 +28,13 @@ const (
 
 // scan looks at a statement's text for state that it may make.
 func (s *session) scan(sql []byte) sqlscan.Finding {
-	found := sqlscan.Scan(sql, s.told.standard)
-	s.own = found
+	return s.scanned(sql, sqlscan.Scan(sql, s.told.standard))
+}
+
+// scanned is scan for a text of which it is known what it says itself.
+func (s *session) scanned(sql []byte, own sqlscan.Finding) sqlscan.Finding {
+	found := own
+	s.own = own
 	s.noteText(sql)
 	if found&sqlscan.Untracked != 0 && sqlscan.Deallocating(sql) {
 		found |= sqlscan.Forgets // a DO

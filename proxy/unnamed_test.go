@@ -108,7 +108,7 @@ func TestUnnamedGenerations(t *testing.T) {
 		if i%3 == 0 {
 			continue // two at once
 		}
-		for len(u.versions) > 1 {
+		for len(u.versions()) > 1 {
 			u.settle(true)
 		}
 		v, _ := u.current(uint64(i))
@@ -125,8 +125,8 @@ func TestUnnamedShrinks(t *testing.T) {
 	u.settle(true)
 	u.begin(nil, 0, noSettings, 2)
 	u.settle(true)
-	n := cap(u.spare)
-	for _, v := range u.versions {
+	n := cap(u.texts)
+	for _, v := range u.all[:cap(u.all)] {
 		n += cap(v.body)
 	}
 	if n > maxSpare {

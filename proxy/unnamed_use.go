@@ -21,7 +21,7 @@ func (f *feeder) useUnnamed(v *version) (server string, ref *replacement, p prog
 	}
 	l.noteText(v.body)
 	f.noteForgetting(v.found)
-	f.name, f.held, f.alias, f.found, f.control = nil, nil, "", v.found, endsXact(v.body)
+	f.name, f.held, f.alias, f.found, f.control = nil, nil, "", v.found, v.says.control
 	if v.found&naming != 0 {
 		if refused, p := f.using(v.body); refused != nil || p != handled {
 			return noSuchStatement, refused, p

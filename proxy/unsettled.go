@@ -139,8 +139,8 @@ func (s *session) batchEnded() {
 			e.cur.env, e.cur.blind = s.settings.parsing(), false
 		}
 	}
-	for i := range s.unnamed.versions {
-		if v := &s.unnamed.versions[i]; v.blind {
+	for i := range s.unnamed.versions() {
+		if v := &s.unnamed.versions()[i]; v.blind {
 			v.env, v.blind = s.settings.parsing(), false
 		}
 	}
@@ -185,8 +185,8 @@ func (s *session) settleEnvs() {
 			s.settleEnv(e.cur)
 		}
 	}
-	for i := range s.unnamed.versions {
-		if v := &s.unnamed.versions[i]; v.unsettled && s.held&sqlscan.Opaque == 0 {
+	for i := range s.unnamed.versions() {
+		if v := &s.unnamed.versions()[i]; v.unsettled && s.held&sqlscan.Opaque == 0 {
 			v.env, v.unsettled = s.settledEnv(v.env), false
 		}
 	}

@@ -17,6 +17,13 @@ func Header(b []byte) (typ byte, size int) {
 
 // CString splits a NUL-terminated string off b. The results are slices of b.
 func CString(b []byte) (s, rest []byte, ok bool) {
+	if len(b) > 0 && b[0] == 0 {
+		return b[:0], b[1:], true
+	}
+	return cString(b)
+}
+
+func cString(b []byte) (s, rest []byte, ok bool) {
 	i := bytes.IndexByte(b, 0)
 	if i < 0 {
 		return nil, b, false

@@ -138,13 +138,12 @@ func (l *Ledger) Append(e Entry) (looked bool) {
 		l.note(AppendOpensBatch)
 		l.open = true
 	}
-	l.q.push(e)
-	l.count(e, 1)
+	l.count(l.q.push(e), 1)
 	return true
 }
 
 // count keeps the counters of what is in the queue.
-func (l *Ledger) count(e Entry, by int) {
+func (l *Ledger) count(e *Entry, by int) {
 	if e.Action.ours() && (e.Msg == MsgQuery || e.Msg == MsgSync) {
 		l.own += by
 	}
@@ -246,13 +245,16 @@ func (l *Ledger) took(typ byte, done bool) {
 // pop settles the head. Marks that come to the head then are dropped: no COPY
 // came to meet them.
 func (l *Ledger) pop(o Outcome) {
-	e := l.q.pop()
+	e := l.q.at(0)
 	l.count(e, -1)
-	l.settle(e, o)
+	if e.Ref != nil {
+		l.settled = append(l.settled, Settled{*e, o})
+	}
+	l.q.drop()
 	l.last, l.inError = 0, false
 	for l.q.len() > 0 && l.q.at(0).Msg == CopyMark {
 		l.note(MarkDropped)
-		l.q.pop()
+		l.q.drop()
 		l.marks--
 	}
 }

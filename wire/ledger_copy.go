@@ -49,7 +49,7 @@ func (l *Ledger) beginCopyIn() {
 			l.copyEnded = true
 		case MsgSync, MsgFlush:
 			e := l.q.remove(i)
-			l.count(e, -1)
+			l.count(&e, -1)
 			l.strike(e)
 		default:
 			i++

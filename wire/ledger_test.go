@@ -149,7 +149,7 @@ func checkCounts(t *testing.T, l *Ledger) {
 	var n Ledger
 	own := 0
 	for i := range l.q.len() {
-		n.count(*l.q.at(i), 1)
+		n.count(l.q.at(i), 1)
 		if e := l.q.at(i); e.Action.ours() && (e.Msg == MsgQuery || e.Msg == MsgSync) {
 			own++
 		}

@@ -10,14 +10,14 @@ type ring struct {
 }
 
 // ringKeep is the most entries that an empty ring keeps room for.
-const ringKeep = 64
+const ringKeep = 512
 
 func (r *ring) len() int { return r.n }
 
 // at is the i-th entry from the head.
 func (r *ring) at(i int) *Entry { return &r.buf[(r.head+i)&(len(r.buf)-1)] }
 
-func (r *ring) push(e Entry) {
+func (r *ring) push(e Entry) *Entry {
 	if r.n == len(r.buf) {
 		grown := make([]Entry, max(8, 2*len(r.buf)))
 		for i := range r.n {
@@ -26,19 +26,28 @@ func (r *ring) push(e Entry) {
 		r.buf, r.head = grown, 0
 	}
 	r.n++
-	*r.at(r.n - 1) = e
+	last := r.at(r.n - 1)
+	*last = e
+	return last
 }
 
 func (r *ring) pop() Entry {
 	e := *r.at(0)
-	*r.at(0) = Entry{}
+	r.drop()
+	return e
+}
+
+// drop takes the head out.
+func (r *ring) drop() {
+	if head := r.at(0); head.Ref != nil {
+		head.Ref = nil
+	}
 	r.popped++
 	r.head = (r.head + 1) & (len(r.buf) - 1)
 	r.n--
 	if r.n == 0 && len(r.buf) > ringKeep {
 		r.buf, r.head = nil, 0
 	}
-	return e
 }
 
 // remove takes the i-th entry out.

@@ -114,14 +114,16 @@ func Transactions() []Transaction {
 	}
 	run := func(b []byte) []byte { return wire.AppendEmpty(wire.AppendExecute(b, ""), wire.MsgSync) }
 	query := func(sql string) Step { return Step{wire.AppendQuery(nil, sql), 1} }
-	extended := bind(wire.AppendParse(nil, "", []byte(statement)), "")
-	extended = run(append(extended, "D\x00\x00\x00\x06P\x00"...))
+	parsed := bind(wire.AppendParse(nil, "", []byte(statement)), "")
+	parsed = wire.AppendExecute(append(parsed, "D\x00\x00\x00\x06P\x00"...), "")
+	extended := wire.AppendEmpty(bytes.Clone(parsed), wire.MsgSync)
 	prepared := run(bind(nil, Known))
 	return []Transaction{
 		{"simple", []Step{query("select 1 as a")}},
 		{"extended", []Step{{extended, 1}}},
 		{"prepared", []Step{{prepared, 1}}},
 		{"pipeline", []Step{{bytes.Repeat(prepared, 10), 10}}},
+		{"batch", []Step{{wire.AppendEmpty(bytes.Repeat(parsed, 100), wire.MsgSync), 1}}},
 		{"block", []Step{query("begin"), query("select 1 as a"), query("commit")}},
 		{"rows", []Step{query(RowsQuery)}},
 	}
