@@ -1,12 +1,23 @@
 package proxy
 
+import "time"
+
 // chunk gathers what goes to the client: runs of the bytes that came, and
 // messages put in between.
 type chunk struct {
 	in       []byte
-	from, to int    // the run of in that has not been copied
-	out      []byte // nil as long as one run is all there is
-	sure     int    // of out, while the client is being parted with: PostgreSQL would have sent it
+	from, to int       // the run of in that has not been copied
+	out      []byte    // nil as long as one run is all there is
+	came     time.Time // when somebody asked for the first time
+	sure     int       // of out, while the client is being parted with: PostgreSQL would have sent it
+}
+
+// time is when the chunk was looked at.
+func (c *chunk) time() time.Time {
+	if c.came.IsZero() {
+		c.came = time.Now()
+	}
+	return c.came
 }
 
 // keep adds in[from:to], which follows what was kept before or leaves a gap.

@@ -36,32 +36,32 @@ type feeder struct {
 
 // run handles messages until the input ends or something must be awaited.
 func (f *feeder) run() progress {
-	s := f.s
-	if f.l.asking != nil {
+	s, l := f.s, f.l
+	if l.asking != nil {
 		return mustWait
 	}
-	f.l.bringing = false
-	if f.l.awaiting && f.l.retrying == nil && f.l.ledger.Len() == 0 {
-		f.l.awaiting = false
+	l.bringing = false
+	if l.awaiting && l.retrying == nil && l.ledger.Len() == 0 {
+		l.awaiting = false
 	}
 	if s.frozenFor != s.settings || len(s.frozen) > 0 || s.frozenUnnamed {
 		f.bringFrozen()
 	}
 	for {
 		b := s.input()
-		if f.l.retrying != nil {
+		if l.retrying != nil {
 			return mustWait
 		}
-		if f.l.awaiting {
-			if f.l.ledger.Len() > 0 {
+		if l.awaiting {
+			if l.ledger.Len() > 0 {
 				return mustWait
 			}
-			f.l.awaiting = false
+			l.awaiting = false
 		}
 		if len(b) == 0 {
 			return needBytes
 		}
-		if f.l.brought > 0 && f.bringsYet() {
+		if l.brought > 0 && f.bringsYet() {
 			return mustWait
 		}
 		if s.pass > 0 {
@@ -78,21 +78,21 @@ func (f *feeder) run() progress {
 		if typ == wire.MsgTerminate {
 			s.terminate = true
 			if f.lastWords() {
-				f.l.closing = true
+				l.closing = true
 				return mustWait // for the replies to what stands in front of it
 			}
 			return sessionEnd
 		}
-		if f.full(typ) || f.inDoubt(typ) || f.unreported(typ) {
+		if f.full(typ) || l.ledger.Unclear() && f.inDoubt(typ) || f.unreported(typ) {
 			return mustWait
 		}
 		if s.found == 0 {
-			f.l.foundSent = 0
+			l.foundSent = 0
 		}
 		if p := f.message(typ, b, size); p != handled {
 			return p
 		}
-		f.l.foundSent, f.l.brought = s.found, 0
+		l.foundSent, l.brought = s.found, 0
 	}
 }
 
@@ -523,7 +523,6 @@ func (f *feeder) bind(b []byte, size int) progress {
 	if ref != nil {
 		e.Action, e.Ref = wire.Replace, ref
 	} else {
-		defer l.forgetHeld(f.does)
 		f.binds(portal, text, reads)
 		if f.name != nil {
 			e.Ref = f.name
@@ -532,6 +531,9 @@ func (f *feeder) bind(b []byte, size int) progress {
 		}
 	}
 	l.ledger.Append(e)
+	if ref == nil {
+		l.forgetHeld(f.does)
+	}
 	if server == string(text) {
 		f.stream(b, size)
 		return handled

@@ -161,10 +161,13 @@ func (l *link) plain(c *chunk, pos int) int {
 	}
 	for len(c.in)-pos >= wire.HeaderLen {
 		typ, size := wire.Header(c.in[pos:])
-		if size < wire.HeaderLen || size > len(c.in)-pos || !l.ledger.Plain(typ) {
+		if size < wire.HeaderLen || size > len(c.in)-pos || typ == wire.MsgCommandComplete && concerns(c.in[pos+wire.HeaderLen:]) || !l.ledger.Plain(typ) {
 			break
 		}
 		l.answered = true
+		if l.ledger.HasSettled() {
+			l.settledTo(c)
+		}
 		c.keep(pos, pos+size)
 		if pos += size; l.ledger.MakesUp() {
 			l.emit(c)
@@ -323,7 +326,7 @@ func (l *link) message(typ byte, body []byte, c *chunk) (keep, fits bool) {
 	if l.returns > 0 && l.hushed(typ) {
 		return false, !l.ledger.Settle(typ, 0).Broken
 	}
-	if l.ledger.Plain(typ) {
+	if (typ == wire.MsgDataRow || typ == wire.MsgCopyData) && l.ledger.Plain(typ) {
 		l.answered = true
 		return true, true
 	}
@@ -358,7 +361,7 @@ func (l *link) message(typ byte, body []byte, c *chunk) (keep, fits bool) {
 		switch {
 		case !v.Known || v.Broken || l.sess == nil:
 		case v.Action == wire.Forward:
-			if withhold := l.readyForQuery(body[0]); withhold {
+			if withhold := l.readyForQuery(body[0], c.time()); withhold {
 				return false, true
 			}
 		case l.asking != nil && l.ledger.Len() == 0:
@@ -413,11 +416,10 @@ func (l *link) settledIn() bool { return l.sess != nil && l.label == l.sess.sett
 
 // readyForQuery notes the end of a query, and of a transaction if status says
 // so. It reports whether the client must not hear of it yet.
-func (l *link) readyForQuery(status byte) (withhold bool) {
+func (l *link) readyForQuery(status byte, now time.Time) (withhold bool) {
 	s := l.sess
 	s.batchEnded()
 	l.muted, l.late = nil, false
-	now := time.Now()
 	if !l.overdueAt.IsZero() && l.cancels == 0 {
 		l.overdueAt = time.Time{}
 	}

@@ -8,16 +8,23 @@ import (
 	"pgpoold/wire"
 )
 
+// concerns reports whether a command's tag may be one that tag does something about.
+func concerns(tag []byte) bool {
+	if len(tag) == 0 {
+		return false
+	}
+	switch tag[0] {
+	case 'A', 'C', 'D', 'L', 'P', 'R':
+		return true
+	}
+	return false
+}
+
 // tag looks at a command's tag for what concerns the server and its session, if
 // that is still there; ref is that of the message whose command it is. The link's
 // mu is held.
 func (l *link) tag(tag []byte, ref any) {
-	if len(tag) == 0 {
-		return
-	}
-	switch tag[0] {
-	case 'A', 'C', 'D', 'L', 'P', 'R': // those below begin so, and most do not
-	default:
+	if !concerns(tag) {
 		return
 	}
 	switch {

@@ -24,10 +24,10 @@ type version struct {
 	batch     uint64
 	found     sqlscan.Finding // of its text
 	says      said
-	env       settings        // in force at its Parse, as far as parsing reads them
-	unsettled bool            // env is only known when the transaction of its Parse has ended
-	blind     bool            // env is that of the end of the batch of its Parse
-	shape     shape           // what the client was told of its result, if it asked
+	env       settings // in force at its Parse, as far as parsing reads them
+	unsettled bool     // env is only known when the transaction of its Parse has ended
+	blind     bool     // env is that of the end of the batch of its Parse
+	shape     shape    // what the client was told of its result, if it asked
 }
 
 // unnamedChange is a change of a session's unnamed statement, as a Ref.

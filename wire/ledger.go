@@ -138,12 +138,17 @@ func (l *Ledger) Append(e Entry) (looked bool) {
 		l.note(AppendOpensBatch)
 		l.open = true
 	}
-	l.count(l.q.push(e), 1)
+	l.q.push(e)
+	l.count(&e, 1)
 	return true
 }
 
 // count keeps the counters of what is in the queue.
 func (l *Ledger) count(e *Entry, by int) {
+	switch e.Msg {
+	case MsgParse, MsgBind, MsgDescribe, MsgClose:
+		return
+	}
 	if e.Action.ours() && (e.Msg == MsgQuery || e.Msg == MsgSync) {
 		l.own += by
 	}
@@ -252,7 +257,7 @@ func (l *Ledger) pop(o Outcome) {
 	}
 	l.q.drop()
 	l.last, l.inError = 0, false
-	for l.q.len() > 0 && l.q.at(0).Msg == CopyMark {
+	for l.marks > 0 && l.q.len() > 0 && l.q.at(0).Msg == CopyMark {
 		l.note(MarkDropped)
 		l.q.drop()
 		l.marks--
@@ -383,18 +388,26 @@ func (l *Ledger) MakesUp() bool { return l.q.len() > 0 && l.q.at(0).Action == Ma
 
 // Plain settles a message as Settle does, if there is nothing to be said about it
 // but that it goes to the client: most are so. It returns false, and does nothing,
-// for any other.
+// for any other. What a command's tag says is the caller's to look at.
 func (l *Ledger) Plain(typ byte) bool {
-	switch typ {
-	case MsgDataRow, MsgRowDescription, MsgNoData, MsgParseComplete, MsgBindComplete, MsgCopyData:
-	default:
-		return false
-	}
 	if l.q.len() == 0 || l.inError || l.extra > 0 {
 		return false
 	}
 	e := l.q.at(0)
-	if e.Action != Forward || e.Ref != nil {
+	if e.Action != Forward {
+		return false
+	}
+	switch typ {
+	case MsgParseComplete, MsgBindComplete:
+	case MsgDataRow, MsgRowDescription, MsgNoData, MsgCopyData:
+		if e.Ref != nil {
+			return false
+		}
+	case MsgCommandComplete:
+		if e.Ref != nil || l.copyIn || l.copyBoth {
+			return false
+		}
+	default:
 		return false
 	}
 	ok, done := step(e.Msg, l.last, typ)

@@ -15,6 +15,9 @@ func (l *Ledger) AppendProbe() {
 // Probing reports whether a probe is not answered.
 func (l *Ledger) Probing() bool { return l.asked }
 
+// Unclear reports whether Probing, InDoubt or Ambiguous may be true.
+func (l *Ledger) Unclear() bool { return l.asked || l.marks > 0 || l.extra > 0 || l.copyIn }
+
 // strike settles a Sync or Flush that a COPY eats.
 func (l *Ledger) strike(e Entry) {
 	if e.Msg == MsgSync {

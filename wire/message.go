@@ -65,14 +65,18 @@ const NameLen = 63
 // frontend message of this type after login (SocketBackend in postgres.c), or
 // 0 for a type that does not exist.
 func FrontendLimit(typ byte) int {
-	switch typ {
-	case MsgQuery, MsgFunctionCall, MsgBind, MsgParse, MsgCopyData:
+	const (
+		large uint64 = 1<<(MsgQuery-'@') | 1<<(MsgFunctionCall-'@') | 1<<(MsgBind-'@') | 1<<(MsgParse-'@') | 1<<(MsgCopyData-'@')
+		small uint64 = 1<<(MsgTerminate-'@') | 1<<(MsgClose-'@') | 1<<(MsgDescribe-'@') | 1<<(MsgExecute-'@') | 1<<(MsgFlush-'@') |
+			1<<(MsgSync-'@') | 1<<(MsgCopyDone-'@') | 1<<(MsgCopyFail-'@')
+	)
+	switch i := typ - '@'; {
+	case large>>i&1 > 0:
 		return largeLimit
-	case MsgTerminate, MsgClose, MsgDescribe, MsgExecute, MsgFlush, MsgSync, MsgCopyDone, MsgCopyFail:
+	case small>>i&1 > 0:
 		return smallLimit
-	default:
-		return 0
 	}
+	return 0
 }
 
 // Extended reports whether a frontend message belongs to the extended query

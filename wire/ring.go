@@ -17,7 +17,7 @@ func (r *ring) len() int { return r.n }
 // at is the i-th entry from the head.
 func (r *ring) at(i int) *Entry { return &r.buf[(r.head+i)&(len(r.buf)-1)] }
 
-func (r *ring) push(e Entry) *Entry {
+func (r *ring) push(e Entry) {
 	if r.n == len(r.buf) {
 		grown := make([]Entry, max(8, 2*len(r.buf)))
 		for i := range r.n {
@@ -26,9 +26,7 @@ func (r *ring) push(e Entry) *Entry {
 		r.buf, r.head = grown, 0
 	}
 	r.n++
-	last := r.at(r.n - 1)
-	*last = e
-	return last
+	*r.at(r.n - 1) = e
 }
 
 func (r *ring) pop() Entry {
