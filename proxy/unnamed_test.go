@@ -2,8 +2,12 @@ package proxy
 
 import (
 	"bytes"
+	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
+
+	"pgpoold/proxy/sqlscan"
 )
 
 // text is a version's body, "-" where there is none, "..." where it is not
@@ -141,5 +145,103 @@ func TestUnnamedInErrors(t *testing.T) {
 		if got := string(s.translate(text, &replacement{server: server})); got != "unnamed prepared statement does not exist" {
 			t.Errorf("%s: %s", server, got)
 		}
+	}
+}
+
+// What is true now and what is on its way are told apart after any sequence of
+// changes and outcomes, and every text stays what it was.
+func TestUnnamedOutcomes(t *testing.T) {
+	type state struct {
+		gen  uint64
+		text string // "-": there is none
+	}
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for range 200 {
+		var u unnamed
+		var want []state
+		sizes := []int{0, 1, 20, 60, maxSpare, maxSpare + 1}[:2+rnd.IntN(5)]
+		for i := range 400 {
+			switch n := rnd.IntN(10); {
+			case n == 0 && len(want) < 2:
+				u.shrink()
+				if cap(u.all) > 2 || cap(u.texts) > maxSpare {
+					t.Fatalf("a quiet one keeps %d versions, %d bytes", cap(u.all), cap(u.texts))
+				}
+			case n < 5:
+				text := "-"
+				var body []byte
+				if rnd.IntN(8) > 0 {
+					body = bytes.Repeat([]byte{byte(i)}, sizes[rnd.IntN(len(sizes))])
+					text = string(body)
+				}
+				if len(want) == 0 {
+					want = append(want, state{0, "-"})
+				}
+				want = append(want, state{u.begin(body, 0, noSettings, uint64(i)), text})
+			case n == 9:
+				u.drop()
+				if len(want) > 0 {
+					want[0].text = "-"
+				}
+			default:
+				for range 1 + rnd.IntN(3) {
+					if len(want) < 2 {
+						break
+					}
+					done := rnd.IntN(3) > 0
+					if gen := u.settle(done); gen != want[1].gen {
+						t.Fatalf("settled %d, not %d", gen, want[1].gen)
+					}
+					if done {
+						want = want[1:]
+					} else {
+						want = append(want[:1:1], want[2:]...)
+					}
+				}
+			}
+			coming := 0
+			for i, v := range u.versions() {
+				text := "-"
+				if v.body != nil {
+					text = string(v.body)
+				}
+				if i >= len(want) || want[i] != (state{v.gen, text}) {
+					t.Fatalf("version %d of %d is generation %d, %.20q; want %.400s", i, len(u.versions()), v.gen, text, fmt.Sprint(want))
+				}
+				if i > 0 {
+					coming += len(v.body)
+				}
+			}
+			if len(u.versions()) != len(want) || int(u.coming) != coming {
+				t.Fatalf("%d versions and %d bytes on their way, want %d and %d", len(u.versions()), u.coming, len(want), coming)
+			}
+		}
+		if n := cap(u.all); n > 400 {
+			t.Fatalf("room for %d versions", n)
+		}
+	}
+}
+
+// What a text says is looked for again once it is another, or is read otherwise.
+func TestUnnamedSays(t *testing.T) {
+	var u unnamed
+	plain, sets := []byte("select 1\x00\x00\x00"), []byte("set a.b = '\\'; reset all --'\x00\x00\x00")
+	for _, body := range [][]byte{plain, sets, sets, plain, nil} {
+		for _, standard := range []bool{true, false, false} {
+			var says said
+			if body != nil {
+				says = u.said(body, standard)
+				if want := sqlscan.Scan(sqlOf(body), standard); says.own != want || says.control != endsXact(body) {
+					t.Errorf("%q, standard strings %v: %v, want %v", body, standard, says, want)
+				}
+			}
+			u.begin(body, 0, noSettings, 1)
+			if v, _ := u.current(1); body != nil {
+				v.says = says
+			}
+		}
+	}
+	if on, off := sqlscan.Scan(sqlOf(sets), true), sqlscan.Scan(sqlOf(sets), false); on == off {
+		t.Errorf("%q says the same in both", sets)
 	}
 }
