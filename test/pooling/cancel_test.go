@@ -441,3 +441,37 @@ func TestCancelWaitsForTheReplay(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestServerWaitsForItsCancel: a server goes to nobody else while a cancel for its
+// last client is on its way, and the next client's query is not hit.
+func TestServerWaitsForItsCancel(t *testing.T) {
+	c := postgres.ForTest(t)
+	db := newDB(t, c)
+	m := rvBetween(t, c)
+	p := harness.Start(t, harness.Options{DSN: m.dsn(db), Size: 1, Lucky: true})
+	a, b := login(t, p.Addr(), "app", db), login(t, p.Addr(), "app", db)
+	a.must("begin")
+	held := make(chan chan struct{}, 1)
+	m.set(func() { m.cancels = held })
+	cancelled := make(chan error, 1)
+	a.send(sql("select pg_sleep(0.2); commit"))
+	go func() { cancelled <- cancelRequest(p.Addr(), a.pid, a.key) }()
+	free := <-held
+	if r := a.read(); r.code() != "" || r.status != 'I' {
+		t.Fatalf("the first client's query got %s", r)
+	}
+	b.send(sql("select pg_sleep(1)"))
+	eventually(t, func() string { // it waits, or, were it given the server, it runs
+		if p.Server().Snapshot().Pools[0].ClWaiting == 0 && value(t, c, db, "select count(*) from pg_stat_activity where state = 'active' and query like 'select pg_sleep(1)%'") == "0" {
+			return "the second client's query has not come"
+		}
+		return ""
+	})
+	close(free)
+	if r := b.read(); r.code() != "" {
+		t.Errorf("the second client's query got %s", r)
+	}
+	if err := <-cancelled; err != nil {
+		t.Error(err)
+	}
+}
