@@ -31,7 +31,7 @@ func (s *session) attach(l *link) {
 	if l.strict && s.held&sqlscan.Named == 0 && s.settings.hasCustoms() {
 		s.setHeld(s.held | sqlscan.Named)
 	}
-	l.drew, l.late = false, false
+	l.drew, l.late, l.discarded, l.untold = false, false, false, false
 	l.brought, l.failsQuery = 0, false
 	l.stats.assignments++
 	switch s.lastServer.Load() {

@@ -51,16 +51,18 @@ type link struct {
 	unnamedAsked bool  // the server is being asked for its shape
 	unnamedShape shape // the answer
 
-	asking  *inspection         // what PostgreSQL is asked about the attached session's state
-	created map[string]struct{} // custom settings that exist on it
-	foreign bool                // its sequences' last values may be another session's
-	drew    bool                // the attached session has drawn numbers in a transaction that has ended
-	hadTemp bool                // temporary objects were made on it
-	reports []byte              // ParameterStatus that goes in front of the next ReadyForQuery
-	strict  bool                // its last session is of level strict
-	claimed bool                // it is counted among those that keep a server, and its pin will come with the end of the transaction
-	returns int                 // Queries that are owed and have something of ours added (returned)
-	told    backend.Used        // the marks that the pool knows of
+	asking    *inspection         // what PostgreSQL is asked about the attached session's state
+	created   map[string]struct{} // custom settings that exist on it
+	foreign   bool                // its sequences' last values may be another session's
+	drew      bool                // the attached session has drawn numbers in a transaction that has ended
+	hadTemp   bool                // temporary objects were made on it
+	reports   []byte              // ParameterStatus that goes in front of the next ReadyForQuery
+	strict    bool                // its last session is of level strict
+	claimed   bool                // it is counted among those that keep a server, and its pin will come with the end of the transaction
+	discarded bool                // the last that was answered, in an open batch, is a DISCARD ALL
+	untold    bool                // the client is told what has changed in front of the ReadyForQuery of its open batch, behind which a Sync of ours stands
+	returns   int                 // Queries that are owed and have something of ours added (returned)
+	told      backend.Used        // the marks that the pool knows of
 
 	prefix     []byte          // ours, to be written in front of what the session sends first
 	half       bool            // a message has been sent in part
@@ -179,7 +181,7 @@ func (l *link) poolLabel() any {
 // releasable reports whether the attached session's transaction has ended
 // and nothing ties the session to the server.
 func (l *link) releasable() bool {
-	return l.sess != nil && !l.awaiting && !l.bringing && l.asking == nil && !l.sess.suspicious() && l.sess.mode != ModeSession && l.sess.pin == "" && l.ledger.Releasable() && !l.half && l.left == 0 && !l.srv.Conn.Queued()
+	return l.sess != nil && !l.awaiting && !l.untold && !l.bringing && l.asking == nil && !l.sess.suspicious() && l.sess.mode != ModeSession && l.sess.pin == "" && l.ledger.Releasable() && !l.half && l.left == 0 && !l.srv.Conn.Queued()
 }
 
 // detach parts the session and the server. The caller holds mu and passes the

@@ -348,16 +348,22 @@ func (l *link) message(typ byte, body []byte, c *chunk) (keep, fits bool) {
 			return false, false
 		}
 		v := l.ledger.Settle(typ, body[0])
-		if len(l.reports) > 0 && l.sess != nil {
-			c.put(func(dst []byte) []byte { return append(dst, l.reports...) })
+		if !l.untold || v.Action == wire.Forward {
+			if len(l.reports) > 0 && l.sess != nil {
+				c.put(func(dst []byte) []byte { return append(dst, l.reports...) })
+			}
+			l.reports = nil
 		}
-		l.reports = nil
 		if l.retrying != nil {
 			l.settledTo(c)
 			return false, !v.Broken
 		}
 		l.answered = l.answered || !v.Ours()
+		l.discarded = false
 		l.settledTo(c)
+		if l.untold && v.Action == wire.Forward && l.sess != nil {
+			l.tellBehind(c)
+		}
 		switch {
 		case !v.Known || v.Broken || l.sess == nil:
 		case v.Action == wire.Forward:
@@ -368,6 +374,8 @@ func (l *link) message(typ byte, body []byte, c *chunk) (keep, fits bool) {
 			l.inspected(c)
 		case v.Head.Ref == withheldReady{}:
 			c.put(func(dst []byte) []byte { return wire.AppendReady(dst, wire.TxIdle) })
+		case v.Head.Ref == endsDiscard{}:
+			l.discardEnded(body[0], c.time())
 		}
 		return v.Action == wire.Forward, !v.Broken
 	case wire.MsgCommandComplete:
@@ -474,6 +482,9 @@ func (l *link) parameterStatus(body []byte, c *chunk) {
 	if told, ok := s.told.get(name); ok && told == value {
 		return
 	}
+	if e, _ := l.ledger.Head(); l.untold && e.Ref == (endsDiscard{}) {
+		return
+	}
 	s.told = s.told.with(name, value)
 	c.put(func(dst []byte) []byte { return wire.AppendParameterStatus(dst, name, value) })
 }
@@ -496,7 +507,7 @@ func (l *link) settingHead() bool {
 // client was told last.
 func (l *link) tell(c *chunk) {
 	s := l.sess
-	if s == nil || s.told == l.reported {
+	if s == nil || s.told == l.reported || l.untold {
 		return
 	}
 	if s.told.same != l.reported.same {

@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"strings"
+	"time"
 
 	"pgpoold/proxy/sqlscan"
 	"pgpoold/wire"
@@ -45,9 +46,14 @@ func (l *link) behindReset(sql []byte, found sqlscan.Finding) string {
 	return "\n;" + query
 }
 
+// returns reports whether a RESET is to go to another value than the server's.
+func (s *session) returns() bool {
+	return s.start != noSettings && !s.upstream && (s.carries || s.mode == ModeSession)
+}
+
 func (l *link) returning(sql []byte, found sqlscan.Finding) (query string, local bool) {
 	s := l.sess
-	if found&sqlscan.Resets == 0 || s.start == noSettings || s.upstream || !s.carries && s.mode != ModeSession {
+	if found&sqlscan.Resets == 0 || !s.returns() {
 		return "", false
 	}
 	name, local := returns(sql)
@@ -199,4 +205,61 @@ func (l *link) hushed(typ byte) bool {
 // putReturn runs a query behind the Execute of a RESET, in the same batch.
 func (f *feeder) putReturn(query string) {
 	f.carry(query, func(byte) wire.Entry { return wire.Entry{Action: wire.Swallow} })
+}
+
+// endsDiscard is the Ref of a Sync of ours behind a DISCARD ALL in an open batch.
+type endsDiscard struct{}
+
+// returnsWithin reports whether a message in an open batch waits for what a DISCARD
+// ALL in front of it has reset. That ends its transaction by itself: a Sync of ours
+// ends nothing more, and behind it what the session means is set, as at the end of
+// the batch.
+func (f *feeder) returnsWithin() (waits bool) {
+	l := f.l
+	switch e, _ := l.ledger.Head(); {
+	case e.Ref == endsDiscard{}:
+		return true
+	case f.s.found&sqlscan.ResetsAll == 0 || !l.ledger.BatchOpen() || l.ledger.Skipping():
+		return false
+	case l.ledger.Len() > 0:
+		f.flush()
+		return true
+	case !l.discarded:
+		return false
+	}
+	l.discarded, l.untold = false, true
+	l.ledger.Append(wire.Entry{Msg: wire.MsgSync, Action: wire.Swallow, Ref: endsDiscard{}})
+	f.put(func(dst []byte) []byte { return wire.AppendEmpty(dst, wire.MsgSync) })
+	f.s.batch++
+	return true
+}
+
+// discardEnded follows the end of that Sync: it is as at the end of a transaction of
+// the client's, who is told nothing. mu is held.
+func (l *link) discardEnded(status byte, now time.Time) {
+	if l.readyForQuery(status, now) && l.asking != nil {
+		l.asking.withheld = false
+	}
+}
+
+// tellBehind tells the client, in front of its next ReadyForQuery, what has changed
+// since. What may have been reset once more is the session's again when that is
+// known. mu is held.
+func (l *link) tellBehind(c *chunk) {
+	l.untold = false
+	s := l.sess
+	if s.found&sqlscan.Resets == 0 {
+		l.tell(c)
+		return
+	}
+	l.reported.diff(s.told, func(name, value string) {
+		_, atStart := s.start.get(name)
+		if base, _ := l.base.get(name); atStart && value == base {
+			value, _ = s.startTo.get(name)
+		}
+		if told, _ := s.told.get(name); told != value {
+			s.told = s.told.with(name, value)
+			c.put(func(dst []byte) []byte { return wire.AppendParameterStatus(dst, name, value) })
+		}
+	})
 }

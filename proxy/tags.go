@@ -33,6 +33,7 @@ func (l *link) tag(tag []byte, ref any) {
 			h.sure, h.doubted = false, false
 			l.tidy(h)
 		}
+		l.discarded = len(tag) == len("DISCARD ALL") && l.ledger.BatchOpen() && l.ledger.Len() == 0
 	case bytes.Equal(tag, []byte("DEALLOCATE")):
 		if l.deallocated(ref) {
 			break

@@ -230,16 +230,25 @@ func (f *feeder) namesUnsettled() {
 // unreported reports whether a message waits because a text that stands in front of
 // it may have changed what literals are read under and PostgreSQL does not report:
 // at its end, if nothing stands behind it, that is asked for.
+// Likewise behind a text that may have reset what the session's startup parameters
+// have set, which is set again then.
 func (f *feeder) unreported(typ byte) bool {
-	if f.s.found&sqlscan.Literals == 0 || f.s.upstream {
+	if f.s.found&(sqlscan.Literals|sqlscan.Resets) == 0 || f.s.upstream {
 		return false
 	}
 	switch typ {
 	case wire.MsgQuery, wire.MsgParse, wire.MsgBind, wire.MsgDescribe, wire.MsgClose, wire.MsgExecute, wire.MsgFunctionCall:
-		copying, _ := f.l.ledger.CopyIn()
-		return !copying && f.l.ledger.Owed() > f.l.ledger.OwnQueries()
+	default:
+		return false
 	}
-	return false
+	resets := f.s.found&sqlscan.Resets != 0 && f.s.returns()
+	switch copying, _ := f.l.ledger.CopyIn(); {
+	case copying || f.s.found&sqlscan.Literals == 0 && !resets:
+		return false
+	case f.l.ledger.Owed() > f.l.ledger.OwnQueries():
+		return true
+	}
+	return resets && f.returnsWithin()
 }
 
 // unsettles reports whether a text, which may change settings, must wait until it is

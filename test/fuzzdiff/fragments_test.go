@@ -431,12 +431,11 @@ func (g *generator) forget() {
 		g.parseUnnamed(text)
 		g.send("Bind - -")
 		g.send("Execute - 0")
-		g.send("Sync")
+		if !g.oneIn(6) {
+			g.send("Sync")
+		}
 	} else {
 		g.send("Query %s", text)
-	}
-	if g.params != "" && strings.HasPrefix(text, "discard all") {
-		g.settle() // as in setting
 	}
 	clear(g.statements[:])
 }
