@@ -27,6 +27,7 @@ func (s *session) attach(l *link) {
 	s.found, l.foundSent = 0, 0
 	l.firstBatch, l.xactEndsIn, l.readsElse = s.batch, noBatch, noBatch
 	l.xactEnded()
+	l.forgetsAt = 0
 	l.strict = s.without&backend.UsedCustoms != 0
 	if l.strict && s.held&sqlscan.Named == 0 && s.settings.hasCustoms() {
 		s.setHeld(s.held | sqlscan.Named)

@@ -24,14 +24,15 @@ type feeder struct {
 	now      time.Time // zero: not looked at yet
 
 	// What use found last.
-	name    *name           // nil: the unnamed statement, or none
-	held    *held           // as name
-	alias   string          // what the server calls the unnamed statement; "": the same
-	found   sqlscan.Finding // of its text
-	does    sqlscan.Finding // as found, with what names in it hide
-	control bool            // it may end a transaction
-	text    []byte          // valid if found says that it names statements
-	means   string          // what the session means by it, if it is a RESET
+	name     *name           // nil: the unnamed statement, or none
+	held     *held           // as name
+	alias    string          // what the server calls the unnamed statement; "": the same
+	found    sqlscan.Finding // of its text
+	does     sqlscan.Finding // as found, with what names in it hide
+	control  bool            // it may end a transaction
+	text     []byte          // valid if found says that it names statements
+	executed sqlscan.Finding // what a text does by EXECUTE
+	means    string          // what the session means by it, if it is a RESET
 }
 
 // run handles messages until the input ends or something must be awaited.
@@ -387,6 +388,7 @@ func (f *feeder) query(b []byte, size int) progress {
 	if n < size && size <= maxWholeText {
 		return s.more(wire.MsgQuery, size)
 	}
+	f.executed = 0
 	sql := b[wire.HeaderLen:n]
 	if _, rest, ok := wire.CString(sql); n == size && (!ok || len(rest) > 0) {
 		// Malformed: PostgreSQL says so, and runs nothing.
@@ -458,7 +460,7 @@ func (f *feeder) query(b []byte, size int) progress {
 		e.Joined = made.one && l.pool.repl == "" && !skips
 	}
 	l.ledger.Append(e)
-	l.forgetHeld(found)
+	l.forgetHeld(found | f.executed)
 	l.unnamedOf = 0
 	if more != "" {
 		text := string(bytes.TrimRight(sql, "\x00")) + more
@@ -532,7 +534,7 @@ func (f *feeder) bind(b []byte, size int) progress {
 	}
 	l.ledger.Append(e)
 	if ref == nil {
-		l.forgetHeld(f.does)
+		l.forgetHeld(f.does | f.executed)
 	}
 	if server == string(text) {
 		f.stream(b, size)

@@ -105,6 +105,7 @@ type link struct {
 	doomed     bool            // it had come before the session was attached
 	lastSess   uint64          // session that was attached last
 	flushed    uint64          // the ledger's place up to which the client has asked for the replies
+	forgetsAt  uint64          // the ledger's place behind the last text that may deallocate and whose transaction has not ended; 0: none
 	forgets    sqlscan.Finding // orphan: what its session ran may have deallocated
 	closing    bool            // the client has said goodbye, and the replies to what stands in front of it are awaited
 	sure       bool            // and PostgreSQL would send it the current message

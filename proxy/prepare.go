@@ -171,10 +171,13 @@ const changing = sqlscan.Changes | sqlscan.Sets | sqlscan.Resets
 // was sent in this transaction may have changed the settings that they are read
 // under, and is not answered.
 func (f *feeder) settling(body []byte) bool {
-	s, l := f.s, f.l
-	if s.found&changing == 0 || !hasLiteral(body) || s.upstream {
-		return false
-	}
+	return f.s.found&changing != 0 && hasLiteral(body) && !f.s.upstream && f.underWay()
+}
+
+// underWay reports whether something of the client's is not answered. In an open
+// batch the server is told to.
+func (f *feeder) underWay() bool {
+	l := f.l
 	if l.ledger.Owed() > l.ledger.OwnQueries() {
 		return true
 	}
@@ -253,7 +256,7 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 	}
 	l.noteStatement(st)
 	f.noteForgetting(st.found)
-	f.name, f.held, f.alias, f.found, f.control = nil, nil, "", st.found, st.control
+	f.name, f.held, f.alias, f.found, f.control, f.executed = nil, nil, "", st.found, st.control, 0
 	if st.found&naming != 0 {
 		if refused, p := f.using([]byte(st.body)); refused != nil || p != handled {
 			return noSuchStatement, refused, p
@@ -297,9 +300,14 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 	s.settleEnv(st)
 	if st.unsettled && f.lacks(st) {
 		b := bringer{f: f}
-		if own := string(wire.Name(text)); b.holds(own, st) {
+		switch own := string(wire.Name(text)); {
+		case b.holds(own, st):
 			return own, nil, handled
-		} else if st.outdated {
+		case st.outdated && (f.underWay() || l.ledger.Len() > 0):
+			return "", nil, mustWait
+		case st.outdated && b.held(own, st):
+			return own, nil, handled
+		case st.outdated:
 			return noSuchStatement, &replacement{client: string(text), whole: errOtherSettings}, handled
 		}
 		f.ensure(st)

@@ -440,7 +440,7 @@ func (l *link) readyForQuery(status byte, now time.Time) (withhold bool) {
 			l.stats.queryBegan = now
 		}
 	}
-	l.forgetHeld(s.found)
+	l.forgetLater(status)
 	if status != wire.TxIdle {
 		if s.mode == ModeStatement && status == wire.TxOpen {
 			s.end(errStatementMode)

@@ -143,6 +143,7 @@ func (f *feeder) bring(sql []byte, found sqlscan.Finding, alone bool) (progress,
 				s.does(st.found, []byte(st.body))
 			}
 			f.noteForgetting(st.found)
+			f.executed |= st.found
 			found |= st.found & sqlscan.Lists
 		}
 	}
@@ -508,7 +509,7 @@ func (f *feeder) effects(sql []byte, found sqlscan.Finding) *effects {
 			forgotten, s.forgets = true, true
 		case c.Kind == sqlscan.Prepare && st == nil:
 			text, unsettled := sql[c.From:c.To], false
-			if found&changing != 0 || hasLiteral(text) && (s.found&sqlscan.Literals != 0 || s.found&changing != 0 && s.changedIn == uint32(s.batch)) {
+			if hasLiteral(text) && (found&changing != 0 || s.found&sqlscan.Literals != 0 || s.found&changing != 0 && s.changedIn == uint32(s.batch)) {
 				s.keepsServer() // under which settings it is parsed is not known
 				unsettled, s.unsettled = true, true
 			}

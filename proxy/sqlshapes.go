@@ -121,6 +121,12 @@ func (b *bringer) there(text string, st *statement) (h *held) {
 	return h
 }
 
+// held reports whether the server has held st under a name, and holds it still if
+// nobody has deallocated it.
+func (b *bringer) held(text string, st *statement) bool {
+	return slices.ContainsFunc(b.f.l.shelf.named(text), func(h *held) bool { return b.same(h, st) && h.pending == 0 })
+}
+
 // askShape asks the server for the shape of what it holds.
 func (b *bringer) askShape(h *held) {
 	f, l := b.f, b.f.l

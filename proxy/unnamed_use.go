@@ -21,7 +21,7 @@ func (f *feeder) useUnnamed(v *version) (server string, ref *replacement, p prog
 	}
 	l.noteText(v.body)
 	f.noteForgetting(v.found)
-	f.name, f.held, f.alias, f.found, f.control = nil, nil, "", v.found, v.says.control
+	f.name, f.held, f.alias, f.found, f.control, f.executed = nil, nil, "", v.found, v.says.control, 0
 	if v.found&naming != 0 {
 		if refused, p := f.using(v.body); refused != nil || p != handled {
 			return noSuchStatement, refused, p
