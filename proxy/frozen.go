@@ -22,7 +22,8 @@ func (f *feeder) useFrozen(v *version) (server string, ref *replacement, p progr
 	}
 	st := f.l.px.statements.intern(v.body, v.env, found)
 	defer f.l.px.statements.drop(st) // the server's list holds it
-	if f.lacks(st) {
+	types := v.shape.params()
+	if f.lacks(st) || !f.l.shelf.m[st].fits(types) {
 		if f.thawing(f.l.shelf.m[st]) {
 			return "", nil, mustWait
 		}
@@ -32,7 +33,7 @@ func (f *feeder) useFrozen(v *version) (server string, ref *replacement, p progr
 		case at == nowhere:
 			return noSuchStatement, &replacement{whole: errOtherSettings}, handled
 		default:
-			f.ensureAt(st, at)
+			f.ensureAt(st, at, types)
 		}
 	}
 	f.alias = st.name
@@ -153,9 +154,9 @@ func hasLiteral(body []byte) bool {
 
 // ensureUnder sends a statement to a server that lacks it under the settings
 // of its first Parse, in a batch of its own.
-func (f *feeder) ensureUnder(st *statement) { f.ensureAt(st, ownBatch) }
+func (f *feeder) ensureUnder(st *statement, types string) { f.ensureAt(st, ownBatch, types) }
 
-func (f *feeder) ensureAt(st *statement, at place) {
+func (f *feeder) ensureAt(st *statement, at place, types string) {
 	l := f.l
 	known := l.shelf.m[st] != nil
 	h := l.shelf.get(st, &l.px.statements)
@@ -168,9 +169,9 @@ func (f *feeder) ensureAt(st *statement, at place) {
 	}
 	f.vacate(h)
 	if at == ownBatch {
-		f.parseAlone(h)
+		f.parseAlone(h, types)
 	} else {
-		f.readWithin(h, wire.Swallow, func() { f.parseHeld(h, wire.Swallow) })
+		f.readWithin(h, wire.Swallow, func() { f.parseHeld(h, wire.Swallow, types) })
 	}
 }
 
@@ -265,16 +266,17 @@ func (f *feeder) under(st *statement) bool {
 
 // parseAlone sends the Parse of a statement as a batch of its own. If it fails,
 // what needs it tells why.
-func (f *feeder) parseAlone(h *held) {
-	f.parseHeld(h, wire.Mute)
+func (f *feeder) parseAlone(h *held, types string) {
+	f.parseHeld(h, wire.Mute, types)
 	f.endAlone(h)
 }
 
 // parseHeld sends the Parse of a statement.
-func (f *feeder) parseHeld(h *held, action wire.Action) {
+func (f *feeder) parseHeld(h *held, action wire.Action, types string) {
 	h.sent(f.s.batch, f.l.pool.epoch.Load(), f.l.stats.assignments)
+	body := h.declaring(types)
 	f.l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Action: action, Ref: &heldChange{held: h, ahead: f.ahead, tells: f.tells}})
-	f.put(func(dst []byte) []byte { return wire.AppendParse(dst, h.st.name, []byte(h.st.body)) })
+	f.put(func(dst []byte) []byte { return wire.AppendParse(dst, h.st.name, body) })
 }
 
 // maxFrozen bounds the statements that bringFrozen sends.
@@ -308,7 +310,7 @@ func (f *feeder) bringFrozen() {
 			b := bringer{f: f, at: ownBatch}
 			b.name(st.name, st)
 		default:
-			f.ensureUnder(st)
+			f.ensureUnder(st, f.l.types(e))
 		}
 	}
 }
@@ -331,7 +333,7 @@ func (f *feeder) bringFrozenUnnamed() {
 	st := f.l.px.statements.intern(v.body, v.env, v.found)
 	defer f.l.px.statements.drop(st) // the server's list holds it
 	if !f.under(st) {
-		f.ensureUnder(st)
+		f.ensureUnder(st, v.shape.params())
 	}
 }
 

@@ -17,14 +17,15 @@ type held struct {
 	shape     shape  // of its result, if the server was asked
 	asking    bool   // it is being asked by us
 	leaving   bool   // it is being evicted
-	anew      shape  // what the last Parse of ours for the sake of a shape was to have
+	anew      shape  // what the last Parse, if it is one of ours for the sake of a shape, was to have
+	types     string // of its parameters, as the last Parse has declared them; "": as the statement's own text does
 	place     *list.Element
 }
 
 // sent notes that a Parse of it is on its way, in a session's batch and attach.
 func (h *held) sent(batch, epoch, attach uint64) {
 	h.pending++
-	h.batch, h.epoch, h.attach, h.shape, h.elsewhere = batch, epoch, attach, shape{}, false
+	h.batch, h.epoch, h.attach, h.shape, h.anew, h.types, h.elsewhere = batch, epoch, attach, shape{}, shape{}, "", false
 }
 
 // has reports whether the server holds a statement for certain, and as it was parsed,

@@ -107,7 +107,7 @@ func (f *feeder) parse(b []byte, size int) progress {
 	known := l.shelf.m[st] != nil
 	h := l.shelf.get(st, &l.px.statements)
 	c := s.names.begin(text, st, s.batch)
-	if l.has(h) && h.epoch == epoch && h.shape != (shape{}) && l.ledger.CanMakeUp() {
+	if l.has(h) && h.epoch == epoch && h.shape != (shape{}) && h.types == "" && l.ledger.CanMakeUp() {
 		l.stats.hits++
 		c.madeUp, c.shape, c.ddl = true, h.shape, l.pool.ddl.Load()
 		l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Action: wire.MakeUp, Ref: c})
@@ -271,7 +271,7 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 	if s.upstream {
 		// No statement outlives its batch there, so each batch brings its own.
 		if gen := st.id | namedGen; !l.holdsUnnamed(gen) {
-			f.inject([]byte(st.body), gen)
+			f.inject([]byte(st.body), gen, "")
 		}
 		return "", nil, handled
 	}
@@ -298,6 +298,8 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 		return st.name, nil, handled
 	}
 	s.settleEnv(st)
+	e := s.names.get(wire.Name(text))
+	types := l.types(e)
 	if st.unsettled && f.lacks(st) {
 		b := bringer{f: f}
 		switch own := string(wire.Name(text)); {
@@ -310,22 +312,22 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 		case st.outdated:
 			return noSuchStatement, &replacement{client: string(text), whole: errOtherSettings}, handled
 		}
-		f.ensure(st)
+		f.ensure(st, types)
 		return st.name, nil, handled
 	}
-	if !st.unsettled && f.frozen(st) && !f.under(st) {
+	if !st.unsettled && f.frozen(st) && !(f.under(st) && l.shelf.m[st].fits(types)) {
 		if f.thawing(l.shelf.m[st]) {
 			return "", nil, mustWait
 		}
 		at, p := f.place()
 		switch {
 		case f.atBegin():
-			f.ensureUnder(st)
+			f.ensureUnder(st, types)
 		case !f.lacks(st) && (s.pin != "" || p == handled && at != inBlock):
 		case p != handled:
 			return "", nil, p
 		case at != nowhere:
-			f.ensureAt(st, at)
+			f.ensureAt(st, at, types)
 		default:
 			b := bringer{f: f}
 			if own := string(wire.Name(text)); b.holds(own, st) { // SQL has named it, or a list
@@ -334,18 +336,18 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 			return noSuchStatement, &replacement{client: string(text), whole: errOtherSettings}, handled
 		}
 	}
-	f.name = s.names.get(wire.Name(text))
-	if f.untold(f.name) {
+	f.name = e
+	if f.untold(e) {
 		return "", nil, mustWait
 	}
-	same, p := f.sameShape(f.name, st)
+	same, p := f.sameShape(e, st)
 	if p != handled {
 		return "", nil, p
 	}
 	if !same {
 		return noSuchStatement, &replacement{client: string(text), whole: errPlanChanged}, handled
 	}
-	f.ensure(st)
+	f.ensure(st, types)
 	f.held = l.shelf.m[st]
 	if st.env != s.settings.parsing() && f.frozen(st) { // not before: now it is what the client's Parse has made
 		f.held.elsewhere, f.held.attach = true, l.stats.assignments
@@ -379,13 +381,14 @@ func (f *feeder) atBegin() bool {
 }
 
 // ensure sends a statement to a server that may lack it, in front of what
-// needs it. Until a ParseComplete was seen every batch brings its own.
-func (f *feeder) ensure(st *statement) {
+// needs it, with these types of its parameters. Until a ParseComplete was seen every
+// batch brings its own.
+func (f *feeder) ensure(st *statement, types string) {
 	s, l := f.s, f.l
 	known := l.shelf.m[st] != nil
 	h := l.shelf.get(st, &l.px.statements)
 	f.evict(h)
-	if l.has(h) || h.pending > 0 && h.batch == s.batch {
+	if (l.has(h) || h.pending > 0 && h.batch == s.batch) && h.fits(types) {
 		l.stats.hits++
 		return
 	}
@@ -395,8 +398,9 @@ func (f *feeder) ensure(st *statement) {
 	}
 	f.vacate(h)
 	h.sent(s.batch, l.pool.epoch.Load(), l.stats.assignments)
+	body := h.declaring(types)
 	l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Action: wire.Swallow, Ref: &heldChange{held: h, tells: f.tells}})
-	f.put(func(dst []byte) []byte { return wire.AppendParse(dst, st.name, []byte(st.body)) })
+	f.put(func(dst []byte) []byte { return wire.AppendParse(dst, st.name, body) })
 }
 
 // vacate closes what clients have given a name of ours.

@@ -168,7 +168,7 @@ func (l *link) asked(d *described) {
 // same false if the shape is another one now.
 func (f *feeder) sameShape(e *name, st *statement) (same bool, p progress) {
 	l := f.l
-	want := e.shape
+	want, types := e.shape, l.types(e)
 	if !e.adopt && (want == (shape{}) || st.utility) || e.pending() {
 		return true, handled
 	}
@@ -180,7 +180,7 @@ func (f *feeder) sameShape(e *name, st *statement) (same bool, p progress) {
 	}
 	if e.adopt && f.lacks(st) {
 		e.adopt = false
-		f.ensure(st)
+		f.ensure(st, "")
 		e.asks++
 		f.ask(st.name, &described{held: l.shelf.m[st], name: e, ours: true})
 		return true, handled
@@ -194,16 +194,17 @@ func (f *feeder) sameShape(e *name, st *statement) (same bool, p progress) {
 	h := l.shelf.m[st]
 	switch {
 	case h == nil || f.lacks(st):
-		f.ensure(st)
+		f.ensure(st, types)
 		f.askShape(l.shelf.m[st])
 		return false, mustWait
 	case h.asking:
 		return false, mustWait
-	case h.shape.like(want):
+	case h.shape.like(want) && (h.fits(types) || f.frozen(st)):
 		return true, handled
 	case h.shape == (shape{}):
 		f.askShape(h)
 		return false, mustWait
+	case !h.fits(types) && !f.frozen(st): // its parameters are those of another client's
 	case l.untried(e) && h.epoch == l.pool.epoch.Load():
 		// The client's Parse met a copy that was older than the tables are: the
 		// server's is what it would have been told.
@@ -214,7 +215,7 @@ func (f *feeder) sameShape(e *name, st *statement) (same bool, p progress) {
 	}
 	// The server's plan is older or newer than what the client was told.
 	f.closeHeld(h)
-	f.ensure(st)
+	f.ensure(st, types)
 	h.anew = want
 	f.askShape(h)
 	return false, mustWait

@@ -331,6 +331,13 @@ func (b *bringer) same(h *held, st *statement) bool {
 	return h.st.own && !st.own && h.st.body == st.body && h.st.env == st.env && current
 }
 
+// types are those of the parameters of what the client calls text.
+func (b *bringer) types(text string) string { return b.f.l.types(b.f.s.names.get([]byte(text))) }
+
+// fits reports whether the parameters of h have these types. Those of a PREPARE are
+// what its text makes of them.
+func (b *bringer) fits(h *held, types string) bool { return h.st.sql || h.fits(types) }
+
 // holds reports whether the server holds st under a name.
 func (b *bringer) holds(text string, st *statement) bool { return b.there(text, st) != nil }
 
@@ -338,13 +345,16 @@ func (b *bringer) holds(text string, st *statement) bool { return b.there(text, 
 // would not mean there what it meant at its Parse.
 func (b *bringer) name(text string, st *statement) (refused *wire.Error) {
 	f := b.f
-	shelf := &f.l.shelf
+	shelf, types := &f.l.shelf, b.types(text)
+	if st != nil && st.body == string(emptyBody) {
+		types = "" // it stands for the name alone
+	}
 	if st != nil && reserved(text) {
 		return errReserved
 	}
 	var there *held
 	for _, h := range shelf.named(text) {
-		if b.same(h, st) {
+		if b.same(h, st) && b.fits(h, types) {
 			there = h
 			shelf.get(h.st, &f.l.px.statements)
 		} else {
@@ -356,9 +366,9 @@ func (b *bringer) name(text string, st *statement) (refused *wire.Error) {
 		return nil
 	case there != nil:
 		f.closeHeld(there) // until it is known whether it is there
-		return b.send(there.st)
+		return b.send(there.st, types)
 	case st.own:
-		return b.send(st)
+		return b.send(st, types)
 	}
 	if st.unsettled && st.outdated {
 		return errOtherSettings
@@ -367,7 +377,7 @@ func (b *bringer) name(text string, st *statement) (refused *wire.Error) {
 	if st.unsettled || st.found&sqlscan.Moment != 0 {
 		own.unsettled, own.of = st.unsettled, st
 	}
-	refused = b.send(own)
+	refused = b.send(own, types)
 	f.l.px.statements.drop(own) // the server's list holds it
 	return refused
 }
@@ -390,7 +400,7 @@ func (f *feeder) bringOwn(text []byte, st *statement) *wire.Error {
 
 // send sends a statement that has a client's own name, in a place where it means what
 // it meant at its Parse.
-func (b *bringer) send(st *statement) (refused *wire.Error) {
+func (b *bringer) send(st *statement, types string) (refused *wire.Error) {
 	f, s, l := b.f, b.f.s, b.f.l
 	if st.of != nil && !st.of.unsettled {
 		st.env, st.unsettled = st.of.env, false
@@ -404,14 +414,14 @@ func (b *bringer) send(st *statement) (refused *wire.Error) {
 	h := l.shelf.get(st, &l.px.statements)
 	f.evict(h)
 	if frozen && b.at == inBlock {
-		b.sendWithin(h)
+		b.sendWithin(h, types)
 		return nil
 	}
 	if frozen {
 		f.readUnder(h)
 	}
 	if !st.sql && (b.alone || frozen) {
-		f.parseAlone(h)
+		f.parseAlone(h, types)
 		return nil
 	}
 	h.sent(s.batch, l.pool.epoch.Load(), l.stats.assignments)
@@ -436,15 +446,16 @@ func (b *bringer) send(st *statement) (refused *wire.Error) {
 			f.endAlone(h)
 		}
 	default:
+		body := h.declaring(types)
 		l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Action: wire.Swallow, Ref: ref})
-		f.put(func(dst []byte) []byte { return wire.AppendParse(dst, st.name, []byte(st.body)) })
+		f.put(func(dst []byte) []byte { return wire.AppendParse(dst, st.name, body) })
 	}
 	return nil
 }
 
 // sendWithin is send in a transaction block, for a statement that was parsed under
 // other settings.
-func (b *bringer) sendWithin(h *held) {
+func (b *bringer) sendWithin(h *held, types string) {
 	f := b.f
 	action := wire.Swallow
 	if b.alone {
@@ -452,7 +463,7 @@ func (b *bringer) sendWithin(h *held) {
 	}
 	f.readWithin(h, action, func() {
 		if !h.st.sql {
-			f.parseHeld(h, action)
+			f.parseHeld(h, action, types)
 			return
 		}
 		h.sent(f.s.batch, f.l.pool.epoch.Load(), f.l.stats.assignments)

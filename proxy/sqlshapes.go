@@ -102,7 +102,7 @@ func (b *bringer) sameShape(text string, st *statement) (same bool, p progress) 
 	default:
 		// The server's plan is older or newer than what the client was told.
 		f.closeHeld(h)
-		if b.send(h.st) != nil {
+		if b.send(h.st, b.types(text)) != nil {
 			return true, handled
 		}
 		h.anew = e.shape
@@ -113,8 +113,9 @@ func (b *bringer) sameShape(text string, st *statement) (same bool, p progress) 
 
 // there is what the server holds, or will hold, of st under a name.
 func (b *bringer) there(text string, st *statement) (h *held) {
+	types := b.types(text)
 	for _, other := range b.f.l.shelf.named(text) {
-		if b.same(other, st) && !b.f.lacks(other.st) {
+		if b.same(other, st) && b.fits(other, types) && !b.f.lacks(other.st) {
 			h = other
 		}
 	}

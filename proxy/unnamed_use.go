@@ -37,7 +37,7 @@ func (f *feeder) useUnnamed(v *version) (server string, ref *replacement, p prog
 		if (f.readsOther(v.unsettled) || v.env != s.settings.parsing()) && hasLiteral(v.body) {
 			return f.useFrozen(v)
 		}
-		f.inject(v.body, v.gen)
+		f.inject(v.body, v.gen, v.shape.params())
 	}
 	if !l.unnamedOurs || v.shape == (shape{}) || s.upstream {
 		return "", nil, handled
@@ -83,9 +83,10 @@ func (l *link) setUnnamed(gen uint64) {
 }
 
 // inject sends a statement as the server's unnamed one, in front of what
-// needs it.
-func (f *feeder) inject(body []byte, gen uint64) {
+// needs it, with these types of its parameters.
+func (f *feeder) inject(body []byte, gen uint64, types string) {
 	f.l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Action: wire.Swallow, Ref: unnamedInjected{gen, f.tells}})
+	body, _ = declared(body, types)
 	f.put(func(dst []byte) []byte { return wire.AppendParse(dst, "", body) })
 	f.l.setUnnamed(gen)
 	f.l.unnamedOurs = true

@@ -519,7 +519,8 @@ func (g *generator) ddl() {
 	if g.oneIn(2) {
 		g.send("Close S %s", g.statementName(i))
 	}
-	g.parse(i, &text{pick(g, "select * from "+t+" order by k", "select k, v from "+t, "insert into "+t+" values ($1, $2) on conflict (k) do nothing returning *", "select k from "+t) + mark, nil})
+	g.parse(i, &text{pick(g, "select * from "+t+" order by k", "select k, v from "+t, "insert into "+t+" values ($1, $2) on conflict (k) do nothing returning *", "select k from "+t,
+		"insert into "+t+" (k, v) values ($1, $2) on conflict (k) do nothing") + mark, nil})
 	if strings.Contains(g.statements[i].sql, "$1") {
 		g.statements[i].params = []string{"n", "t"}
 	}
@@ -541,9 +542,17 @@ func (g *generator) ddl() {
 	}
 	g.endOfBatch()
 	for range 1 + g.r.IntN(2) {
-		if g.oneIn(3) {
+		switch {
+		case g.oneIn(3):
+			if g.oneIn(4) { // in an open batch
+				g.send("Describe S %s", g.statementName(i))
+			}
 			g.send("Query %s", pick(g, "execute changing", "select 1; execute changing", "deallocate changing"))
 			g.statements[0] = nil
+			continue
+		case g.oneIn(4):
+			g.send("Describe S %s", g.statementName(i))
+			g.send("Sync")
 			continue
 		}
 		g.bind(0, i)

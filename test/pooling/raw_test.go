@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -89,7 +90,8 @@ func encode(t testing.TB, msgs ...pgproto3.FrontendMessage) []byte {
 type reply struct {
 	rows   [][]string
 	tags   []string
-	types  string // one letter per message
+	oids   [][]uint32 // types of parameters
+	types  string     // one letter per message
 	errs   []*pgproto3.ErrorResponse
 	err    *pgproto3.ErrorResponse // the first of errs
 	params map[string]string
@@ -168,6 +170,7 @@ func (r *reply) add(c *peer, msg pgproto3.BackendMessage) {
 		letter = 'T'
 	case *pgproto3.ParameterDescription:
 		letter = 't'
+		r.oids = append(r.oids, slices.Clone(m.ParameterOIDs))
 	case *pgproto3.NoData:
 		letter = 'n'
 	case *pgproto3.DataRow:
