@@ -23,7 +23,7 @@ func (f *feeder) useFrozen(v *version) (server string, ref *replacement, p progr
 	st := f.l.px.statements.intern(v.body, v.env, found)
 	defer f.l.px.statements.drop(st) // the server's list holds it
 	types := v.shape.params()
-	if f.lacks(st) || !f.l.shelf.m[st].fits(types) {
+	if f.lacks(st) || f.l.shelf.m[st].differs(types) {
 		if f.thawing(f.l.shelf.m[st]) {
 			return "", nil, mustWait
 		}

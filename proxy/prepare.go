@@ -315,7 +315,7 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 		f.ensure(st, types)
 		return st.name, nil, handled
 	}
-	if !st.unsettled && f.frozen(st) && !(f.under(st) && l.shelf.m[st].fits(types)) {
+	if !st.unsettled && f.frozen(st) && (!f.under(st) || l.shelf.m[st].differs(types)) {
 		if f.thawing(l.shelf.m[st]) {
 			return "", nil, mustWait
 		}

@@ -335,8 +335,10 @@ func (b *bringer) same(h *held, st *statement) bool {
 func (b *bringer) types(text string) string { return b.f.l.types(b.f.s.names.get([]byte(text))) }
 
 // fits reports whether the parameters of h have these types. Those of a PREPARE are
-// what its text makes of them.
-func (b *bringer) fits(h *held, types string) bool { return h.st.sql || h.fits(types) }
+// what its text makes of them, and a copy of what is not shared is the session's own.
+func (b *bringer) fits(h *held, types string) bool {
+	return h.st.sql || h.st.of != nil || h.fits(types)
+}
 
 // holds reports whether the server holds st under a name.
 func (b *bringer) holds(text string, st *statement) bool { return b.there(text, st) != nil }

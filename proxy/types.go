@@ -42,11 +42,16 @@ func declared(body []byte, types string) (b []byte, others bool) {
 // fits reports whether the parameters of what the server holds have these types. What
 // was parsed for another client, and not yet looked at, may have others.
 func (h *held) fits(types string) bool {
-	switch {
-	case types == "" || h.types != "":
-		return h.types == types
-	case h.shape != (shape{}):
-		return h.shape.params() == types
+	if types == "" || h.types != "" || h.shape != (shape{}) {
+		return !h.differs(types)
 	}
 	return h.st.body[strings.IndexByte(h.st.body, 0)+1:] == types
+}
+
+// differs reports whether they are known to have others.
+func (h *held) differs(types string) bool {
+	if types == "" || h.types != "" {
+		return h.types != types
+	}
+	return h.shape != (shape{}) && h.shape.params() != types
 }
