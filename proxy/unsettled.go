@@ -236,13 +236,16 @@ func (f *feeder) unreported(typ byte) bool {
 	if f.s.found&(sqlscan.Literals|sqlscan.Resets) == 0 || f.s.upstream {
 		return false
 	}
+	copying, _ := f.l.ledger.CopyIn()
 	switch typ {
 	case wire.MsgQuery, wire.MsgParse, wire.MsgBind, wire.MsgDescribe, wire.MsgClose, wire.MsgExecute, wire.MsgFunctionCall:
+	case wire.MsgSync: // what is told in front of the ReadyForQuery before it is known later
+		return f.s.found&sqlscan.Resets != 0 && f.s.returns() && !copying && f.l.ledger.Owed() > f.l.ledger.OwnQueries()
 	default:
 		return false
 	}
 	resets := f.s.found&sqlscan.Resets != 0 && f.s.returns()
-	switch copying, _ := f.l.ledger.CopyIn(); {
+	switch {
 	case copying || f.s.found&sqlscan.Literals == 0 && !resets:
 		return false
 	case f.l.ledger.Owed() > f.l.ledger.OwnQueries():
