@@ -55,3 +55,23 @@ func TestCopyIsSentAgain(t *testing.T) {
 		})
 	}
 }
+
+// TestExecuteBehindRollbackTo: a literal is parsed in a transaction that has changed
+// what it is read under, and fails and goes back to before that. What SQL then
+// executes is not read under what is in force again.
+func TestExecuteBehindRollbackTo(t *testing.T) {
+	rvSame(t, 1, nil, func(_ *testing.T, open rvOpen) (lines []string) {
+		a := open()
+		a.must("begin")
+		a.must("savepoint x")
+		a.must("set datestyle = 'ISO, DMY'")
+		a.send(parse("s", "select '01/02/2003'::date"), &pgproto3.Sync{})
+		a.read()
+		a.query("select 1 / 0")
+		a.must("rollback to x")
+		if r := a.query("execute s"); r.code() != "0A000" && r.cell() != "2003-02-01" {
+			lines = append(lines, rvGist(r))
+		}
+		return lines
+	})
+}
