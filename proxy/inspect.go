@@ -221,10 +221,18 @@ func (s *session) suspicious() bool {
 }
 
 func (s *session) mustAsk() bool {
-	if !s.carries || s.lasting() {
+	switch {
+	case !s.isReadable():
 		return false
+	case s.lasting() || s.mode == ModeSession: // its state stays where it is, but for what RESET may have taken from its startup parameters
+		return s.start != noSettings && s.found&(sqlscan.Untracked|sqlscan.Resets) != 0 && s.found&sqlscan.ResetsAll == 0
 	}
 	return s.found&(sqlscan.Untracked|sqlscan.Resets) != 0 || s.held != 0
+}
+
+// isReadable reports whether what is in force can be asked for.
+func (s *session) isReadable() bool {
+	return s.carries || s.mode == ModeSession && !s.upstream && s.pool.repl == ""
 }
 
 // inspectable reports whether the attached session's state is to be asked for
@@ -238,7 +246,10 @@ func (l *link) inspectable() bool {
 // answer. mu is held.
 func (l *link) inspect(withheld bool) {
 	s := l.sess
-	p := &inspection{kinds: (s.found | s.held) & sqlscan.Provable, withheld: withheld, pinned: s.pin != ""}
+	p := &inspection{withheld: withheld, pinned: s.pin != ""}
+	if s.carries {
+		p.kinds = (s.found | s.held) & sqlscan.Provable
+	}
 	p.names = append(p.names, s.customs...)
 	p.redefine = s.found&sqlscan.Redefines != 0
 	sql := inspectionSQL(p.kinds, p.names)

@@ -390,7 +390,7 @@ func (s *session) wish(l *link, name, value string) string {
 		if v, ok := s.startTo.get(name); ok {
 			told = v
 		}
-		l.known = l.known && s.carries
+		l.known = l.known && s.isReadable()
 		return told
 	case value == base && !atStart:
 		s.settings = s.settings.with(name, "", false)

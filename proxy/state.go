@@ -142,7 +142,12 @@ func (s *session) transactionEnded(l *link) (withhold bool) {
 	}
 	l.drew = l.drew || s.found&sqlscan.Draws != 0
 	if !s.carries {
-		s.endedUncarried(l)
+		if !s.suspicious() {
+			s.endedUncarried(l)
+		} else if l.inspectable() {
+			l.inspect(true)
+			return true
+		}
 		return false
 	}
 	lasting := sqlscan.Lasting

@@ -93,7 +93,7 @@ func (s *session) tag(l *link, tag []byte, ref any) {
 		if _, ok := ref.(*returned); ok {
 			break
 		}
-		l.known = l.known && s.carries
+		l.known = l.known && s.isReadable()
 		s.found |= sqlscan.Resets
 		if s.found&sqlscan.ResetsAll != 0 {
 			s.resetAll(l)
@@ -116,8 +116,8 @@ func (s *session) tag(l *link, tag []byte, ref any) {
 // resetAll follows what has returned every setting to the server's start value, in
 // a session whose settings no inspection reads.
 func (s *session) resetAll(l *link) {
-	if s.carries {
-		if !s.lasting() {
+	if s.isReadable() {
+		if s.carries && !s.lasting() {
 			return
 		}
 		l.known = false // returnToStart

@@ -62,7 +62,7 @@ var scenarios = func() []string {
 // moving are the scenarios whose clients note which backend answers. Through a
 // pool of several servers these clients meet more than one: at least this
 // percentage of them, where it is chance that decides.
-var moving = map[string]int{"prepared": 100, "settings": 100, "concurrent": 90}
+var moving = map[string]int{"prepared": 100, "settings": 100, "concurrent": 50}
 
 // A line is what a driver prints about one scenario.
 type line struct {

@@ -166,6 +166,8 @@ func TestResetInSessionMode(t *testing.T) {
 			a.ask(parse("r", "set timezone to default"), &pgproto3.Sync{})
 			return a.ask(execute("r")...)
 		},
+		"among others": func(a *peer) reply { return a.query("select 1; reset timezone") },
+		"in a DO":      func(a *peer) reply { return a.query("do $$ begin execute 'reset timezone'; end $$") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			through := func(addr string) (lines []string) {
