@@ -281,7 +281,7 @@ func (f *feeder) query(b []byte, size int) progress {
 		f.refuseQuery(size, refused)
 		return handled
 	}
-	if f.unsettles(found) {
+	if f.unsettles(found, sql) {
 		return mustWait
 	}
 	skips := found&naming != 0 && l.ledger.MaySkip() // what is brought in front of the text is never skipped

@@ -247,7 +247,7 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 		return "", nil, mustWait
 	}
 	f.does = st.found | s.hiddenIn(st)
-	if f.unsettles(f.does) {
+	if f.unsettles(f.does, []byte(st.body)) {
 		return "", nil, mustWait
 	}
 	f.outdates(f.does, []byte(st.body))

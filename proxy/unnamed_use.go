@@ -12,7 +12,7 @@ func (f *feeder) useUnnamed(v *version) (server string, ref *replacement, p prog
 		return "", nil, mustWait
 	}
 	f.does = v.found | s.hidden(v.body)
-	if f.unsettles(f.does) {
+	if f.unsettles(f.does, v.body) {
 		return "", nil, mustWait
 	}
 	f.outdates(f.does, v.body)

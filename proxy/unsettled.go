@@ -192,13 +192,19 @@ func (s *session) settleEnvs() {
 	}
 }
 
+// takesBack reports whether a text may change settings, or take back what was set,
+// while statements of the session are unsettled.
+func (s *session) takesBack(found sqlscan.Finding, body []byte) bool {
+	return s.unsettled && (found&changing != 0 || namesAny(body, []string{"rollback", "abort", "commit", "end"}))
+}
+
 // outdates notes that a text may change settings, or take back what was set: what
 // has been parsed in its transaction cannot be parsed like that again. What is not
 // reported is asked for at the end, and is then no longer what the literals were read
 // under.
 func (f *feeder) outdates(found sqlscan.Finding, body []byte) {
 	s := f.s
-	if !s.unsettled || found&changing == 0 && !namesAny(body, []string{"rollback", "abort", "commit", "end"}) {
+	if !s.takesBack(found, body) {
 		return
 	}
 	if found&sqlscan.Literals != 0 {
@@ -254,11 +260,12 @@ func (f *feeder) unreported(typ byte) bool {
 	return resets && f.returnsWithin()
 }
 
-// unsettles reports whether a text, which may change settings, must wait until it is
-// known under which ones statements were parsed, or what it resets has been reported.
-func (f *feeder) unsettles(found sqlscan.Finding) bool {
+// unsettles reports whether a text, which may change settings or take them back, must
+// wait until it is known under which ones statements were parsed and whether they can be
+// parsed still, or what it resets has been reported.
+func (f *feeder) unsettles(found sqlscan.Finding, body []byte) bool {
 	s := f.s
 	// What is reported in front of a RESET could be taken for what that has done.
 	resets := found&sqlscan.Resets != 0 && s.found&changing != 0 && s.start != noSettings && !s.upstream
-	return (s.unsettled && found&changing != 0 || resets) && f.l.ledger.Owed() > f.l.ledger.OwnQueries()
+	return (s.takesBack(found, body) || resets) && f.l.ledger.Owed() > f.l.ledger.OwnQueries()
 }
