@@ -116,35 +116,35 @@ func (b *bringer) send(st *statement, types string) (refused *wire.Error) {
 	if frozen {
 		f.readUnder(h)
 	}
-	if !st.sql && (b.alone || frozen) {
+	switch {
+	case st.sql:
+	case b.alone || frozen:
 		f.parseAlone(h, types)
+		return nil
+	default:
+		f.parseHeld(h, wire.Swallow, types)
 		return nil
 	}
 	h.sent(s.batch, l.pool.epoch.Load(), l.stats.assignments)
 	ref := &heldChange{held: h, ahead: f.ahead, tells: f.tells}
-	switch {
-	case st.sql && b.alone && !frozen:
+	if b.alone && !frozen {
 		l.ledger.Append(wire.Entry{Msg: wire.MsgQuery, Action: wire.Mute, Ref: ref})
 		f.put(func(dst []byte) []byte { return wire.AppendQuery(dst, st.body) })
 		l.unnamedOf = 0
-	case st.sql:
-		f.carry(st.body, func(msg byte) wire.Entry {
-			e := wire.Entry{Action: wire.Swallow}
-			if frozen {
-				e = f.settingUp(h, wire.Mute)
-			}
-			if msg == wire.MsgExecute {
-				e.Ref = ref
-			}
-			return e
-		})
+		return nil
+	}
+	f.carry(st.body, func(msg byte) wire.Entry {
+		e := wire.Entry{Action: wire.Swallow}
 		if frozen {
-			f.endAlone(h)
+			e = f.settingUp(h, wire.Mute)
 		}
-	default:
-		body := h.declaring(types)
-		l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Action: wire.Swallow, Ref: ref})
-		f.put(func(dst []byte) []byte { return wire.AppendParse(dst, st.name, body) })
+		if msg == wire.MsgExecute {
+			e.Ref = ref
+		}
+		return e
+	})
+	if frozen {
+		f.endAlone(h)
 	}
 	return nil
 }

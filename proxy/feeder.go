@@ -404,7 +404,7 @@ func (f *feeder) bind(b []byte, size int) progress {
 	}
 	head := wire.HeaderLen + len(portal) + 1 + len(text) + 1
 	f.swap(head, func(dst []byte) []byte { return wire.AppendBindHead(dst, portal, server, size-head) })
-	f.rest(size - head)
+	f.stream(s.input(), size-head)
 	return handled
 }
 

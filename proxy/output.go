@@ -143,19 +143,6 @@ func (f *feeder) discard(b []byte, size int) {
 	f.s.drop(b, size)
 }
 
-// rest passes on what remains of a message whose head was replaced.
-func (f *feeder) rest(left int) {
-	b := f.s.input()
-	n := min(len(b), left)
-	if n > 0 {
-		f.keep(n)
-	}
-	if n < left {
-		f.s.pass, f.s.passOn = left-n, true
-		f.l.half = true
-	}
-}
-
 // consumeMadeUp uses up a message that no server sees.
 func (f *feeder) consumeMadeUp(size int) {
 	f.usedUp(size)

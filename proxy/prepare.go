@@ -397,10 +397,7 @@ func (f *feeder) ensure(st *statement, types string) {
 		f.closeHeld(h)
 	}
 	f.vacate(h)
-	h.sent(s.batch, l.pool.epoch.Load(), l.stats.assignments)
-	body := h.declaring(types)
-	l.ledger.Append(wire.Entry{Msg: wire.MsgParse, Action: wire.Swallow, Ref: &heldChange{held: h, tells: f.tells}})
-	f.put(func(dst []byte) []byte { return wire.AppendParse(dst, st.name, body) })
+	f.parseHeld(h, wire.Swallow, types)
 }
 
 // vacate closes what clients have given a name of ours.

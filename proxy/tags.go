@@ -114,12 +114,12 @@ func (s *session) tag(l *link, tag []byte, ref any) {
 }
 
 // resetAll follows what has returned every setting to the server's start value, in
-// a session whose settings no inspection reads.
+// a session of which nobody asks what that has left.
 func (s *session) resetAll(l *link) {
+	if s.carries && !s.lasting() {
+		return
+	}
 	if s.isReadable() {
-		if s.carries && !s.lasting() {
-			return
-		}
 		l.known = false // returnToStart
 		s.keepLink(s.startLink)
 		s.wishes(s.start)

@@ -103,7 +103,7 @@ func (l *Ledger) Append(e Entry) (looked bool) {
 	if l.skipping {
 		if e.Msg != MsgSync {
 			l.note(AppendSkipped)
-			l.settle(e, Skipped)
+			l.settle(&e, Skipped)
 			return false
 		}
 		l.note(AppendSyncRecovers)
@@ -252,9 +252,7 @@ func (l *Ledger) took(typ byte, done bool) {
 func (l *Ledger) pop(o Outcome) {
 	e := l.q.at(0)
 	l.count(e, -1)
-	if e.Ref != nil {
-		l.settled = append(l.settled, Settled{*e, o})
-	}
+	l.settle(e, o)
 	l.q.drop()
 	l.last, l.inError = 0, false
 	for l.marks > 0 && l.q.len() > 0 && l.q.at(0).Msg == CopyMark {
@@ -366,9 +364,9 @@ func (l *Ledger) ends(msg byte) bool {
 	return false
 }
 
-func (l *Ledger) settle(e Entry, o Outcome) {
+func (l *Ledger) settle(e *Entry, o Outcome) {
 	if e.Ref != nil {
-		l.settled = append(l.settled, Settled{e, o})
+		l.settled = append(l.settled, Settled{*e, o})
 	}
 }
 
@@ -447,7 +445,8 @@ func (l *Ledger) Abandon() {
 		l.note(Abandoned)
 	}
 	for l.q.len() > 0 {
-		l.settle(l.q.pop(), Skipped)
+		l.settle(l.q.at(0), Skipped)
+		l.q.drop()
 	}
 	l.ready, l.own, l.mayCopy, l.marks = 0, 0, 0, 0
 	l.probing, l.asked = false, false

@@ -23,7 +23,7 @@ func (l *Ledger) strike(e Entry) {
 	if e.Msg == MsgSync {
 		l.struck++
 	}
-	l.settle(e, Skipped)
+	l.settle(&e, Skipped)
 }
 
 // probed follows the answer to a probe. If each Sync was eaten the client's
