@@ -159,21 +159,22 @@ func (l *link) plain(c *chunk, pos int) int {
 	if l.left > 0 || l.returns > 0 || l.closing || l.sess == nil {
 		return pos
 	}
-	for len(c.in)-pos >= wire.HeaderLen {
-		typ, size := wire.Header(c.in[pos:])
-		if size < wire.HeaderLen || size > len(c.in)-pos || typ == wire.MsgCommandComplete && concerns(c.in[pos+wire.HeaderLen:]) || !l.ledger.Plain(typ) {
-			break
+	for {
+		n := l.ledger.Plain(c.in[pos:], concerns)
+		if n == 0 {
+			return pos
 		}
 		l.answered = true
+		c.keep(pos, pos+n)
+		pos += n
 		if l.ledger.HasSettled() {
 			l.settledTo(c)
 		}
-		c.keep(pos, pos+size)
-		if pos += size; l.ledger.MakesUp() {
-			l.emit(c)
+		if !l.ledger.MakesUp() {
+			return pos
 		}
+		l.emit(c)
 	}
-	return pos
 }
 
 // outOfStep ends a connection whose ledger and server disagree. It is called
@@ -325,10 +326,6 @@ func appendMadeUp(dst []byte, e wire.Entry) []byte {
 func (l *link) message(typ byte, body []byte, c *chunk) (keep, fits bool) {
 	if l.returns > 0 && l.hushed(typ) {
 		return false, !l.ledger.Settle(typ, 0).Broken
-	}
-	if (typ == wire.MsgDataRow || typ == wire.MsgCopyData) && l.ledger.Plain(typ) {
-		l.answered = true
-		return true, true
 	}
 	switch typ {
 	case wire.MsgParameterStatus:

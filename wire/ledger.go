@@ -255,6 +255,12 @@ func (l *Ledger) pop(o Outcome) {
 	l.settle(e, o)
 	l.q.drop()
 	l.last, l.inError = 0, false
+	if l.marks > 0 {
+		l.dropMarks()
+	}
+}
+
+func (l *Ledger) dropMarks() {
 	for l.marks > 0 && l.q.len() > 0 && l.q.at(0).Msg == CopyMark {
 		l.note(MarkDropped)
 		l.q.drop()
@@ -383,38 +389,6 @@ func (l *Ledger) HasSettled() bool { return len(l.settled) > 0 }
 
 // MakesUp reports whether Emit has an entry to pop.
 func (l *Ledger) MakesUp() bool { return l.q.len() > 0 && l.q.at(0).Action == MakeUp }
-
-// Plain settles a message as Settle does, if there is nothing to be said about it
-// but that it goes to the client: most are so. It returns false, and does nothing,
-// for any other. What a command's tag says is the caller's to look at.
-func (l *Ledger) Plain(typ byte) bool {
-	if l.q.len() == 0 || l.inError || l.extra > 0 {
-		return false
-	}
-	e := l.q.at(0)
-	if e.Action != Forward {
-		return false
-	}
-	switch typ {
-	case MsgParseComplete, MsgBindComplete:
-	case MsgDataRow, MsgRowDescription, MsgNoData, MsgCopyData:
-		if e.Ref != nil {
-			return false
-		}
-	case MsgCommandComplete:
-		if e.Ref != nil || l.copyIn || l.copyBoth {
-			return false
-		}
-	default:
-		return false
-	}
-	ok, done := step(e.Msg, l.last, typ)
-	if !ok {
-		return false
-	}
-	l.took(typ, done)
-	return true
-}
 
 // Describing is the Ref of the head, if that is a Describe.
 func (l *Ledger) Describing() any {

@@ -302,18 +302,25 @@ func (p *pooled) settle() bool {
 	if len(p.coming) == 0 {
 		return false
 	}
-	r := p.coming[0]
-	p.coming = p.coming[1:]
-	p.note("-%v", r)
-	v := Verdict{Action: Forward}
-	if !p.ledger.Plain(r.typ) {
-		v = p.ledger.Settle(r.typ, r.status)
+	var run []byte
+	for _, r := range p.coming[:1+p.c.next(len(p.coming))] {
+		run = append(run, r.typ)
 	}
-	if v.Broken {
-		p.failf("broken")
-	}
-	if v.Action == Forward {
-		p.seen = append(p.seen, r)
+	if n := plainly(&p.ledger, run); n > 0 {
+		p.note("-%v", p.coming[:n])
+		p.seen = append(p.seen, p.coming[:n]...)
+		p.coming = p.coming[n:]
+	} else {
+		r := p.coming[0]
+		p.coming = p.coming[1:]
+		p.note("-%v", r)
+		v := p.ledger.Settle(r.typ, r.status)
+		if v.Broken {
+			p.failf("broken")
+		}
+		if v.Action == Forward {
+			p.seen = append(p.seen, r)
+		}
 	}
 	p.emit()
 	l := &p.ledger
@@ -381,67 +388,120 @@ func TestLedgerModel(t *testing.T) {
 	}
 }
 
-// FuzzLedgerHostile feeds a ledger what no client and no server would send.
+// plainly tells how many replies of these types are taken for plain.
+func plainly(l *Ledger, types []byte) (n int) {
+	var b []byte
+	for _, typ := range types {
+		b = append(AppendHeader(b, typ, 2), "I\x00"...)
+	}
+	return l.Plain(b, func([]byte) bool { return false }) / (HeaderLen + 2)
+}
+
+// answers are what servers may say, and fitting what may answer a message.
+const answers = "123CDEGHIKNRSTVWZcdnstA"
+
+var fitting = map[byte]string{
+	MsgParse: "1E", MsgBind: "2E", MsgClose: "3E", MsgDescribe: "tTnE", MsgExecute: "DDCCsIGHdcWE", MsgQuery: "TDDCCIGHdcWEZZ", MsgFunctionCall: "VEZ", MsgSync: "ZE",
+}
+
+// answer is what a server says next: what fits, mostly.
+func (c *choices) answer(l *Ledger) byte {
+	head, _ := l.Head()
+	if fits := fitting[head.Msg]; fits != "" && c.next(8) > 0 {
+		return fits[c.next(len(fits))]
+	}
+	return answers[c.next(len(answers))]
+}
+
+// hostile feeds a ledger what no client and no server would send, and a twin of it,
+// which asks for Plain first.
+func hostile(t *testing.T, data []byte) {
+	messages := []byte{MsgParse, MsgBind, MsgDescribe, MsgExecute, MsgClose, MsgSync, MsgQuery, MsgFunctionCall, MsgFlush, CopyMark}
+	var l, twin Ledger
+	for c := choices(data); len(c) > 0; {
+		if c.next(2) == 0 {
+			e := Entry{Msg: messages[c.next(len(messages))], Action: Action(c.next(16)), Ref: l.Len()}
+			if e.Action > Replace {
+				e.Action = Forward
+			}
+			if e.Msg == CopyMark || c.next(2) == 0 {
+				e.Ref = nil
+			}
+			l.Append(e)
+			twin.Append(e)
+			continue
+		}
+		run := make([]byte, 1+c.next(4))
+		ask := l // what its head is while they come is guessed
+		for i := range run {
+			run[i] = c.answer(&ask)
+			if len(run) > 1 && ask.q.len() > 1 {
+				ask.q.pass(1)
+			}
+		}
+		n := plainly(&twin, run)
+		for _, typ := range run[:n] {
+			told := typ == MsgParseComplete || typ == MsgBindComplete // the caller looks at what is settled
+			if v := l.Settle(typ, 0); v.Broken || v.Action != Forward || v.Head.Ref != nil && !told || typ == MsgReady {
+				t.Fatalf("%c is taken for plain in %q, but it is %+v", typ, run, v)
+			}
+		}
+		if n == 0 {
+			asked := l.Len() > 0 || l.Ambiguous()
+			status := "ITE"[c.next(3)]
+			v := l.Settle(run[0], status)
+			twin.Settle(run[0], status)
+			if v.Broken {
+				return
+			}
+			if !asked && !strings.ContainsRune("NSA", rune(run[0])) {
+				t.Fatalf("%c was accepted, but nothing was asked", run[0])
+			}
+		}
+		if !reflect.DeepEqual(&l, &twin) {
+			t.Fatalf("after %d of %q Plain leaves %+v, Settle %+v", n, run, &twin, &l)
+		}
+		if c.next(8) > 0 {
+			for {
+				_, ok := l.Emit()
+				twin.Emit()
+				if !ok {
+					break
+				}
+			}
+			l.Settled()
+			twin.Settled()
+		}
+		checkCounts(t, &l)
+		if l.Releasable() && (l.Len() > 0 || l.Owed() > 0 || l.BatchOpen() || l.Skipping() || l.Copying()) {
+			t.Fatal("releasable, but not idle")
+		}
+	}
+	n := l.Len()
+	l.Abandon()
+	if l.Len() != 0 || l.Owed() != 0 || n < 0 {
+		t.Fatal("an abandoned ledger owes replies")
+	}
+}
+
 func FuzzLedgerHostile(f *testing.F) {
 	f.Add([]byte("+Q-G+c-E-Z-Z"))
 	f.Add([]byte("+P+B+E+S-1-2-G+c-E-Z"))
 	f.Add([]byte("0z000020101A001")) // a Parse with a Ref is told of
-	messages := []byte{MsgParse, MsgBind, MsgDescribe, MsgExecute, MsgClose, MsgSync, MsgQuery, MsgFunctionCall, MsgFlush, CopyMark}
-	answers := []byte("123CDEGHIKNRSTVWZcdnstA")
-	f.Fuzz(func(t *testing.T, data []byte) {
-		var l, twin Ledger // the twin asks for Plain first
-		c := choices(data)
-		for len(c) > 0 {
-			if c.next(2) == 0 {
-				e := Entry{Msg: messages[c.next(len(messages))], Action: Action(c.next(4)), Ref: l.Len()}
-				if e.Msg == CopyMark || c.next(2) == 0 {
-					e.Ref = nil
-				}
-				l.Append(e)
-				twin.Append(e)
-			} else {
-				typ := answers[c.next(len(answers))]
-				asked := l.Len() > 0 || l.Ambiguous()
-				status := "ITE"[c.next(3)]
-				v := l.Settle(typ, status)
-				if twin.Plain(typ) {
-					told := typ == MsgParseComplete || typ == MsgBindComplete // the caller looks at what is settled
-					if v.Broken || v.Action != Forward || v.Head.Ref != nil && !told {
-						t.Fatalf("%c is taken for plain, but it is %+v", typ, v)
-					}
-				} else {
-					twin.Settle(typ, status)
-				}
-				if !reflect.DeepEqual(&l, &twin) {
-					t.Fatalf("after %c Plain leaves %+v, Settle %+v", typ, &twin, &l)
-				}
-				if v.Broken {
-					return
-				}
-				if !asked && !strings.ContainsRune("NSA", rune(typ)) {
-					t.Fatalf("%c was accepted, but nothing was asked", typ)
-				}
-			}
-			if c.next(8) > 0 {
-				for {
-					_, ok := l.Emit()
-					twin.Emit()
-					if !ok {
-						break
-					}
-				}
-				l.Settled()
-				twin.Settled()
-			}
-			checkCounts(t, &l)
-			if l.Releasable() && (l.Len() > 0 || l.Owed() > 0 || l.BatchOpen() || l.Skipping() || l.Copying()) {
-				t.Fatal("releasable, but not idle")
-			}
+	f.Fuzz(hostile)
+}
+
+// TestLedgerHostile does so for a fixed number of them.
+func TestLedgerHostile(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 6))
+	for range 20000 {
+		data := make([]byte, r.IntN(200))
+		for i := range data {
+			data[i] = byte(r.Uint32())
 		}
-		n := l.Len()
-		l.Abandon()
-		if l.Len() != 0 || l.Owed() != 0 || n < 0 {
-			t.Fatal("an abandoned ledger owes replies")
+		hostile(t, data)
+		if t.Failed() {
+			return
 		}
-	})
+	}
 }

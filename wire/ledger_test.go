@@ -604,3 +604,25 @@ func TestLedgerRunsNothing(t *testing.T) {
 		t.Error("the client's Sync commits")
 	}
 }
+
+// A reply shows that no ReadyForQuery is left behind of Syncs that a COPY may have
+// eaten: Plain leaves it to Settle.
+func TestPlainBehindCopyInDoubt(t *testing.T) {
+	var l Ledger
+	l.Append(Entry{Msg: MsgExecute})
+	l.Append(Entry{Msg: MsgSync})
+	l.Settle(MsgCopyIn, 0)
+	l.Settle(MsgError, 0)
+	l.Append(Entry{Msg: MsgSync})
+	l.Append(Entry{Msg: MsgParse})
+	l.Settle(MsgReady, TxIdle)
+	if !l.Ambiguous() {
+		t.Fatal("nothing is in doubt")
+	}
+	if plainly(&l, []byte{MsgParseComplete}) > 0 {
+		t.Fatal("taken for plain")
+	}
+	if l.Settle(MsgParseComplete, 0); l.Ambiguous() {
+		t.Fatal("in doubt still")
+	}
+}

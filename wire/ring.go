@@ -40,9 +40,17 @@ func (r *ring) drop() {
 	if head := r.at(0); head.Ref != nil {
 		head.Ref = nil
 	}
-	r.popped++
-	r.head = (r.head + 1) & (len(r.buf) - 1)
-	r.n--
+	r.pass(1)
+}
+
+// pass takes the first n out, which have no Ref.
+func (r *ring) pass(n int) {
+	if n == 0 {
+		return
+	}
+	r.popped += uint64(n)
+	r.head = (r.head + n) & (len(r.buf) - 1)
+	r.n -= n
 	if r.n == 0 && len(r.buf) > ringKeep {
 		r.buf, r.head = nil, 0
 	}
