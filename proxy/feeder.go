@@ -50,31 +50,24 @@ func (f *feeder) run() progress {
 	}
 	for {
 		b := s.input()
-		if l.retrying != nil {
-			return mustWait
-		}
-		if l.awaiting {
-			if l.ledger.Len() > 0 {
+		if l.retrying != nil || l.awaiting || l.brought > 0 {
+			if f.waits(len(b) > 0) {
 				return mustWait
 			}
-			l.awaiting = false
 		}
 		if len(b) == 0 {
 			return needBytes
-		}
-		if l.brought > 0 && f.bringsYet() {
-			return mustWait
 		}
 		if s.pass > 0 {
 			f.passing(b)
 			continue
 		}
-		if wire.FrontendLimit(b[0]) == 0 && f.lastWords() {
-			return mustWait // the error about it comes behind what is owed
-		}
-		typ, size, p := s.header(b)
-		if p != handled {
-			return p
+		typ, size, ok := wire.Frontend(b)
+		if !ok {
+			if wire.FrontendLimit(b[0]) == 0 && f.lastWords() {
+				return mustWait // the error about it comes behind what is owed
+			}
+			return s.noHeader(b)
 		}
 		if typ == wire.MsgTerminate {
 			s.terminate = true
@@ -95,6 +88,17 @@ func (f *feeder) run() progress {
 		}
 		l.foundSent, l.brought = s.found, 0
 	}
+}
+
+// waits reports whether what was sent must be answered before anything else is, more
+// being whether there is something else.
+func (f *feeder) waits(more bool) bool {
+	l := f.l
+	if l.retrying != nil || l.awaiting && l.ledger.Len() > 0 {
+		return true
+	}
+	l.awaiting = false
+	return more && l.brought > 0 && f.bringsYet()
 }
 
 // full reports whether the session must wait for replies before it sends

@@ -128,20 +128,24 @@ func (s *session) enlarge(size int) {
 // header reads the next message's header and checks its length as PostgreSQL
 // does. p is handled if it is good.
 func (s *session) header(b []byte) (typ byte, size int, p progress) {
-	if len(b) < wire.HeaderLen {
-		return 0, 0, needBytes
-	}
-	typ, size = wire.Header(b)
-	limit := wire.FrontendLimit(typ)
-	if limit == 0 {
-		s.ending.CompareAndSwap(nil, fatal("08P01", "invalid frontend message type %d", typ))
-		return 0, 0, sessionEnd
-	}
-	if size < wire.HeaderLen || size-1 > limit {
-		s.ending.CompareAndSwap(nil, &wire.Error{}) // PostgreSQL ends it without a word
-		return 0, 0, sessionEnd
+	typ, size, ok := wire.Frontend(b)
+	if !ok {
+		return 0, 0, s.noHeader(b)
 	}
 	return typ, size, handled
+}
+
+// noHeader says why a message is none, if it has come so far.
+func (s *session) noHeader(b []byte) progress {
+	if len(b) < wire.HeaderLen {
+		return needBytes
+	}
+	e := &wire.Error{} // of its length; PostgreSQL ends it without a word
+	if wire.FrontendLimit(b[0]) == 0 {
+		e = fatal("08P01", "invalid frontend message type %d", b[0])
+	}
+	s.ending.CompareAndSwap(nil, e)
+	return sessionEnd
 }
 
 // detached handles input while the session has no server: what needs none is

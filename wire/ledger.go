@@ -100,34 +100,9 @@ type Ledger struct {
 // Sync. CopyData and Flush owe nothing and are not noted, but for a Flush that
 // PostgreSQL will find malformed.
 func (l *Ledger) Append(e Entry) (looked bool) {
-	if l.skipping {
-		if e.Msg != MsgSync {
-			l.note(AppendSkipped)
-			l.settle(&e, Skipped)
-			return false
-		}
-		l.note(AppendSyncRecovers)
-		l.skipping = false
-	}
-	switch e.Msg {
-	case CopyMark:
-		switch {
-		case l.copyIn && !l.copyEnded:
-			l.note(AppendMarkEndsCopy)
-			l.copyEnded = true
-		case l.mayCopy > 0:
-			l.note(AppendMarkWaits)
-			l.q.push(e) // for a COPY that has not begun, perhaps the second of one Query
-			l.marks++
-		default:
-			l.note(AppendMarkStray)
-		}
-		return true
-	case MsgSync, MsgFlush:
-		if l.copyIn && !l.copyEnded {
-			l.note(AppendStruck)
-			l.strike(e)
-			return false
+	if l.skipping || l.copyIn || e.Msg == CopyMark {
+		if owes, looked := l.appendRarely(&e); !owes {
+			return looked
 		}
 	}
 	switch e.Msg {
@@ -141,6 +116,41 @@ func (l *Ledger) Append(e Entry) (looked bool) {
 	l.q.push(e)
 	l.count(&e, 1)
 	return true
+}
+
+// appendRarely is Append for what may owe nothing.
+func (l *Ledger) appendRarely(e *Entry) (owes, looked bool) {
+	if l.skipping {
+		if e.Msg != MsgSync {
+			l.note(AppendSkipped)
+			l.settle(e, Skipped)
+			return false, false
+		}
+		l.note(AppendSyncRecovers)
+		l.skipping = false
+	}
+	switch e.Msg {
+	case CopyMark:
+		switch {
+		case l.copyIn && !l.copyEnded:
+			l.note(AppendMarkEndsCopy)
+			l.copyEnded = true
+		case l.mayCopy > 0:
+			l.note(AppendMarkWaits)
+			l.q.push(*e) // for a COPY that has not begun, perhaps the second of one Query
+			l.marks++
+		default:
+			l.note(AppendMarkStray)
+		}
+		return false, true
+	case MsgSync, MsgFlush:
+		if l.copyIn && !l.copyEnded {
+			l.note(AppendStruck)
+			l.strike(*e)
+			return false, false
+		}
+	}
+	return true, true
 }
 
 // count keeps the counters of what is in the queue.

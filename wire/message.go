@@ -64,19 +64,26 @@ const NameLen = 63
 // FrontendLimit is the largest length field that PostgreSQL accepts for a
 // frontend message of this type after login (SocketBackend in postgres.c), or
 // 0 for a type that does not exist.
-func FrontendLimit(typ byte) int {
-	const (
-		large uint64 = 1<<(MsgQuery-'@') | 1<<(MsgFunctionCall-'@') | 1<<(MsgBind-'@') | 1<<(MsgParse-'@') | 1<<(MsgCopyData-'@')
-		small uint64 = 1<<(MsgTerminate-'@') | 1<<(MsgClose-'@') | 1<<(MsgDescribe-'@') | 1<<(MsgExecute-'@') | 1<<(MsgFlush-'@') |
-			1<<(MsgSync-'@') | 1<<(MsgCopyDone-'@') | 1<<(MsgCopyFail-'@')
-	)
-	switch i := typ - '@'; {
-	case large>>i&1 > 0:
-		return largeLimit
-	case small>>i&1 > 0:
-		return smallLimit
+func FrontendLimit(typ byte) int { return int(frontendLimits[typ]) }
+
+var frontendLimits = func() (all [256]int32) {
+	for _, typ := range []byte{MsgQuery, MsgFunctionCall, MsgBind, MsgParse, MsgCopyData} {
+		all[typ] = largeLimit
 	}
-	return 0
+	for _, typ := range []byte{MsgTerminate, MsgClose, MsgDescribe, MsgExecute, MsgFlush, MsgSync, MsgCopyDone, MsgCopyFail} {
+		all[typ] = smallLimit
+	}
+	return all
+}()
+
+// Frontend is Header for a frontend message. ok is false if PostgreSQL takes no such
+// message, or the header has not come whole.
+func Frontend(b []byte) (typ byte, size int, ok bool) {
+	if len(b) < HeaderLen {
+		return 0, 0, false
+	}
+	typ, size = Header(b)
+	return typ, size, size >= HeaderLen && size-1 <= int(frontendLimits[typ])
 }
 
 // Extended reports whether a frontend message belongs to the extended query

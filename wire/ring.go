@@ -19,14 +19,22 @@ func (r *ring) at(i int) *Entry { return &r.buf[(r.head+i)&(len(r.buf)-1)] }
 
 func (r *ring) push(e Entry) {
 	if r.n == len(r.buf) {
-		grown := make([]Entry, max(8, 2*len(r.buf)))
-		for i := range r.n {
-			grown[i] = *r.at(i)
-		}
-		r.buf, r.head = grown, 0
+		r.grow()
+	}
+	at := &r.buf[(r.head+r.n)&(len(r.buf)-1)]
+	at.Msg, at.Action, at.Joined = e.Msg, e.Action, e.Joined
+	if e.Ref != nil { // else it is nil already
+		at.Ref = e.Ref
 	}
 	r.n++
-	*r.at(r.n - 1) = e
+}
+
+func (r *ring) grow() {
+	grown := make([]Entry, max(8, 2*len(r.buf)))
+	for i := range r.n {
+		grown[i] = *r.at(i)
+	}
+	r.buf, r.head = grown, 0
 }
 
 func (r *ring) pop() Entry {

@@ -68,6 +68,25 @@ func TestFrontendLimit(t *testing.T) {
 			t.Errorf("%q is taken for a frontend message", typ)
 		}
 	}
+	for _, r := range []struct {
+		header string
+		ok     bool
+	}{
+		{"S\x00\x00\x00\x04", true},
+		{"S\x00\x00\x00", false},
+		{"S\x00\x00\x00\x03", false},
+		{"S\x00\x00\x27\x10", true},
+		{"S\x00\x00\x27\x11", false},
+		{"Q\x3f\xff\xff\xfe", true},
+		{"Q\x3f\xff\xff\xff", false},
+		{"Q\xff\xff\xff\xff", false},
+		{"Z\x00\x00\x00\x05", false},
+		{"", false},
+	} {
+		if _, _, ok := Frontend([]byte(r.header)); ok != r.ok {
+			t.Errorf("%q is taken: %v", r.header, ok)
+		}
+	}
 }
 
 // What is appended has the length that its header says, also behind

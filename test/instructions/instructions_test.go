@@ -27,11 +27,11 @@ var limits = map[string]struct {
 	instructions, clock float64
 	exchanges           float64 // calls of recv, and of send; 0: as many as the system likes
 }{
-	"simple":   {9_560, 6.6, 2},
+	"simple":   {9_500, 6.6, 2},
 	"extended": {11_050, 6.6, 2},
 	"prepared": {11_010, 6.6, 2},
 	"pipeline": {53_200, 6.7, 2},
-	"batch":    {345_000, 7, 0},
+	"batch":    {325_000, 7, 0},
 	"block":    {24_360, 19.8, 6},
 	"rows":     {42_400, 6.8, 0},
 }
