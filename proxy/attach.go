@@ -213,7 +213,7 @@ func (s *session) serverLost(l *link, err error) {
 		// if nothing had been asked, and the server had been lost when it was idle.
 		l.askNoMore()
 		s.found = 0
-		s.settleEnvs()
+		s.settleEnvs(false)
 		s.reply = wire.AppendReady(s.reply, wire.TxIdle)
 	case l.asking != nil:
 		l.askNoMore()

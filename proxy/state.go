@@ -185,7 +185,7 @@ func (s *session) transactionEnded(l *link) (withhold bool) {
 		s.noteLocal(l)
 	}
 	s.found = 0
-	s.settleEnvs()
+	s.settleEnvs(false)
 	if unpinned && s.pin != "" && l.pool.overPinned() && !l.half && l.asking == nil {
 		l.asking = &inspection{withheld: true, applied: true}
 		l.awaitSlot()
@@ -204,7 +204,7 @@ func (s *session) endedUncarried(l *link) {
 	}
 	if l.ledger.Len() == 0 {
 		s.found = 0
-		s.settleEnvs()
+		s.settleEnvs(false)
 	}
 }
 

@@ -26,6 +26,7 @@ type version struct {
 	says      said
 	env       settings // in force at its Parse, as far as parsing reads them
 	unsettled bool     // env is only known when the transaction of its Parse has ended
+	outdated  bool     // and never will be
 	blind     bool     // env is that of the end of the batch of its Parse
 	shape     shape    // what the client was told of its result, if it asked
 }

@@ -148,10 +148,14 @@ func (s *session) batchEnded() {
 
 // settleEnv fills in under which settings a statement was parsed whose
 // transaction had changed them, now that it has ended.
-func (s *session) settleEnv(st *statement) {
+func (s *session) settleEnv(st *statement) { s.settleEnvAs(st, false) }
+
+// settleEnvAs is settleEnv, where it is known even though the session keeps its server
+// because of another statement.
+func (s *session) settleEnvAs(st *statement, known bool) {
 	switch {
 	case !st.unsettled || s.found&changing != 0:
-	case s.held&sqlscan.Opaque != 0: // the session may keep its server because it is not known
+	case s.held&sqlscan.Opaque != 0 && (!known || st.outdated): // the session may keep its server because it is not known
 		st.outdated = true
 	default:
 		st.env, st.unsettled = s.settledEnv(st.env), false
@@ -174,19 +178,24 @@ func (s *session) settledEnv(then settings) settings {
 }
 
 // settleEnvs is settleEnv for all that the session has, at the end of the
-// transaction.
-func (s *session) settleEnvs() {
+// transaction. known tells that it has been asked for, and that nothing of the
+// transaction leaves it open.
+func (s *session) settleEnvs(known bool) {
 	if !s.unsettled {
 		return
 	}
 	s.unsettled = false
 	for e := range s.names.all() {
 		if e.cur != nil {
-			s.settleEnv(e.cur)
+			s.settleEnvAs(e.cur, known)
 		}
 	}
 	for i := range s.unnamed.versions() {
-		if v := &s.unnamed.versions()[i]; v.unsettled && s.held&sqlscan.Opaque == 0 {
+		switch v := &s.unnamed.versions()[i]; {
+		case !v.unsettled:
+		case s.held&sqlscan.Opaque != 0 && (!known || v.outdated):
+			v.outdated = true
+		default:
 			v.env, v.unsettled = s.settledEnv(v.env), false
 		}
 	}

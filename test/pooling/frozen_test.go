@@ -257,6 +257,34 @@ func TestUnnamedOfATransactionThatSet(t *testing.T) {
 	})
 }
 
+// TestUnnamedOfAKeptSession: a literal of the unnamed statement is read in a session that
+// keeps its server, and behind it, before it is asked what is in force, what is not
+// reported is changed. It is used as it was read, or refused.
+func TestUnnamedOfAKeptSession(t *testing.T) {
+	p, _, db := start(t, 1)
+	a := login(t, p.Addr(), "app", db, "application_name", "kept")
+	sync, query := &pgproto3.Sync{}, func(sql string) *pgproto3.Query { return &pgproto3.Query{String: sql} }
+	a.send(parse("off", "set array_nulls = off"), parse("on", "set array_nulls = on"), sync)
+	a.read()
+	a.send(query("set timezone = 'Asia/Tokyo'"), &pgproto3.Close{ObjectType: 'S', Name: "s"}, parse("s", "select '{NULL}'::text[]"), sync)
+	a.send(append(batch("set array_nulls = on"), sync)...)
+	for range 3 {
+		a.read()
+	}
+	for range 3 {
+		a.send(query("set extra_float_digits = 1"), query("set datestyle = 'ISO, DMY'"), &pgproto3.Close{ObjectType: 'S'},
+			parse("", "select ('{NULL}'::text[])[1] is null"), bind("off"), &pgproto3.Execute{}, sync)
+		for range 3 {
+			a.read()
+		}
+		a.send(bind(""), &pgproto3.Execute{}, sync)
+		if r := a.read(); r.code() != "0A000" && r.cell() != "t" {
+			t.Errorf("the literal is read as %s", r)
+		}
+		a.run("on")
+	}
+}
+
 // TestSetIsNotSentAhead: a SET that is itself the unnamed statement is not brought to
 // where the next one takes its place.
 func TestSetIsNotSentAhead(t *testing.T) {
