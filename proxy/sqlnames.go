@@ -206,8 +206,10 @@ func (f *feeder) bring(sql []byte, found sqlscan.Finding, alone bool) (progress,
 	if !alone || b.alone {
 		return handled, refused
 	}
-	if b.sent && l.brought == 0 {
-		l.brought = from
+	if b.sent && (l.brought == 0 || b.skips) {
+		if l.brought == 0 {
+			l.brought = from
+		}
 		f.flush()
 		return mustWait, nil
 	}
