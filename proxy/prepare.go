@@ -243,7 +243,7 @@ func (f *feeder) use(text []byte) (server string, ref *replacement, p progress) 
 	if st == nil {
 		return noSuchStatement, &replacement{client: string(text)}, handled
 	}
-	if (st.own || f.lacks(st)) && f.settling([]byte(st.body)) {
+	if (st.own || !f.under(st)) && f.settling([]byte(st.body)) {
 		return "", nil, mustWait
 	}
 	f.does = st.found | s.hiddenIn(st)

@@ -225,6 +225,35 @@ func TestFrozenIsAnalyzedAgain(t *testing.T) {
 	}
 }
 
+// TestFrozenBehindSetIsAnalyzedAgain: the server has a statement from another session,
+// and its table has changed since. It is used in one go with a SET in front: PostgreSQL
+// would analyze it under that.
+func TestFrozenBehindSetIsAnalyzedAgain(t *testing.T) {
+	sync := &pgproto3.Sync{}
+	for _, first := range []string{"", "begin"} {
+		t.Run("in a transaction: "+fmt.Sprint(first != ""), func(t *testing.T) {
+			p, c, db := start(t, 1, "create table again (a int)", "insert into again values (1)")
+			a, b := login(t, p.Addr(), "app", db), login(t, p.Addr(), "app", db)
+			a.send(parse("s", "select '01/02/2003'::date::text from again"), sync)
+			a.read()
+			a.run("s")
+			if err := c.Exec(within(t), db, "alter table again alter column a set statistics 7"); err != nil {
+				t.Fatal(err)
+			}
+			b.send(parse("s", "select '01/02/2003'::date::text from again"), sync)
+			b.read()
+			b.must(first)
+			for range 2 {
+				b.send(sql("set datestyle = 'ISO, DMY'"), bind("s"), &pgproto3.Execute{}, sync)
+				b.read()
+				if r := b.read(); r.cell() != "2003-01-02" {
+					t.Errorf("got %s", r)
+				}
+			}
+		})
+	}
+}
+
 // TestUnnamedOfATransactionThatSet: the unnamed statement has been parsed in a
 // transaction that has changed what its literal is read under, and is used in a
 // later one.
