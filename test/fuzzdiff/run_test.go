@@ -87,7 +87,25 @@ func newOracle(t *testing.T) *oracle {
 			t.Fatal(err)
 		}
 	}
+	o.giveSchemas(t)
 	return o
+}
+
+// giveSchemas gives each of PostgreSQL's processes its schema for temporary objects.
+// Where one is made later all sessions' statements are analyzed again, and their
+// literals read under the settings of then: also those of the session that the others
+// are compared with.
+func (o *oracle) giveSchemas(t *testing.T) {
+	t.Helper()
+	const processes = 6 * maxClients // more than there are at once
+	var all [processes]beside
+	for i := range all {
+		all[i].dsn = o.setup.dsn
+		defer all[i].close()
+		if err := all[i].Exec(t.Context(), "create temp table gives (a int); drop table gives"); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // pooler is pgpoold on a pool of so many servers.
