@@ -118,15 +118,6 @@ func (f *feeder) send() {
 	}
 }
 
-// tellNow tells the client what the server reports, between messages.
-func (l *link) tellNow() {
-	c := chunk{}
-	l.tell(&c)
-	if len(c.out) > 0 {
-		_ = l.sess.conn.Write(c.out, false)
-	}
-}
-
 // stream passes a message on, however much of it has come.
 func (f *feeder) stream(b []byte, size int) {
 	n := min(len(b), size)

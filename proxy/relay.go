@@ -408,17 +408,6 @@ func (l *link) message(typ byte, body []byte, c *chunk) (keep, fits bool) {
 	}
 }
 
-// settledTo is settled, with the client's messages that follow from it.
-func (l *link) settledTo(c *chunk) {
-	if l.settled() && l.settledIn() {
-		l.tell(c)
-	}
-}
-
-// settledIn reports whether the server's settings are the session's, after a
-// Query of ours that changed them.
-func (l *link) settledIn() bool { return l.sess != nil && l.label == l.sess.settings }
-
 // readyForQuery notes the end of a query, and of a transaction if status says
 // so. It reports whether the client must not hear of it yet.
 func (l *link) readyForQuery(status byte, now time.Time) (withhold bool) {
@@ -455,64 +444,6 @@ func (l *link) readyForQuery(status byte, now time.Time) (withhold bool) {
 		}
 	}
 	return s.transactionEnded(l) || l.withholdForShapes()
-}
-
-// parameterStatus notes what the server reports. If the client's own doing
-// changed it, the session keeps the new value.
-func (l *link) parameterStatus(body []byte, c *chunk) {
-	n, v, ok := wire.ParameterStatus(body)
-	if !ok {
-		return
-	}
-	name, value := string(n), string(v)
-	l.reported = l.reported.with(name, value)
-	s := l.sess
-	if s == nil && l.state == linkOrphan {
-		l.known = false // what its client has left behind changes it still
-	}
-	if s == nil || l.settingHead() {
-		return
-	}
-	if settable(name) {
-		value = s.wish(l, name, value)
-	}
-	if told, ok := s.told.get(name); ok && told == value {
-		return
-	}
-	if e, _ := l.ledger.Head(); l.untold && e.Ref == (endsDiscard{}) {
-		return
-	}
-	s.told = s.told.with(name, value)
-	c.put(func(dst []byte) []byte { return wire.AppendParameterStatus(dst, name, value) })
-}
-
-// settingHead reports whether the server works on a Query of ours that changes
-// settings. What is reported behind another message of ours, a probe, say, is what
-// the client's own did in front of that.
-func (l *link) settingHead() bool {
-	e, _ := l.ledger.Head()
-	switch ref := e.Ref.(type) {
-	case *replayRef, inspectionRef:
-		return true
-	case *heldChange:
-		return ref.sets
-	}
-	return false
-}
-
-// tell tells the client what the server reports differently from what the
-// client was told last.
-func (l *link) tell(c *chunk) {
-	s := l.sess
-	if s == nil || s.told == l.reported || l.untold {
-		return
-	}
-	if s.told.same != l.reported.same {
-		l.reported.diff(s.told, func(name, value string) {
-			c.put(func(dst []byte) []byte { return wire.AppendParameterStatus(dst, name, value) })
-		})
-	}
-	s.told = l.reported
 }
 
 // Closed implements backend.Handler.

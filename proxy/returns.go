@@ -241,25 +241,3 @@ func (l *link) discardEnded(status byte, now time.Time) {
 		l.asking.withheld = false
 	}
 }
-
-// tellBehind tells the client, in front of its next ReadyForQuery, what has changed
-// since. What may have been reset once more is the session's again when that is
-// known. mu is held.
-func (l *link) tellBehind(c *chunk) {
-	l.untold = false
-	s := l.sess
-	if s.found&sqlscan.Resets == 0 {
-		l.tell(c)
-		return
-	}
-	l.reported.diff(s.told, func(name, value string) {
-		_, atStart := s.start.get(name)
-		if base, _ := l.base.get(name); atStart && value == base {
-			value, _ = s.startTo.get(name)
-		}
-		if told, _ := s.told.get(name); told != value {
-			s.told = s.told.with(name, value)
-			c.put(func(dst []byte) []byte { return wire.AppendParameterStatus(dst, name, value) })
-		}
-	})
-}
