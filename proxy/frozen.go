@@ -96,6 +96,11 @@ func (f *feeder) binds(portal, name []byte, reads bool) {
 	if f.control || l.ledger.Status() != wire.TxOpen || l.ledger.Owed() > l.ledger.OwnQueries() {
 		l.xactEndsIn, l.xactEnds = s.batch, l.xactEnds || f.control
 	}
+	if len(portal) == 0 {
+		l.xactUnrun = f.control
+	} else {
+		l.xactNamed = l.xactNamed || f.control
+	}
 	if f.does&changing == 0 || !reads && !namesLiterals(s.textOf(name)) {
 		return
 	}
@@ -114,6 +119,7 @@ const maxUnrun = 16
 // runs notes that a portal is executed.
 func (f *feeder) runs(portal []byte) {
 	l := f.l
+	l.xactUnrun = l.xactUnrun && len(portal) > 0
 	i := slices.Index(l.unrun, string(wire.Name(portal)))
 	if i < 0 {
 		return
@@ -125,7 +131,15 @@ func (f *feeder) runs(portal []byte) {
 }
 
 // xactEnded forgets what was noted of a transaction's portals. mu is held.
-func (l *link) xactEnded() { l.xactEnds, l.unrun = false, l.unrun[:0] }
+func (l *link) xactEnded() { l.xactEnds, l.xactUnrun, l.xactNamed, l.unrun = false, false, false, l.unrun[:0] }
+
+// xactGoesOn follows a ReadyForQuery in an open transaction. If nothing is owed behind
+// it, all that was bound and executed has run, and none of it has failed. mu is held.
+func (l *link) xactGoesOn() {
+	if l.ledger.Len() == 0 {
+		l.xactEnds = l.xactUnrun || l.xactNamed
+	}
+}
 
 // errOtherSettings refuses what only a server that has the statement could do
 // right: PostgreSQL turns literals into values when it parses them.

@@ -70,6 +70,8 @@ type link struct {
 	xactEndsIn uint64          // and of the last in which something is bound that may end the transaction
 	readsElse  uint64          // and of the last in which something is bound that may change what literals are read under
 	xactEnds   bool            // a portal of the transaction's may end it
+	xactUnrun  bool            // the unnamed one may, and has not been executed
+	xactNamed  bool            // and one that has a name
 	unrun      []string        // portals that may change what literals are read under, and have not been executed
 	foundSent  sqlscan.Finding // the session's found, but for the message that is being handled
 	wrote      bool            // something was written to the server since the attach

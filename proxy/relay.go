@@ -427,6 +427,9 @@ func (l *link) readyForQuery(status byte, now time.Time) (withhold bool) {
 		}
 	}
 	l.forgetLater(status)
+	if status == wire.TxOpen {
+		l.xactGoesOn()
+	}
 	if status != wire.TxIdle {
 		if s.mode == ModeStatement && status == wire.TxOpen {
 			s.end(errStatementMode)

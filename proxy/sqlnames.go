@@ -390,7 +390,7 @@ func (l *link) deallocated(ref any) (known bool) {
 func (f *feeder) execute(b []byte, size int) progress {
 	s, l := f.s, f.l
 	e := wire.Entry{Msg: wire.MsgExecute}
-	if len(l.unrun) > 0 {
+	if len(l.unrun) > 0 || l.xactUnrun {
 		portal, _, _ := wire.CString(b[wire.HeaderLen:size])
 		f.runs(portal)
 	}

@@ -254,6 +254,61 @@ func TestFrozenBehindSetIsAnalyzedAgain(t *testing.T) {
 	}
 }
 
+// TestFrozenBehindRollbackTo: in a transaction that changes what a literal was read
+// under, a ROLLBACK TO runs by the extended protocol, and then what has the literal, on
+// a server that lacks it.
+func TestFrozenBehindRollbackTo(t *testing.T) {
+	sync := &pgproto3.Sync{}
+	rvSame(t, 2, nil, func(_ *testing.T, open rvOpen) (lines []string) {
+		a, b := open(), open()
+		a.send(parse("s", "select '01/02/2003'::date::text"), sync)
+		a.read()
+		for range 2 {
+			for _, text := range []string{"begin", "set local datestyle = 'ISO, DMY'", "savepoint sp", "rollback to sp"} {
+				a.send(append(batch(text), sync)...)
+				lines = append(lines, rvGist(a.read()))
+			}
+			lines = append(lines, a.run("s"))
+			a.must("commit")
+			b.must("begin")
+		}
+		return lines
+	})
+}
+
+// TestFrozenBehindBoundCommit: a portal is bound in one batch and ends the transaction
+// in the next, and behind it stands what cannot be parsed as it was in the middle of a
+// batch. That is what the client is told, where the server lacks it.
+func TestFrozenBehindBoundCommit(t *testing.T) {
+	sync := &pgproto3.Sync{}
+	for _, portal := range []string{"", "p"} {
+		t.Run("portal "+portal, func(t *testing.T) {
+			p, _, db := start(t, 2)
+			a, b := login(t, p.Addr(), "app", db), login(t, p.Addr(), "app", db)
+			a.send(parse("s", "select '01/02/2003'::date::text"), parse("c", "commit"), sync)
+			a.read()
+			refused := false
+			for range 2 {
+				a.must("begin")
+				a.must("set local datestyle = 'ISO, DMY'")
+				a.send(&pgproto3.Bind{DestinationPortal: portal, PreparedStatement: "c"}, sync)
+				a.read()
+				a.send(&pgproto3.Execute{Portal: portal}, bind("s"), &pgproto3.Execute{}, sync)
+				switch r := a.read(); {
+				case r.code() == "0A000":
+					refused = true
+				case r.cell() != "2003-01-02":
+					t.Errorf("got %s", r)
+				}
+				b.must("begin")
+			}
+			if !refused {
+				t.Error("both servers have had the statement")
+			}
+		})
+	}
+}
+
 // TestUnnamedOfATransactionThatSet: the unnamed statement has been parsed in a
 // transaction that has changed what its literal is read under, and is used in a
 // later one.
