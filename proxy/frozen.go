@@ -131,7 +131,9 @@ func (f *feeder) runs(portal []byte) {
 }
 
 // xactEnded forgets what was noted of a transaction's portals. mu is held.
-func (l *link) xactEnded() { l.xactEnds, l.xactUnrun, l.xactNamed, l.unrun = false, false, false, l.unrun[:0] }
+func (l *link) xactEnded() {
+	l.xactEnds, l.xactUnrun, l.xactNamed, l.unrun = false, false, false, l.unrun[:0]
+}
 
 // xactGoesOn follows a ReadyForQuery in an open transaction. If nothing is owed behind
 // it, all that was bound and executed has run, and none of it has failed. mu is held.
