@@ -35,6 +35,9 @@ func (l *link) serverError(body []byte, c *chunk) (keep bool) {
 	inFront := l.brought > 0 && l.ledger.Place() >= l.brought
 	v := l.ledger.Settle(wire.MsgError, 0)
 	l.failsQuery = l.failsQuery || inFront && v.Head.Action == wire.Swallow
+	if l.ledger.Unanswered() && l.sess != nil {
+		l.sess.end(errUnanswered)
+	}
 	l.settledTo(c)
 	s := l.sess
 	if s != nil && l.cancelled(v.Head, body) {
@@ -79,6 +82,11 @@ func (l *link) serverError(body []byte, c *chunk) (keep bool) {
 	}
 	return true
 }
+
+// errUnanswered ends a session whose Query nobody would answer. That what is sent in
+// front of a Query fails behind its back is not to happen: a session that hears of it
+// is better off than one that waits.
+var errUnanswered = fatal("08006", "the query was not run, because what it needs could not be sent in front of it")
 
 // errTxFailed is PostgreSQL's own, for whatever is sent in a failed transaction.
 var errTxFailed = &wire.Error{

@@ -88,6 +88,8 @@ type Ledger struct {
 	probing bool
 	asked   bool // and the answer has not come
 
+	unanswered bool // see Unanswered
+
 	ready   int // entries that ReadyForQuery settles, but for joined ones: Query, FunctionCall, Sync
 	own     int // Query and Sync among them that the client did not send
 	mayCopy int // entries that may turn out to be a COPY: Query, Execute
@@ -313,11 +315,17 @@ func (l *Ledger) failed(v *Verdict) {
 		l.inError = true
 		return
 	}
+	ours := v.Head.Action.ours()
 	l.pop(Failed)
 	for l.q.len() > 0 {
-		if l.q.at(0).Msg == MsgSync {
+		e := l.q.at(0)
+		if e.Msg == MsgSync {
 			l.note(ErrorSkipsToSync)
 			return
+		}
+		if ours && !e.Action.ours() {
+			l.unanswered = l.unanswered || e.Msg == MsgQuery && !e.Joined
+			ours = false // the error is of this message
 		}
 		l.pop(Skipped)
 	}
@@ -454,6 +462,15 @@ func (l *Ledger) Status() byte {
 // BatchOpen reports whether a message of the extended protocol was sent since
 // the last Sync.
 func (l *Ledger) BatchOpen() bool { return l.open }
+
+// Unanswered reports, once, that the server has skipped a Query because a message of
+// pgpoold's own in front of it, in an open batch, has failed. The client hears the
+// error, and nobody tells it the end of its Query.
+func (l *Ledger) Unanswered() bool {
+	unanswered := l.unanswered
+	l.unanswered = false
+	return unanswered
+}
 
 // MaySkip reports whether the server may skip what it is sent now, up to Sync: it
 // does already, or a message of the extended protocol is owed that no Sync

@@ -626,3 +626,29 @@ func TestPlainBehindCopyInDoubt(t *testing.T) {
 		t.Fatal("in doubt still")
 	}
 }
+
+// A Query behind a message of pgpoold's own that fails is skipped; one behind a
+// client's message, for which that was sent, would be skipped by PostgreSQL itself.
+func TestUnanswered(t *testing.T) {
+	ours, query := Entry{Msg: MsgParse, Action: Swallow}, Entry{Msg: MsgQuery}
+	for _, r := range []struct {
+		name string
+		sent []Entry
+		want bool
+	}{
+		{"ours, Query", []Entry{ours, {Msg: MsgClose, Action: Swallow}, query}, true},
+		{"ours, Query, Sync", []Entry{ours, query, {Msg: MsgSync}}, true},
+		{"ours, Sync, Query", []Entry{ours, {Msg: MsgSync, Action: Mute}, query}, false},
+		{"ours, Bind, Query", []Entry{ours, {Msg: MsgBind}, query}, false},
+		{"Bind, ours, Query", []Entry{{Msg: MsgBind}, ours, query}, false},
+		{"ours, Query with a Sync that stands for it", []Entry{ours, {Msg: MsgQuery, Joined: true}, {Msg: MsgSync, Joined: true}}, false},
+	} {
+		var l Ledger
+		for _, e := range r.sent {
+			l.Append(e)
+		}
+		if l.Settle(MsgError, 0); l.Unanswered() != r.want || l.Unanswered() {
+			t.Errorf("%s: it is wanted to be %v, once", r.name, r.want)
+		}
+	}
+}
