@@ -212,7 +212,6 @@ func (s *session) serverLost(l *link, err error) {
 		// Nothing had announced that there was anything to be asked for: it is as
 		// if nothing had been asked, and the server had been lost when it was idle.
 		l.askNoMore()
-		s.found = 0
 		s.settleEnvs(false)
 		s.reply = wire.AppendReady(s.reply, wire.TxIdle)
 	case l.asking != nil:

@@ -10,7 +10,6 @@ type bringer struct {
 	f     *feeder
 	alone bool // as batches of their own
 	sent  bool // something that may fail
-	skips bool // and where it does PostgreSQL skips what stands behind it
 	at    place
 }
 
@@ -110,7 +109,6 @@ func (b *bringer) send(st *statement, types string) (refused *wire.Error) {
 	b.sent = true
 	h := l.shelf.get(st, &l.px.statements)
 	f.evict(h)
-	b.skips = b.skips || !b.alone && !(frozen && b.at == ownBatch)
 	if frozen && b.at == inBlock {
 		b.sendWithin(h, types)
 		return nil

@@ -377,6 +377,7 @@ func (f *feeder) bind(b []byte, size int) progress {
 	portal, _, _ := wire.CString(b[wire.HeaderLen:n])
 	e := wire.Entry{Msg: wire.MsgBind}
 	if f.means = ""; ref == nil && f.found&sqlscan.Resets != 0 {
+		before |= s.found &^ f.does // what else was noted on the way
 		if f.means = l.afterReset(s.textOf(text), f.found); f.means != "" {
 			s.found = before | meaning(f.does)
 		} else {

@@ -319,7 +319,6 @@ func (l *link) concluded(c *chunk) {
 	p, s := l.asking, l.sess
 	l.askNoMore()
 	known := p.tries > 0 && p.failed == nil && s.found&sqlscan.Opaque == 0
-	s.found = 0
 	s.settleEnvs(known)
 	if p.withheld {
 		c.put(func(dst []byte) []byte { return wire.AppendReady(dst, wire.TxIdle) })

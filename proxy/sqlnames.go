@@ -206,7 +206,7 @@ func (f *feeder) bring(sql []byte, found sqlscan.Finding, alone bool) (progress,
 	if !alone || b.alone {
 		return handled, refused
 	}
-	if b.sent && (l.brought == 0 || b.skips) {
+	if b.sent { // if it fails PostgreSQL skips the Query
 		if l.brought == 0 {
 			l.brought = from
 		}

@@ -40,7 +40,7 @@ func (s *session) scanned(sql []byte, own sqlscan.Finding) sqlscan.Finding {
 		found |= sqlscan.Forgets // a DO
 	}
 	found |= s.hidden(sql)
-	if found&changing != 0 && namesUnreported(sql) {
+	if found&sqlscan.ResetsAll != 0 || found&changing != 0 && namesUnreported(sql) {
 		found |= sqlscan.Literals
 	}
 	if s.told.opaque {
@@ -184,7 +184,6 @@ func (s *session) transactionEnded(l *link) (withhold bool) {
 	if s.found&sqlscan.Customs != 0 {
 		s.noteLocal(l)
 	}
-	s.found = 0
 	s.settleEnvs(false)
 	if unpinned && s.pin != "" && l.pool.overPinned() && !l.half && l.asking == nil {
 		l.asking = &inspection{withheld: true, applied: true}
@@ -203,7 +202,6 @@ func (s *session) endedUncarried(l *link) {
 		l.known = false // which settings it gave back is not known
 	}
 	if l.ledger.Len() == 0 {
-		s.found = 0
 		s.settleEnvs(false)
 	}
 }

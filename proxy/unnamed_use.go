@@ -27,11 +27,11 @@ func (f *feeder) useUnnamed(v *version) (server string, ref *replacement, p prog
 			return noSuchStatement, refused, p
 		}
 	}
-	if v.unsettled && s.found&changing == 0 && s.held&sqlscan.Opaque == 0 {
+	if v.unsettled && !v.outdated && s.found&changing == 0 && s.held&sqlscan.Opaque == 0 {
 		v.env, v.unsettled = s.settledEnv(v.env), false
 	}
 	if !l.holdsUnnamed(v.gen) {
-		if v.unsettled && s.held&sqlscan.Opaque != 0 { // it is not known
+		if v.unsettled && (v.outdated || s.held&sqlscan.Opaque != 0) { // it is not known
 			return noSuchStatement, &replacement{whole: errOtherSettings}, handled
 		}
 		if (f.readsOther(v.unsettled) || v.env != s.settings.parsing()) && hasLiteral(v.body) {

@@ -181,6 +181,8 @@ func (s *session) settledEnv(then settings) settings {
 // transaction. known tells that it has been asked for, and that nothing of the
 // transaction leaves it open.
 func (s *session) settleEnvs(known bool) {
+	doubt := s.found&sqlscan.Opaque != 0
+	s.found = 0
 	if !s.unsettled {
 		return
 	}
@@ -193,7 +195,7 @@ func (s *session) settleEnvs(known bool) {
 	for i := range s.unnamed.versions() {
 		switch v := &s.unnamed.versions()[i]; {
 		case !v.unsettled:
-		case s.held&sqlscan.Opaque != 0 && (!known || v.outdated):
+		case doubt, s.held&sqlscan.Opaque != 0 && (!known || v.outdated):
 			v.outdated = true
 		default:
 			v.env, v.unsettled = s.settledEnv(v.env), false

@@ -398,7 +398,9 @@ func (l *Ledger) settle(e *Entry, o Outcome) {
 // call, in order. The slice is valid until the next Append or Settle.
 func (l *Ledger) Settled() []Settled {
 	s := l.settled
-	l.settled = l.settled[:0]
+	if l.settled = s[:0]; cap(s) > ringKeep {
+		l.settled = nil
+	}
 	return s
 }
 

@@ -9,7 +9,7 @@ type ring struct {
 	popped uint64 // how many have left
 }
 
-// ringKeep is the most entries that an empty ring keeps room for.
+// ringKeep is the most entries that an empty ring keeps room for, or Settled.
 const ringKeep = 512
 
 func (r *ring) len() int { return r.n }

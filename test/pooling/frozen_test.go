@@ -369,6 +369,45 @@ func TestUnnamedOfAKeptSession(t *testing.T) {
 	}
 }
 
+// TestUnnamedBehindUnreported: behind a literal of the unnamed statement, in the same
+// transaction, a setting that it was read under and that is not reported is changed, and
+// the server is asked what is in force. The literal is used as it was read, or refused.
+func TestUnnamedBehindUnreported(t *testing.T) {
+	sync := &pgproto3.Sync{}
+	for _, mode := range []string{"session", "transaction"} {
+		c := postgres.ForTest(t)
+		db := newDB(t, c)
+		p := startYAML(t, poolYAML(c, db, "size: 10, mode: "+mode, ""))
+		for _, change := range []string{"reset array_nulls", "set array_nulls = on", "select set_config('array_nulls', 'on', false)", "reset all", "set array_nulls to default"} {
+			for _, kept := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s, %s, kept=%v", mode, change, kept), func(t *testing.T) {
+					a := login(t, p.Addr(), "app", db, "application_name", "me")
+					if kept {
+						a.send(sql("set timezone = 'Asia/Tokyo'"), &pgproto3.Close{ObjectType: 'S', Name: "s"}, parse("s", "select '{NULL}'::text[]"), sync)
+						a.send(append(batch("set array_nulls = on"), sync)...)
+						for range 3 {
+							a.read()
+						}
+					}
+					a.must("set array_nulls = off")
+					a.send(parse("x", "set extra_float_digits = 1"), parse("r", change), parse("b", "begin"), parse("c", "commit"), sync)
+					a.read()
+					a.run("b")
+					a.run("x")
+					a.send(parse("", "select ('{NULL}'::text[])[1] is null"), &pgproto3.Bind{DestinationPortal: "p", PreparedStatement: "r"}, &pgproto3.Execute{Portal: "p"}, sync)
+					a.read()
+					a.send(&pgproto3.Bind{DestinationPortal: "q", PreparedStatement: "c"}, &pgproto3.Execute{Portal: "q"}, sync)
+					a.read()
+					a.send(bind(""), &pgproto3.Execute{}, sync)
+					if r := a.read(); r.code() != "0A000" && r.cell() != "f" {
+						t.Errorf("the literal is read as %s", r)
+					}
+				})
+			}
+		}
+	}
+}
+
 // TestSetIsNotSentAhead: a SET that is itself the unnamed statement is not brought to
 // where the next one takes its place.
 func TestSetIsNotSentAhead(t *testing.T) {
