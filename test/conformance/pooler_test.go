@@ -228,6 +228,9 @@ func (k *stack) settled(tb testing.TB, after string) {
 			if err == nil && !live[v.LocalPort] {
 				err = fmt.Errorf("pgpoold does not know that server %d is gone", v.ID)
 			}
+			if err == nil && v.State == "active" && v.ClientID == 0 { // its backend may not have read yet what it was sent
+				err = fmt.Errorf("server %d works for a client that has left", v.ID)
+			}
 		}
 		if err == nil {
 			return
