@@ -224,8 +224,11 @@ func (s *session) translate(text []byte, ref *replacement) []byte {
 		}
 		server := string(text[i : i+end])
 		client, ok := s.names.byServerName(server)
-		if ref != nil && (ok || reserved(server) || server == ref.server) {
+		switch {
+		case ref != nil && (ok || reserved(server) || server == ref.server):
 			client, ok = ref.client, true
+		case ref == nil && s.names.get([]byte(server)) != nil:
+			ok = false // SQL means the client's own name, which only looks like one of ours
 		}
 		if !ok {
 			from = i

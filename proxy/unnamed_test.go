@@ -245,3 +245,26 @@ func TestUnnamedSays(t *testing.T) {
 		t.Errorf("%q says the same in both", sets)
 	}
 }
+
+// TestTranslateOwnName: a client has given a statement a name that looks like one of
+// ours, and is that of another statement of its own on the server. An error about SQL
+// that names it means the client's.
+func TestTranslateOwnName(t *testing.T) {
+	s := &session{}
+	add := func(text, server string) {
+		c := s.names.begin([]byte(text), &statement{name: server}, 1)
+		s.names.settle(c, true)
+	}
+	add("s2", "pgpoold_7")
+	text := []byte(`wrong number of parameters for prepared statement "pgpoold_7"`)
+	if got := string(s.translate(text, nil)); got != `wrong number of parameters for prepared statement "s2"` {
+		t.Errorf("got %s", got)
+	}
+	add("pgpoold_7", "pgpoold_8")
+	if got := string(s.translate(text, nil)); got != string(text) {
+		t.Errorf("got %s", got)
+	}
+	if got := string(s.translate(text, &replacement{client: "s2"})); got != `wrong number of parameters for prepared statement "s2"` {
+		t.Errorf("got %s", got)
+	}
+}
