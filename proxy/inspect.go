@@ -318,8 +318,7 @@ func (l *link) inspected(c *chunk) {
 func (l *link) concluded(c *chunk) {
 	p, s := l.asking, l.sess
 	l.askNoMore()
-	known := p.tries > 0 && p.failed == nil && s.found&sqlscan.Opaque == 0
-	s.settleEnvs(known)
+	s.settleEnvs(p.tries > 0 && p.failed == nil)
 	if p.withheld {
 		c.put(func(dst []byte) []byte { return wire.AppendReady(dst, wire.TxIdle) })
 	}

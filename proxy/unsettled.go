@@ -178,10 +178,11 @@ func (s *session) settledEnv(then settings) settings {
 }
 
 // settleEnvs is settleEnv for all that the session has, at the end of the
-// transaction. known tells that it has been asked for, and that nothing of the
-// transaction leaves it open.
-func (s *session) settleEnvs(known bool) {
-	doubt := s.found&sqlscan.Opaque != 0
+// transaction, whose findings it forgets. asked tells that what is in force has been
+// asked for.
+func (s *session) settleEnvs(asked bool) {
+	doubt := s.found&sqlscan.Opaque != 0 // something of the transaction leaves it open
+	known := asked && !doubt
 	s.found = 0
 	if !s.unsettled {
 		return

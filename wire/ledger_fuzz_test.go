@@ -374,14 +374,17 @@ func FuzzLedger(f *testing.F) {
 }
 
 // TestLedgerModel does so for a fixed number of clients.
-func TestLedgerModel(t *testing.T) {
-	r := rand.New(rand.NewPCG(3, 4))
-	for range 5000 {
+func TestLedgerModel(t *testing.T) { playMany(t, rand.NewPCG(3, 4), 5000, playBoth) }
+
+// playMany plays so many random programs, up to the first that fails.
+func playMany(t *testing.T, source rand.Source, n int, play func(t *testing.T, data []byte)) {
+	r := rand.New(source)
+	for range n {
 		data := make([]byte, r.IntN(200))
 		for i := range data {
 			data[i] = byte(r.Uint32())
 		}
-		playBoth(t, data)
+		play(t, data)
 		if t.Failed() {
 			return
 		}
@@ -492,16 +495,4 @@ func FuzzLedgerHostile(f *testing.F) {
 }
 
 // TestLedgerHostile does so for a fixed number of them.
-func TestLedgerHostile(t *testing.T) {
-	r := rand.New(rand.NewPCG(5, 6))
-	for range 20000 {
-		data := make([]byte, r.IntN(200))
-		for i := range data {
-			data[i] = byte(r.Uint32())
-		}
-		hostile(t, data)
-		if t.Failed() {
-			return
-		}
-	}
-}
+func TestLedgerHostile(t *testing.T) { playMany(t, rand.NewPCG(5, 6), 20000, hostile) }
