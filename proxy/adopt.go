@@ -108,7 +108,7 @@ func (s *session) govern(own UserOptions) {
 func (s *session) put(b []byte, big int) {
 	switch {
 	case big > 0:
-		s.big, s.bigSize = append(make([]byte, 0, big), b...), big
+		s.big = append(make([]byte, 0, big), b...)
 	case len(b) > 0:
 		s.buf = stream.GetBuffer()
 		s.n = copy(s.buf[:], b)

@@ -297,7 +297,7 @@ func (s *session) dropMadeUp(n int) bool {
 			n--
 			fallthrough
 		case wire.MsgFlush:
-			s.sentN = copy(s.sent[:], s.sent[min(size, s.sentN):s.sentN])
+			s.sentN = int32(copy(s.sent[:], s.sent[min(size, int(s.sentN)):s.sentN]))
 		default:
 			return false
 		}
@@ -311,16 +311,16 @@ func (s *session) putBack() bool {
 	if s.sentN == 0 {
 		return true
 	}
-	if s.bigSize > 0 || s.sentN+len(rest) > len(s.sent) {
+	if s.big != nil || int(s.sentN)+len(rest) > len(s.sent) {
 		return false
 	}
-	s.sentN += copy(s.sent[s.sentN:], rest)
+	s.sentN += int32(copy(s.sent[s.sentN:], rest))
 	if s.buf == nil {
 		s.buf, s.sent = s.sent, nil
 	} else {
 		s.buf, s.sent = s.sent, s.buf
 	}
-	s.pos, s.n = 0, s.sentN
+	s.pos, s.n = 0, int(s.sentN)
 	return true
 }
 

@@ -120,7 +120,7 @@ const cancelLooks = 100
 func (px *Server) cancelSession(s *session) (found bool) {
 	s.in.Lock()
 	if s.waiting {
-		if !s.pool.servers.Leave(&s.ticket) {
+		if !s.pool.servers.Leave(s.ticket) {
 			s.canceled = true // a server is on its way: what waits for it is not sent
 			s.in.Unlock()
 			return true

@@ -260,7 +260,7 @@ func (s *session) departs() bool {
 		return false // it is woken again
 	}
 	if s.waiting {
-		if !s.pool.servers.Leave(&s.ticket) {
+		if !s.pool.servers.Leave(s.ticket) {
 			return false // a server is on its way
 		}
 		s.waiting = false

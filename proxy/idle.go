@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"math"
 	"strings"
 	"time"
 
@@ -21,26 +22,24 @@ func ofLink(name string) bool {
 // keepLink notes what a session wishes for its own connection.
 func (s *session) keepLink(link settings) {
 	if v, ok := link.get("idle_session_timeout"); ok {
-		s.idleLimit.Store(max(0, milliseconds(v)))
+		s.idleLimit.Store(int32(min(max(0, milliseconds(v)), math.MaxInt32)))
 	} else if link == noSettings {
 		s.idleLimit.Store(0)
 	}
 }
 
 // endIdle ends a session that has been idle for longer than its
-// idle_session_timeout allows, as PostgreSQL would. It is the ticker's.
-func (s *session) endIdle(now time.Time) {
+// idle_session_timeout allows, as PostgreSQL would. It is the clock's.
+func (s *session) endIdle(tick uint32) {
 	limit := time.Duration(s.idleLimit.Load()) * time.Millisecond
 	if limit <= 0 {
-		s.idleSince = 0
 		return
 	}
-	seen := s.received.Load()
-	if s.idleSince == 0 || seen != s.idleSeen || s.working() {
-		s.idleSeen, s.idleSince = seen, now.UnixNano()
-		return
+	s.quiet.hear(s.received.Load(), tick)
+	if s.working() {
+		s.quiet.since = tick
 	}
-	if time.Duration(now.UnixNano()-s.idleSince) >= limit {
+	if s.quiet.of(tick) >= limit {
 		s.end(errIdleSession)
 	}
 }

@@ -3,6 +3,7 @@ package proxy
 import (
 	"time"
 
+	"pgpoold/backend"
 	"pgpoold/wire"
 	"pgpoold/wire/stream"
 )
@@ -95,7 +96,7 @@ func (s *session) advance() (more bool) {
 
 // input is what has come and is not handled.
 func (s *session) input() []byte {
-	if s.bigSize > 0 {
+	if s.big != nil {
 		return s.big
 	}
 	if s.buf == nil {
@@ -106,8 +107,8 @@ func (s *session) input() []byte {
 
 // consume moves past n bytes of the input.
 func (s *session) consume(n int) {
-	if s.bigSize > 0 {
-		s.big, s.bigSize = nil, 0
+	if s.big != nil {
+		s.big = nil
 		return
 	}
 	s.pos += n
@@ -122,7 +123,7 @@ func (s *session) enlarge(size int) {
 	b := make([]byte, s.n-s.pos, size)
 	copy(b, s.buf[s.pos:s.n])
 	s.pos, s.n = 0, 0
-	s.big, s.bigSize = b, size
+	s.big = b
 }
 
 // header reads the next message's header and checks its length as PostgreSQL
@@ -247,7 +248,7 @@ func (s *session) usable(typ byte, b []byte, size int) progress {
 // more asks for the rest of a message that must be seen as a whole, or, for a
 // Bind, as far as its names go.
 func (s *session) more(typ byte, size int) progress {
-	if s.bigSize > 0 || s.n-s.pos < stream.BufferSize {
+	if s.big != nil || s.n-s.pos < stream.BufferSize {
 		return needBytes
 	}
 	if typ == wire.MsgBind {
@@ -352,7 +353,10 @@ func (s *session) acquire() bool {
 	if s.waitsToMove() {
 		return false
 	}
-	t := &s.ticket
+	if s.ticket == nil {
+		s.ticket = &backend.Ticket{}
+	}
+	t := s.ticket
 	t.W, t.Label, t.Last, t.Without = s, s.settings, s.lastServer.Load(), s.asks()
 	s.waiting = true // before the pool can call back
 	srv, err := s.pool.servers.Acquire(t, time.Now())

@@ -21,7 +21,7 @@ func (s *session) leave(err error) {
 	l := s.link.Load()
 	s.in.Unlock()
 	if waiting {
-		s.pool.servers.Leave(&s.ticket) // else Granted or Refused comes, and finds it gone
+		s.pool.servers.Leave(s.ticket) // else Granted or Refused comes, and finds it gone
 	}
 	uncounted := false
 	if l != nil {

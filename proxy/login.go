@@ -239,7 +239,8 @@ func (lg *login) begin(st *wire.Startup, db *Database, user string, id identity)
 	}
 	s.addr = addrOf(lg.remote)
 	if lg.tls != nil {
-		s.tlsName = shared(tlsName(lg.tls.ConnectionState()))
+		name := shared(tlsName(lg.tls.ConnectionState()))
+		s.tlsName = &name
 	}
 	conn, err := stream.New(lg.sock, lg.tls)
 	if err != nil {

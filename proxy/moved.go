@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"math"
 	"time"
 
 	"pgpoold/backend"
@@ -109,8 +110,8 @@ func (s *session) pack() *Moved {
 	m := &Moved{
 		ID: s.id, Database: s.db.Name, User: s.user, PID: s.pid, Secret: []byte(s.secret), Began: time.Unix(0, s.began),
 		Start: s.start.exported(), StartLink: s.startLink.exported(), Settings: s.settings.exported(),
-		StartTo: s.startTo.exported(), Told: s.told.exported(), IdleLimit: s.idleLimit.Load(), Customs: s.customs, UsesLast: s.usesLast,
-		Skip: s.skip, Input: bytes.Clone(s.input()), Big: s.bigSize, Batch: s.batch, Received: s.received.Load(), Sent: s.outBytes,
+		StartTo: s.startTo.exported(), Told: s.told.exported(), IdleLimit: int64(s.idleLimit.Load()), Customs: s.customs, UsesLast: s.usesLast,
+		Skip: s.skip, Input: bytes.Clone(s.input()), Big: cap(s.big), Batch: s.batch, Received: s.received.Load(), Sent: s.outBytes,
 	}
 	if s.db.Pool.Credentials.User == "" {
 		m.Credentials = s.pool.servers.Target().Credentials
@@ -147,7 +148,7 @@ func (s *session) unpack(m *Moved) {
 	s.pid, s.secret, s.began = m.PID, string(m.Secret), m.Began.UnixNano()
 	s.start, s.startLink, s.settings = settingsFrom(m.Start), settingsFrom(m.StartLink), settingsFrom(m.Settings)
 	s.startTo, s.told = m.StartTo.own(), m.Told.own()
-	s.idleLimit.Store(m.IdleLimit)
+	s.idleLimit.Store(int32(min(max(0, m.IdleLimit), math.MaxInt32)))
 	s.customs = m.Customs
 	if s.usesLast = m.UsesLast; s.usesLast {
 		s.pool.usesLast.Store(true)

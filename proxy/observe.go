@@ -34,7 +34,8 @@ func (px *Server) describe(snap *Snapshot, all []*session) {
 	now := time.Now()
 	snap.Started, snap.Draining, snap.Totals, snap.Controls = px.started, px.Draining(), px.totals(), px.Controls()
 	held := map[*pool]int{}
-	for _, s := range all {
+	for i, s := range all {
+		breathe(i)
 		if snap.Clients != nil {
 			snap.Clients = append(snap.Clients, s.snapshot(now))
 		}
@@ -45,7 +46,7 @@ func (px *Server) describe(snap *Snapshot, all []*session) {
 		if cancels {
 			held[s.pool]++
 		}
-		snap.Totals.ClientsByTLS[s.tlsName]++
+		snap.Totals.ClientsByTLS[s.tls()]++
 	}
 	for _, p := range px.allPools() {
 		ps := p.snapshot(now, snap)
@@ -114,7 +115,7 @@ func (s *session) brief() (pin string, cancels bool) {
 func (s *session) snapshot(now time.Time) ClientSnapshot {
 	c := ClientSnapshot{
 		ID: s.id, User: s.user, Database: s.db.Name, Replication: "none", Addr: s.addr.host, Port: s.addr.port,
-		ConnectTime: time.Unix(0, s.began), PID: s.pid, TLS: s.tlsName, BytesIn: s.received.Load(),
+		ConnectTime: time.Unix(0, s.began), PID: s.pid, TLS: s.tls(), BytesIn: s.received.Load(),
 	}
 	if s.pool.repl != "" {
 		c.Replication = s.pool.repl

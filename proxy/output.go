@@ -8,7 +8,7 @@ import (
 // keep passes the next n bytes of the input on as they are.
 func (f *feeder) keep(n int) {
 	s := f.s
-	if s.bigSize > 0 {
+	if s.big != nil {
 		f.dropRun()
 		s.keepSent(f.l, s.big[:n])
 		f.grow()
@@ -162,10 +162,10 @@ func (s *session) keepSent(l *link, b []byte) {
 		}
 		s.sent = stream.GetBuffer()
 	}
-	if s.sentN+len(b) > len(s.sent) {
+	if int(s.sentN)+len(b) > len(s.sent) {
 		stream.PutBuffer(s.sent)
 		s.sent, s.sentN = nil, -1
 		return
 	}
-	s.sentN += copy(s.sent[s.sentN:], b)
+	s.sentN += int32(copy(s.sent[s.sentN:], b))
 }

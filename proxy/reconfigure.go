@@ -105,20 +105,28 @@ func (p *pool) limits(live *liveOptions, db *Database) backend.Limits {
 // endRemoved ends the idle clients of databases that are gone, and their
 // pools when nobody uses them any more.
 func (px *Server) endRemoved() {
-	for _, s := range px.allSessions() {
-		if px.database(s.db.Name) == nil && s.idle() {
-			s.end(errRemoved)
-		}
-	}
 	var drop []*pool
+	used := false // by clients that are left
 	px.mu.Lock()
 	for key, p := range px.pools {
-		if p.holds == 0 && px.database(key.database) == nil {
+		if px.database(key.database) != nil {
+			continue
+		}
+		if p.holds > 0 {
+			used = true
+		} else {
 			delete(px.pools, key)
 			drop = append(drop, p)
 		}
 	}
 	px.mu.Unlock()
+	if used {
+		for _, s := range px.allSessions() {
+			if px.database(s.db.Name) == nil && s.idle() {
+				s.end(errRemoved)
+			}
+		}
+	}
 	for _, p := range drop {
 		px.closePool(p)
 	}

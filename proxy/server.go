@@ -50,6 +50,7 @@ type Server struct {
 	trace       atomic.Pointer[wire.Trace]        // of the servers' ledgers, for tests
 	watch       atomic.Pointer[func(Transaction)] // for tests
 
+	clock    clock
 	sessions sync.WaitGroup // logins and sessions
 	helpers  sync.WaitGroup // cancel requests and the ticker
 
@@ -99,64 +100,6 @@ func (px *Server) Start(context.Context) error {
 	px.helpers.Add(1)
 	go px.tick()
 	return nil
-}
-
-// ticksPerSecond is how often the clock looks at the sessions' timeouts.
-const ticksPerSecond = 4
-
-// tick is the coarse clock: timeouts, waits that are too long, idle and old servers,
-// hidden ends of file. Joined by Close.
-func (px *Server) tick() {
-	defer px.helpers.Done()
-	t := time.NewTicker(time.Second / ticksPerSecond)
-	defer t.Stop()
-	var sessions []*session
-	for n := 1; ; n++ {
-		select {
-		case <-px.ctx.Done():
-			return
-		case now := <-t.C:
-			clear(sessions) // those that have ended are let go
-			sessions = px.appendSessions(sessions[:0])
-			for _, s := range sessions {
-				s.watch(now)
-			}
-			if n%ticksPerSecond != 0 {
-				continue
-			}
-			for _, p := range px.allPools() {
-				p.tick(now)
-			}
-			px.shares.Tick()
-			px.dropUnused(now)
-			px.endRemoved()
-			px.followNames(now)
-			parked := 0
-			for _, s := range sessions {
-				if s.conn.Unconfirmed() {
-					s.conn.Peek()
-				}
-				if parked < parkAtOnce && s.parkQuiet() {
-					parked++
-				}
-				s.hurry(now)
-				s.endIdle(now)
-				s.drainPin(now)
-			}
-		}
-	}
-}
-
-// parkAtOnce is how many sessions are parked in a second: what that costs is to
-// be felt by nobody.
-const parkAtOnce = 2000
-
-// ParkIdle parks all sessions that have nothing to do, as the clock does with
-// those that are quiet for a second. Tests use it.
-func (px *Server) ParkIdle() {
-	for _, s := range px.allSessions() {
-		s.park()
-	}
 }
 
 // Serve accepts clients from l until it is closed. It returns nil after
@@ -267,6 +210,7 @@ func (px *Server) begin(s *session) {
 	closed := px.closed
 	px.sessions.Add(1)
 	px.mu.Unlock()
+	px.clock.woke(s)
 	px.renewTimeouts(s) // Reconfigure may have missed it
 	if closed || px.draining.Load() {
 		s.end(errShutdown)
@@ -282,6 +226,7 @@ func (px *Server) forget(s *session) {
 	px.mu.Lock()
 	delete(px.clients, s.id)
 	px.mu.Unlock()
+	px.clock.ended(s)
 	s.pool.clients.Add(-1)
 	px.forgetPool(s)
 	px.uncountClient(s.db.Name, s.user)

@@ -38,7 +38,7 @@ type session struct {
 	startLink settings  // those about the connection
 	startTo   *reported // what the client was told at login
 	began     int64     // unix nanoseconds
-	tlsName   string
+	tlsName   *string   // nil: none
 	addr      sessionAddr
 
 	// Any goroutine.
@@ -49,36 +49,33 @@ type session struct {
 	state      atomic.Uint32                  // sessionState, for the console
 	torn       atomic.Bool                    // the last message it got was cut off: nothing is said behind it
 	ending     atomic.Pointer[wire.Error]     // why the session must end; Severity "" for without a word
-	idleLimit  atomic.Int64                   // idle_session_timeout in milliseconds; 0: none
+	idleLimit  atomic.Int32                   // idle_session_timeout in milliseconds; 0: none
+	sentN      int32                          // guarded as sent: how much of it there is; -1: it was too much
+	again      int32                          // guarded as sent: servers in a row that ended before they had read it
 	endBy      atomic.Int64                   // when it must have ended by itself, unix nanoseconds; 0: it need not
 	received   atomic.Uint64                  // bytes from the client
 	timeouts   atomic.Pointer[Timeouts]       // never nil
 
 	watched *watched // the clock's; nil: nothing to remember
-	seen    uint64   // the clock's: what received was at its last look
+	quiet   quiet    // the clock's
 
 	// in guards the client's side: what it has sent and how far that is
 	// handled. It is held for no longer than a non-blocking write takes.
 	in        sync.Mutex
-	buf       *stream.Buffer // guarded by in: input; nil while there is none
-	pos, n    int            // guarded by in: buf[pos:n] is not handled
-	big       []byte         // guarded by in: a message too large for buf, as far as it has come
-	bigSize   int            // guarded by in: and its size; 0: none
-	pass      int            // guarded by in: bytes of a message on its way that have not come
-	passOn    bool           // guarded by in: they go to the server; else they are dropped
-	orderly   bool           // guarded by in: no more can come, and a Terminate stands behind what is not handled
-	terminate bool           // guarded by in: Terminate came
-	gone      bool           // guarded by in: the pump has ended
-	canceled  bool           // guarded by in: a cancel came when it had just left the queue
-	waiting   bool           // guarded by in: in the pool's queue
-	departing bool           // guarded by in, owned by the pump: the session is moving to another process
-	skip      bool           // guarded by in: an error of ours: everything up to Sync is dropped
-	reply     []byte         // guarded by in: answers of ours, sent when advance ends
-	ticket    backend.Ticket // guarded by in while not waiting, and its Since always
-
-	// Owned by the ticker.
-	idleSince int64  // unix nanoseconds since when nothing was received; 0: not looked at yet
-	idleSeen  uint64 // what had been received by then
+	buf       *stream.Buffer  // guarded by in: input; nil while there is none
+	pos, n    int             // guarded by in: buf[pos:n] is not handled
+	big       []byte          // guarded by in: a message too large for buf, as far as it has come; its size is the capacity; nil: none
+	pass      int             // guarded by in: bytes of a message on its way that have not come
+	passOn    bool            // guarded by in: they go to the server; else they are dropped
+	orderly   bool            // guarded by in: no more can come, and a Terminate stands behind what is not handled
+	terminate bool            // guarded by in: Terminate came
+	gone      bool            // guarded by in: the pump has ended
+	canceled  bool            // guarded by in: a cancel came when it had just left the queue
+	waiting   bool            // guarded by in: in the pool's queue
+	departing bool            // guarded by in, owned by the pump: the session is moving to another process
+	skip      bool            // guarded by in: an error of ours: everything up to Sync is dropped
+	reply     []byte          // guarded by in: answers of ours, sent when advance ends
+	ticket    *backend.Ticket // guarded by in while not waiting, and its Since always; nil: it has asked for no server since it was parked
 
 	// Guarded by the attached link's mu; by in while there is none.
 	names         names
@@ -107,11 +104,17 @@ type session struct {
 	pinSince      int64           // since when, unix nanoseconds
 	asked         int64           // when its last query began, unix nanoseconds; 0: none has
 	sent          *stream.Buffer  // what the client has sent since the attach, as long as it could be sent again
-	sentN         int
-	outBytes      uint64         // to the client, replies of servers'
-	again         int            // servers in a row that ended before they had read what was sent
-	portals       *portals       // nil: none whose text names statements
-	cancel        *pendingCancel // not nil: cancel requests wait until the client's own query is at the head
+	outBytes      uint64          // to the client, replies of servers'
+	portals       *portals        // nil: none whose text names statements
+	cancel        *pendingCancel  // not nil: cancel requests wait until the client's own query is at the head
+}
+
+// tls names the version and the cipher of the client's TLS; "": it has none.
+func (s *session) tls() string {
+	if s.tlsName == nil {
+		return ""
+	}
+	return *s.tlsName
 }
 
 // sessionAddr is where a client is, for logs and the console.
@@ -127,10 +130,11 @@ const (
 	stateIdle sessionState = iota
 	stateWaiting
 	stateActive
+	stateEnded // nobody sees it any more
 )
 
 func (st sessionState) String() string {
-	return [...]string{"idle", "waiting", "active"}[st]
+	return [...]string{"idle", "waiting", "active", "idle"}[st]
 }
 
 // run is the client pump's life, or the part of it up to where the connection
@@ -149,41 +153,6 @@ func (s *session) run() {
 		s.px.sessions.Done()
 		return
 	}
-}
-
-// Resume implements stream.Parkable. px.sessions has counted the session all the
-// while.
-func (s *session) Resume() { go s.run() }
-
-// parkQuiet parks a session whose client has sent nothing since the clock's
-// last look. It is the clock's, and reports whether it asked for it.
-func (s *session) parkQuiet() bool {
-	received := s.received.Load()
-	quiet := received == s.seen
-	s.seen = received
-	return quiet && s.park()
-}
-
-// park asks for the session to be parked if it has nothing to do. Anybody may
-// call it.
-func (s *session) park() bool {
-	if s.link.Load() != nil || s.state.Load() == uint32(stateWaiting) || s.conn.Parked() {
-		return false
-	}
-	s.conn.Park()
-	return true
-}
-
-// Quiet implements stream.Parkable. A session that is so gives back what it keeps
-// for reuse.
-func (s *session) Quiet() bool {
-	s.in.Lock()
-	defer s.in.Unlock()
-	if s.link.Load() != nil || s.waiting || s.terminate || s.buf != nil || s.bigSize > 0 || s.pass > 0 || len(s.reply) > 0 || s.conn.Queued() {
-		return false
-	}
-	s.unnamed.shrink()
-	return true
 }
 
 // readable reads what the client sent and handles it; false ends the session.
@@ -247,7 +216,7 @@ func (s *session) saidAll() bool {
 	if s.terminate {
 		return s.link.Load() != nil // it may read on, what it has asked for
 	}
-	if s.bigSize > 0 || s.pass > 0 {
+	if s.big != nil || s.pass > 0 {
 		return false
 	}
 	for b := s.input(); len(b) >= wire.HeaderLen; {
@@ -306,16 +275,16 @@ func (s *session) woken() bool {
 
 // full reports whether there is no room for more input.
 func (s *session) full() bool {
-	if s.bigSize > 0 {
-		return len(s.big) == s.bigSize
+	if s.big != nil {
+		return len(s.big) == cap(s.big)
 	}
 	return s.buf != nil && s.n == len(s.buf) && s.pos == 0
 }
 
 // room is where the next input goes.
 func (s *session) room() []byte {
-	if s.bigSize > 0 {
-		return s.big[len(s.big):s.bigSize]
+	if s.big != nil {
+		return s.big[len(s.big):cap(s.big)]
 	}
 	if s.buf == nil {
 		s.buf = stream.GetBuffer()
@@ -328,7 +297,7 @@ func (s *session) room() []byte {
 }
 
 func (s *session) filled(n int) {
-	if s.bigSize > 0 {
+	if s.big != nil {
 		s.big = s.big[:len(s.big)+n]
 		return
 	}

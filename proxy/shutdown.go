@@ -62,7 +62,7 @@ func (px *Server) closeListeners() {
 func (s *session) idle() bool {
 	s.in.Lock()
 	defer s.in.Unlock()
-	if s.waiting || s.pass > 0 || s.bigSize > 0 || s.buf != nil && s.n > s.pos {
+	if s.waiting || s.pass > 0 || s.big != nil || s.buf != nil && s.n > s.pos {
 		return false
 	}
 	l := s.link.Load()

@@ -16,8 +16,8 @@ func TestSizes(t *testing.T) {
 		is, most uintptr
 	}{
 		{"name", unsafe.Sizeof(name{}), 48},
-		{"session", unsafe.Sizeof(session{}), 768 - 8},
-		{"stream.Conn", unsafe.Sizeof(stream.Conn{}), 208},
+		{"session", unsafe.Sizeof(session{}), 640 - 8},
+		{"stream.Conn", unsafe.Sizeof(stream.Conn{}), 192},
 		{"stream.Socket", unsafe.Sizeof(stream.Socket{}), 64},
 	} {
 		if what.is > what.most {

@@ -251,7 +251,7 @@ func (f *feeder) namesUnsettled() {
 // Likewise behind a text that may have reset what the session's startup parameters
 // have set, which is set again then.
 func (f *feeder) unreported(typ byte) bool {
-	if f.s.found&(sqlscan.Literals|sqlscan.Resets) == 0 || f.s.upstream {
+	if f.s.upstream {
 		return false
 	}
 	copying, _ := f.l.ledger.CopyIn()

@@ -77,46 +77,55 @@ func deep(rounds ...[]result) bool {
 }
 
 // ownTable compares pgpoold with itself: idle clients, cores, and how unequal
-// clients wait.
+// clients wait. Beside it stands the same of PgBouncer, and what two equal programs
+// differed by where the two numbers come from.
 func (r *report) ownTable(b *strings.Builder) {
 	type row struct {
-		what  string
-		ratio spread
-		aim   float64
+		what          string
+		ratio, pg, aa spread
+		aim           float64
 	}
-	at := func(p point) []result {
+	at := func(p point) (m measurements) {
 		for _, m := range r.Points {
 			if m.Point == p {
-				return m.Rounds[namePgpoold]
+				return m
 			}
 		}
-		return nil
+		return m
+	}
+	pair := func(p point, value func(result) float64) spread {
+		m := at(p)
+		return ratios(m.Rounds[namePgbouncerB], m.Rounds[namePgbouncer], value)
 	}
 	var rows []row
 	for _, m := range r.Points {
 		p := m.Point
-		of := m.Rounds[namePgpoold]
+		of, pg := m.Rounds[namePgpoold], m.Rounds[namePgbouncer]
 		switch {
 		case len(of) == 0 || p.leveled():
 		case p.Idle > 0:
-			without := p
-			without.Idle = 0
-			rows = append(rows, row{fmt.Sprintf("p99, %s, over the same without them", p), ratios(of, at(without), p99Of), 1})
+			plain := p
+			plain.Idle = 0
+			without := at(plain).Rounds
+			rows = append(rows, row{fmt.Sprintf("p99, %s, over the same without them", p), ratios(of, without[namePgpoold], p99Of),
+				ratios(pg, without[namePgbouncer], p99Of), wider(pair(p, p99Of), pair(plain, p99Of)), 1})
 		case p.Cores > 1:
-			one := p
-			one.Cores = 1
-			rows = append(rows, row{fmt.Sprintf("CPU per transaction, %s, over GOMAXPROCS=1", p), ratios(of, at(one), cpuOf), 1.1})
+			one, free := p, p
+			one.Cores, free.Cores = 1, 0
+			rows = append(rows, row{fmt.Sprintf("CPU per transaction, %s, over GOMAXPROCS=1", p), ratios(of, at(one).Rounds[namePgpoold], cpuOf),
+				spreadOf(nil), pair(free, cpuOf), 1.1})
 		case p.Clients == 1000:
-			rows = append(rows, row{fmt.Sprintf("fairness: p99.9 over p50, %s on %d servers", p, poolSize), over(of, unfairOf), 2})
+			rows = append(rows, row{fmt.Sprintf("fairness: p99.9 over p50, %s on %d servers", p, poolSize), over(of, unfairOf), over(pg, unfairOf), pair(p, unfairOf), 2})
 		}
 	}
 	if len(rows) == 0 {
 		return
 	}
-	fmt.Fprint(b, "\n### pgpoold against itself\n\nMedian of the rounds, with the smallest and the largest.\n\n| what | ratio | aim, at most |\n|---|---|---|\n")
+	fmt.Fprint(b, "\n### pgpoold against itself\n\nMedian of the rounds, with the smallest and the largest. The A/A column is as above, where the numbers come from.\n\n"+
+		"| what | ratio | A/A | PgBouncer's | aim, at most |\n|---|---|---|---|---|\n")
 	for _, w := range rows {
 		if w.ratio.valid() {
-			fmt.Fprintf(b, "| %s | %s%s | %.2f |\n", w.what, ratioCell(w.ratio), verdict(w.ratio, spreadOf(nil), w.aim), w.aim)
+			fmt.Fprintf(b, "| %s | %s%s | %s | %s | %.2f |\n", w.what, ratioCell(w.ratio), verdict(w.ratio, w.aa, w.aim), ratioCell(w.aa), ratioCell(w.pg), w.aim)
 		}
 	}
 }

@@ -138,10 +138,15 @@ func TestVerdict(t *testing.T) {
 	}
 }
 
-// TestOwnTable: each row divides by the right other point, and a miss is seen.
+// TestOwnTable: each row divides by the right other point, a miss is seen, and not
+// where two equal programs differed by as much.
 func TestOwnTable(t *testing.T) {
 	of := func(p99, p999, p50, cpu float64) map[string][]result {
 		return map[string][]result{namePgpoold: {{P99: p99, P999: p999, P50: p50, CPU: cpu}}}
+	}
+	pair := func(rounds map[string][]result, pg, other result) map[string][]result {
+		rounds[namePgbouncer], rounds[namePgbouncerB] = []result{pg}, []result{other}
+		return rounds
 	}
 	rep := &report{Points: []measurements{
 		{Point: point{Protocol: "simple", Clients: 1000}, Rounds: of(1, 30, 10, 9)},
@@ -149,10 +154,21 @@ func TestOwnTable(t *testing.T) {
 		{Point: point{Protocol: "simple", Clients: 100, Idle: 9900}, Rounds: of(10, 1, 1, 9)},
 		{Point: point{Protocol: "simple", Clients: 200, Cores: 1}, Rounds: of(1, 1, 1, 10)},
 		{Point: point{Protocol: "simple", Clients: 200, Cores: 2}, Rounds: of(1, 1, 1, 12)},
+		{Point: point{Protocol: "extended", Clients: 50}, Rounds: pair(of(10, 1, 1, 9), result{P99: 10}, result{P99: 12})},
+		{Point: point{Protocol: "extended", Clients: 50, Idle: 9}, Rounds: pair(of(13, 1, 1, 9), result{P99: 7}, result{P99: 10})},
+		{Point: point{Protocol: "extended", Clients: 7}, Rounds: pair(of(1, 1, 1, 9), result{CPU: 10}, result{CPU: 15})},
+		{Point: point{Protocol: "extended", Clients: 7, Cores: 1}, Rounds: of(1, 1, 1, 10)},
+		{Point: point{Protocol: "extended", Clients: 7, Cores: 2}, Rounds: of(1, 1, 1, 15)},
 	}}
 	var b strings.Builder
 	rep.ownTable(&b)
-	for _, want := range []string{"1000 clients on 20 servers | 3.00 (3.00-3.00) **✗** | 2.00", "over the same without them | 0.50 (0.50-0.50) ✓ | 1.00", "over GOMAXPROCS=1 | 1.20 (1.20-1.20) **✗** | 1.10"} {
+	for _, want := range []string{
+		"simple, 1000 clients on 20 servers | 3.00 (3.00-3.00) **✗** | n/a | n/a | 2.00",
+		"100 clients, over the same without them | 0.50 (0.50-0.50) ✓ | n/a | n/a | 1.00",
+		"simple, GOMAXPROCS=2, 200 clients, over GOMAXPROCS=1 | 1.20 (1.20-1.20) **✗** | n/a | n/a | 1.10",
+		"50 clients, over the same without them | 1.30 (1.30-1.30) ~ | 1.31 (1.20-1.43) | 0.70 (0.70-0.70) | 1.00",
+		"extended, GOMAXPROCS=2, 7 clients, over GOMAXPROCS=1 | 1.50 (1.50-1.50) ~ | 1.50 (1.50-1.50) | n/a | 1.10",
+	} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("no %q in\n%s", want, b.String())
 		}

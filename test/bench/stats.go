@@ -29,6 +29,14 @@ func spreadOf(values []float64) spread {
 	return spread{Median: median, Min: v[0], Max: v[len(v)-1]}
 }
 
+// wider holds all that two spreads hold.
+func wider(a, b spread) spread {
+	if !a.valid() || !b.valid() {
+		return spreadOf(nil)
+	}
+	return spread{(a.Median + b.Median) / 2, min(a.Min, b.Min), max(a.Max, b.Max)}
+}
+
 // ratios divides a's rounds by b's, round by round: what disturbed a round
 // disturbed both.
 func ratios(a, b []result, value func(result) float64) spread {

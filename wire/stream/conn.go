@@ -26,7 +26,6 @@ type Conn struct {
 	// Immutable after New.
 	sock   *Socket
 	tls    *tls.Conn // nil: plain
-	fd     int       // valid until closed is set; changed by unplug, under wmu
 	parker *Parker   // nil: never parked
 	who    Parkable
 
@@ -48,11 +47,12 @@ type Conn struct {
 
 	flushing atomic.Bool // written under wmu: there is a queue, or the flush goroutine sends what was one
 	busy     bool        // guarded by wmu: a blocking Write or the flush goroutine owns the socket's write side
+	closed   bool        // guarded by wmu: the descriptor is given up
 	wmu      sync.Mutex  // never held while the peer is waited for
+	fd       int32       // valid until closed is set; changed by unplug, under wmu
 	released *sync.Cond  // signalled when busy or flushing ends; made under wmu when first needed
 	queue    []byte      // guarded by wmu: unsent bytes, behind which later ones go
 	werr     error       // guarded by wmu: first write error
-	closed   bool        // guarded by wmu: the descriptor is given up
 	wbuf     []byte      // owned by who owns the write side: what onWritable sends
 	taken    atomic.Uint64
 	wcall    error // as wbuf: onWritable's error
@@ -66,7 +66,7 @@ func New(sock *Socket, over *tls.Conn) (*Conn, error) {
 	}
 	sock.pumped = true
 	c := &Conn{sock: sock, tls: over}
-	if err := sock.plug.Load().control(func(fd uintptr) { c.fd = int(fd) }); err != nil {
+	if err := sock.plug.Load().control(func(fd uintptr) { c.fd = int32(fd) }); err != nil {
 		return nil, err
 	}
 	return c, nil
@@ -323,7 +323,7 @@ func (c *Conn) sendNow(p []byte) (rest []byte, err error) {
 		return p, os.ErrDeadlineExceeded
 	}
 	for len(p) > 0 {
-		n, errno := sysWrite(c.fd, p)
+		n, errno := sysWrite(int(c.fd), p)
 		switch {
 		case errno == syscall.EINTR:
 		case errno == syscall.EAGAIN:

@@ -85,8 +85,8 @@ func (p *Parker) watch(c *Conn, fd int) error {
 
 // forget is for a connection that is started. mu is held.
 func (p *Parker) forget(c *Conn) {
-	delete(p.parked, int32(c.fd))
-	_ = unix.EpollCtl(p.set, unix.EPOLL_CTL_DEL, c.fd, nil)
+	delete(p.parked, c.fd)
+	_ = unix.EpollCtl(p.set, unix.EPOLL_CTL_DEL, int(c.fd), nil)
 }
 
 // Parked is how many connections are parked.

@@ -28,14 +28,14 @@ func (c *Conn) unplug(wakes uint32) (*plug, error) {
 		return nil, err
 	}
 	c.parkedAt = wakes
-	c.fd = fd
+	c.fd = int32(fd)
 	return c.sock.plug.Swap(nil), nil
 }
 
 // replug gives the descriptor back to the runtime. It is the pump's.
 func (c *Conn) replug() *plug {
 	c.wmu.Lock()
-	nc := newFileConn(c.fd)
+	nc := newFileConn(int(c.fd))
 	rc, err := nc.SyscallConn()
 	if err != nil {
 		panic(err) // only a file that is nil has none

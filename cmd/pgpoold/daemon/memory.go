@@ -15,7 +15,7 @@ const returnEvery = 10 * time.Second
 
 const (
 	calmLoad   = 0.03    // of one processor, below which nothing else is to be done
-	worthwhile = 2 << 20 // bytes; a collection is not made for less
+	worthwhile = 1 << 20 // bytes; a collection is not made for less
 )
 
 // mayReturn decides whether memory is given back, when the process has used
