@@ -76,6 +76,13 @@ func deep(rounds ...[]result) bool {
 	return true
 }
 
+// full reports whether PgBouncer, which has one thread, had its processor full: only
+// then can another throughput than its be had.
+func full(pg []result) bool {
+	busy := over(pg, func(r result) float64 { return r.CPU * r.TPS / 1e6 })
+	return busy.valid() && busy.Median >= 0.9
+}
+
 // ownTable compares pgpoold with itself: idle clients, cores, and how unequal
 // clients wait. Beside it stands the same of PgBouncer, and what two equal programs
 // differed by where the two numbers come from.

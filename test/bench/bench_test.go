@@ -138,6 +138,18 @@ func TestVerdict(t *testing.T) {
 	}
 }
 
+// TestFull: 20,000 transactions of 50 µs fill a processor, half of them do not.
+func TestFull(t *testing.T) {
+	for tps, want := range map[float64]bool{20_000: true, 18_000: true, 17_000: false, 10_000: false} {
+		if got := full([]result{{CPU: 50, TPS: tps}}); got != want {
+			t.Errorf("%v a second: %v", tps, got)
+		}
+	}
+	if full(nil) {
+		t.Error("nobody fills a processor")
+	}
+}
+
 // TestOwnTable: each row divides by the right other point, a miss is seen, and not
 // where two equal programs differed by as much.
 func TestOwnTable(t *testing.T) {

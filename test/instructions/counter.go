@@ -176,6 +176,9 @@ type perTransaction struct {
 
 func (p *perTransaction) instructions() float64 { return float64(p.sum()) / float64(p.n) }
 
+// lines is how many cache lines of code each transaction, or nearly each, comes by.
+func (p *perTransaction) lines() int { return p.counts.lines(uint64(p.n) * 9 / 10) }
+
 // call is how often a transaction makes one of these system calls.
 func (p *perTransaction) call(numbers ...int) (times float64) {
 	for _, number := range numbers {

@@ -96,3 +96,18 @@ func TestInstructions(t *testing.T) {
 		}
 	}
 }
+
+// TestLines: a line counts once, whatever runs in it, and only what runs often.
+func TestLines(t *testing.T) {
+	c := &counts{runs: map[span]uint64{
+		{64, 64}: 10, {70, 4}: 10, // one line
+		{190, 4}:  10, // over the edge of two
+		{1024, 1}: 9,
+	}}
+	if got := c.lines(10); got != 3 {
+		t.Errorf("%d lines, want 3", got)
+	}
+	if got := c.since(&counts{runs: map[span]uint64{{64, 64}: 5, {190, 4}: 1}}).lines(6); got != 4 {
+		t.Errorf("%d lines since, want 4", got)
+	}
+}

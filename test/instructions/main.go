@@ -6,8 +6,8 @@
 //
 // The program runs in QEMU's user mode, between a client and a server that are
 // not counted, with one thread and no collection. So the numbers hardly depend
-// on the machine or on what else it does; they say nothing about caches or the
-// kernel. QEMU gives its programs no vDSO: reading the clock is a system call,
+// on the machine or on what else it does; they say nothing about the kernel, and of
+// caches only how many lines of code a transaction comes by. QEMU gives its programs no vDSO: reading the clock is a system call,
 // and two for time.Now. What is counted is the working tree's, built without a
 // profile, or the binary that PGPOOLD names.
 package main
@@ -50,7 +50,7 @@ func show(ctx context.Context, out io.Writer, top int, names []string) (err erro
 		}
 	}()
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(w, "transaction\tinstructions\tclock\treads\twrites\tepoll_pwait\t\n")
+	fmt.Fprintf(w, "transaction\tinstructions\tcode lines\tclock\treads\twrites\tepoll_pwait\t\n")
 	for _, t := range canned.Transactions() {
 		if len(names) > 0 && !slices.Contains(names, t.Name) {
 			continue
@@ -59,7 +59,7 @@ func show(ctx context.Context, out io.Writer, top int, names []string) (err erro
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(w, "%s\t%.0f\t%.2f\t%.2f\t%.2f\t%.2f\t\n", t.Name, least.instructions(),
+		fmt.Fprintf(w, "%s\t%.0f\t%d\t%.2f\t%.2f\t%.2f\t%.2f\t\n", t.Name, least.instructions(), least.lines(),
 			least.call(callClockGettime), least.call(reading...), least.call(writing...), least.call(callEpollPwait))
 		if top > 0 {
 			w.Flush()

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -14,7 +15,7 @@ import (
 const (
 	maxCalls  = 512
 	maxBlocks = 1 << 18
-	blockSize = 3 * 8
+	blockSize = 4 * 8
 )
 
 // The numbers of some system calls on x86-64, which is what is emulated.
@@ -32,7 +33,28 @@ var (
 // counts is what a process has done so far, or between two readings.
 type counts struct {
 	functions []uint64 // instructions, by index in symbols
+	runs      map[span]uint64
 	calls     [maxCalls]uint64
+}
+
+// span is a piece of code that runs from its begin to its end.
+type span struct{ pc, bytes uint64 }
+
+// cacheLine is how much code the processor fetches at once.
+const cacheLine = 64
+
+// lines is how many cache lines of code are in what ran as often as that: where each
+// runs once, they cost more than the instructions do.
+func (c *counts) lines(often uint64) int {
+	seen := map[uint64]bool{}
+	for s, runs := range c.runs {
+		if runs >= often {
+			for at := s.pc / cacheLine; at <= (s.pc+s.bytes-1)/cacheLine; at++ {
+				seen[at] = true
+			}
+		}
+	}
+	return len(seen)
 }
 
 // readCounts reads the plugin's file while the process goes on.
@@ -50,7 +72,7 @@ func readCounts(file string, syms *symbols) (*counts, error) {
 	if used > maxBlocks {
 		return nil, errors.New("more blocks than there is room for")
 	}
-	c := &counts{functions: make([]uint64, len(syms.names))}
+	c := &counts{functions: make([]uint64, len(syms.names)), runs: map[span]uint64{}}
 	for i := range c.calls {
 		c.calls[i] = binary.NativeEndian.Uint64(head[8+8*i:])
 	}
@@ -59,15 +81,23 @@ func readCounts(file string, syms *symbols) (*counts, error) {
 		return nil, err
 	}
 	for ; len(blocks) > 0; blocks = blocks[blockSize:] {
-		pc, n, runs := binary.NativeEndian.Uint64(blocks), binary.NativeEndian.Uint64(blocks[8:]), binary.NativeEndian.Uint64(blocks[16:])
+		var of [4]uint64 // as plugin/count.c has them
+		for i := range of {
+			of[i] = binary.NativeEndian.Uint64(blocks[8*i:])
+		}
+		pc, bytes, n, runs := of[0], of[1], of[2], of[3]
 		c.functions[syms.at(pc)] += n * runs
+		c.runs[span{pc, bytes}] += runs
 	}
 	return c, nil
 }
 
 // since is what was done after an earlier reading.
 func (c *counts) since(earlier *counts) *counts {
-	d := &counts{functions: slices.Clone(c.functions)}
+	d := &counts{functions: slices.Clone(c.functions), runs: maps.Clone(c.runs)}
+	for s, n := range earlier.runs {
+		d.runs[s] -= n
+	}
 	for i, n := range earlier.functions {
 		d.functions[i] -= n
 	}

@@ -17,6 +17,7 @@
 
 typedef uint64_t qemu_plugin_id_t;
 struct qemu_plugin_tb;
+struct qemu_plugin_insn;
 
 extern void qemu_plugin_register_vcpu_tb_trans_cb(qemu_plugin_id_t, void (*)(qemu_plugin_id_t, struct qemu_plugin_tb *));
 extern void qemu_plugin_register_vcpu_tb_exec_cb(struct qemu_plugin_tb *, void (*)(unsigned int, void *), int flags, void *);
@@ -24,13 +25,15 @@ extern void qemu_plugin_register_vcpu_syscall_cb(qemu_plugin_id_t,
 	void (*)(qemu_plugin_id_t, unsigned int, int64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t));
 extern size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *);
 extern uint64_t qemu_plugin_tb_vaddr(const struct qemu_plugin_tb *);
+extern struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *, size_t);
+extern size_t qemu_plugin_insn_size(const struct qemu_plugin_insn *);
 
 EXPORT int qemu_plugin_version = API;
 
 enum { CALLS = 512, BLOCKS = 1 << 18 };
 
 /* What the file holds; table.go reads it. */
-struct block { uint64_t pc, instructions, runs; };
+struct block { uint64_t pc, bytes, instructions, runs; };
 static struct {
 	uint64_t used; /* blocks; more than BLOCKS: that many were lost */
 	uint64_t calls[CALLS];
@@ -46,7 +49,10 @@ static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb) {
 	if (i >= BLOCKS)
 		return;
 	table->blocks[i].pc = qemu_plugin_tb_vaddr(tb);
-	table->blocks[i].instructions = qemu_plugin_tb_n_insns(tb);
+	size_t n = qemu_plugin_tb_n_insns(tb);
+	table->blocks[i].instructions = n;
+	for (size_t at = 0; at < n; at++)
+		table->blocks[i].bytes += qemu_plugin_insn_size(qemu_plugin_tb_get_insn(tb, at));
 	qemu_plugin_register_vcpu_tb_exec_cb(tb, runs, 0, &table->blocks[i]);
 }
 
