@@ -7,7 +7,8 @@ import (
 )
 
 // ticksPerSecond is how often the clock looks at the timeouts of the sessions that are
-// awake. At the others, and at all else, it looks once a second.
+// awake, or may be idle for so long only. At the others, and at all else, it looks once a
+// second.
 const ticksPerSecond = 4
 
 // clock is what the clock's goroutine has to know.
@@ -81,20 +82,25 @@ func (px *Server) tick() {
 			if second {
 				px.rouse()
 			}
+			running := 0
 			for i, s := range px.clock.awake {
 				breathe(i)
+				if !s.conn.Parked() {
+					running++
+				}
 				s.watch(now)
 			}
 			if second {
 				px.everySecond(now, n)
 			}
-			px.parkQuiet(px.clock.awake, n)
+			px.parkQuiet(px.clock.awake, n, running > crowd)
 		}
 	}
 }
 
 // rouse makes the clock's list anew: those that are not parked, and those that may be
-// idle for so long only.
+// idle for so long only. One that is being parked just now, in vain, is off it until the
+// next time.
 func (px *Server) rouse() {
 	c := &px.clock
 	for _, s := range c.awake {
@@ -108,7 +114,7 @@ func (px *Server) rouse() {
 		if !s.conn.Parked() || s.idleLimit.Load() > 0 || s.timeouts.Load().ClientIdle > 0 {
 			c.list(s)
 		} else {
-			s.watched = nil // who wakes begins anew
+			s.watched, s.quiet.rested = nil, false // who wakes begins anew
 		}
 	}
 	clear(c.all)

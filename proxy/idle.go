@@ -32,14 +32,7 @@ func (s *session) keepLink(link settings) {
 // idle_session_timeout allows, as PostgreSQL would. It is the clock's.
 func (s *session) endIdle(tick uint32) {
 	limit := time.Duration(s.idleLimit.Load()) * time.Millisecond
-	if limit <= 0 {
-		return
-	}
-	s.quiet.hear(s.received.Load(), tick)
-	if s.working() {
-		s.quiet.since = tick
-	}
-	if s.quiet.of(tick) >= limit {
+	if s.quiet.idle(s.received.Load(), tick, limit > 0 && s.working(), limit) {
 		s.end(errIdleSession)
 	}
 }

@@ -19,7 +19,8 @@ type quiet struct {
 	heard    uint32 // bytes that have come from the client, modulo 2^32
 	since    uint32 // when that was first seen; 0: never
 	parked   uint32 // when the session was asked to park, if nothing has come since; 0: it was not
-	restless bool   // the client came back soon when it was parked last
+	restless bool   // the client came back soon when it was parked last, or asked to
+	rested   bool   // nothing was under way at idle's last look, and there was a limit
 	listed   bool   // the session is on the clock's list
 }
 
@@ -43,6 +44,21 @@ func (q *quiet) of(tick uint32) time.Duration {
 	return time.Duration(tick-q.since) * (time.Second / ticksPerSecond)
 }
 
+// idle reports whether the client has asked nothing for as long as the limit, 0 for none.
+// Its time begins when nothing was under way any more, and there was a limit.
+func (q *quiet) idle(received uint64, tick uint32, working bool, limit time.Duration) bool {
+	if limit <= 0 {
+		q.rested = false
+		return false
+	}
+	q.hear(received, tick)
+	if working || !q.rested {
+		q.since = tick
+	}
+	q.rested = !working
+	return q.of(tick) >= limit
+}
+
 // look is hear, and reports whether it is time to park the session. crowded says that
 // many are awake.
 func (q *quiet) look(received uint64, tick uint32, crowded bool) bool {
@@ -50,14 +66,15 @@ func (q *quiet) look(received uint64, tick uint32, crowded bool) bool {
 	return crowded && !q.restless && tick != q.since || q.of(tick) >= time.Second
 }
 
-// parkQuiet parks those of the sessions awake whose clients are quiet. It is the clock's.
-func (px *Server) parkQuiet(awake []*session, tick uint32) {
-	crowded := len(awake) > crowd
+// parkQuiet parks those of the sessions awake whose clients are quiet; crowded says that
+// they are many. It is the clock's.
+func (px *Server) parkQuiet(awake []*session, tick uint32, crowded bool) {
 	if !crowded && tick%ticksPerSecond != 0 {
 		return
 	}
 	asked := 0
-	for _, s := range awake {
+	for i, s := range awake {
+		breathe(i)
 		if s.conn.Parked() || !s.quiet.look(s.received.Load(), tick, crowded) || !s.park() {
 			continue
 		}
@@ -89,8 +106,7 @@ func (s *session) park() bool {
 	if s.link.Load() != nil || s.state.Load() == uint32(stateWaiting) || s.conn.Parked() {
 		return false
 	}
-	s.conn.Park()
-	return true
+	return s.conn.Park()
 }
 
 // Resume implements stream.Parkable. px.sessions has counted the session all the

@@ -1,6 +1,11 @@
 package proxy
 
-import "testing"
+import (
+	"testing"
+	"time"
+
+	"pgpoold/backend"
+)
 
 // TestQuiet: when a client is quiet, looked at once a second and, in a crowd, at
 // each tick.
@@ -45,6 +50,54 @@ func TestQuiet(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestQuietIdle: a client is idle from when the clock first sees nothing under way, under
+// a limit, and not from when it asked.
+func TestQuietIdle(t *testing.T) {
+	const limit = 3 * time.Second
+	type look struct {
+		received uint64
+		working  bool
+		limit    time.Duration
+		want     bool
+	}
+	tests := []struct {
+		name  string
+		looks []look // one a second
+	}{
+		{"idle", []look{{10, false, limit, false}, {10, false, limit, false}, {10, false, limit, false}, {10, false, limit, true}}},
+		{"asks", []look{{10, false, limit, false}, {10, false, limit, false}, {10, false, limit, false}, {20, false, limit, false},
+			{20, false, limit, false}, {20, false, limit, false}, {20, false, limit, true}}},
+		{"works for long", []look{{10, true, limit, false}, {10, true, limit, false}, {10, true, limit, false}, {10, true, limit, false},
+			{10, false, limit, false}, {10, false, limit, false}, {10, false, limit, false}, {10, false, limit, true}}},
+		{"no limit", []look{{10, false, 0, false}, {10, false, 0, false}, {10, false, 0, false}, {10, false, 0, false}, {10, false, 0, false}}},
+		{"the limit comes late", []look{{10, true, 0, false}, {10, true, 0, false}, {10, true, 0, false}, {10, true, 0, false},
+			{10, false, limit, false}, {10, false, limit, false}, {10, false, limit, false}, {10, false, limit, true}}},
+		{"and goes, and comes", []look{{10, false, limit, false}, {10, false, limit, false}, {10, false, 0, false}, {10, false, 0, false},
+			{10, false, limit, false}, {10, false, limit, false}, {10, false, limit, false}, {10, false, limit, true}}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var q quiet
+			for i, l := range tt.looks {
+				tick := uint32(i+1) * ticksPerSecond
+				q.look(l.received, tick-1, false) // the look in between is no end of work
+				if got := q.idle(l.received, tick, l.working, l.limit); got != l.want {
+					t.Fatalf("look %d: %v, want %v: %+v", i, got, l.want, q)
+				}
+			}
+		})
+	}
+}
+
+// TestQuietTicket: who waits for a server keeps its place.
+func TestQuietTicket(t *testing.T) {
+	ticket := &backend.Ticket{}
+	s := &session{waiting: true, ticket: ticket}
+	if s.Quiet() || s.ticket != ticket {
+		t.Error("one that waits is parked, and has lost its place")
 	}
 }
 

@@ -52,7 +52,7 @@ type Server struct {
 
 	clock    clock
 	sessions sync.WaitGroup // logins and sessions
-	helpers  sync.WaitGroup // cancel requests and the ticker
+	helpers  sync.WaitGroup // cancel requests and the clock
 
 	mu           sync.Mutex
 	pools        map[poolKey]*pool         // guarded by mu

@@ -9,7 +9,7 @@ import (
 )
 
 // Timeouts of a session; 0 is off. They are looked at by the proxy's clock,
-// so they strike up to a tick late and never early.
+// so they strike up to a tick late, a second where parking has failed, and never early.
 type Timeouts struct {
 	QueryWaitNotify time.Duration // query_wait_notify
 	Query           time.Duration // query_timeout
@@ -73,6 +73,7 @@ type watched struct {
 	rested   time.Time // when it was last seen with a server that owed nothing
 	taken    uint64    // bytes that the client has taken while others waited for it
 	stuck    time.Time // since when it takes none; zero: nothing waits for it
+	ran      bool      // its server owed something at the last look
 	pinTold  bool      // the log has been told that its server is waited for
 	notified time.Time // the begin of the wait that it was told of
 }
@@ -113,8 +114,8 @@ func (s *session) watch(now time.Time) {
 	l := s.link.Load()
 	if l == nil {
 		w.rested, w.stuck = now, time.Time{}
-		if received != w.received || w.quiet.IsZero() {
-			w.received, w.quiet = received, now
+		if received != w.received || w.quiet.IsZero() || w.ran {
+			w.received, w.quiet, w.ran = received, now, false
 		}
 		if passed(t.ClientIdle, w.quiet, now) && s.idle() {
 			s.end(timeoutError(wire.SeverityFatal, "57P05", "terminating connection", "client_idle_timeout", t.ClientIdle))
@@ -131,6 +132,10 @@ func (s *session) watch(now time.Time) {
 		w.received, w.sent, w.quiet = received, sent, now
 	}
 	running := l.ledger.Len() > 0
+	if w.ran && !running {
+		w.quiet = now
+	}
+	w.ran = running
 	idle := !running && l.ledger.Status() == wire.TxIdle && !l.ledger.BatchOpen() && !l.half
 	began := l.stats.queryBegan
 	if w.rested.After(began) {

@@ -192,6 +192,33 @@ func TestClientIdleTimeout(t *testing.T) {
 	exec(t, patient, "select 1")
 }
 
+// TestClientIdleBehindALongQuery: the time of a query is no idle time, though the client
+// says nothing meanwhile.
+func TestClientIdleBehindALongQuery(t *testing.T) {
+	postgres.SkipBrief(t)
+	p, _, db := one(t, "client_idle_timeout: 4s", "")
+	s := connect(t, p, "app", db)
+	exec(t, s, "select pg_sleep(5)")
+	time.Sleep(time.Second) // the clock has looked
+	exec(t, s, "select 1")
+}
+
+// TestClientIdleOfTheParked: who is parked already gets a timeout that is reloaded, too.
+func TestClientIdleOfTheParked(t *testing.T) {
+	postgres.SkipBrief(t)
+	t.Parallel()
+	c := postgres.ForTest(t)
+	db := newDB(t, c)
+	yaml := func(pool string) string {
+		return fmt.Sprintf("pool: {size: 1%s}\ndatabases: {%s: {dsn: %q}}\n", pool, db, c.SuperDSN(db))
+	}
+	p := start(t, yaml(""))
+	exec(t, connect(t, p, "app", db), "select 1")
+	time.Sleep(3 * time.Second) // the clock does not look at it any more
+	reload(t, p, yaml(", client_idle_timeout: 1s"))
+	until(t, "the idle client has gone", func() bool { return len(p.Server().Snapshot().Clients) == 0 })
+}
+
 // TestQueryWaitNotify: a client that waits is told so, once a wait.
 func TestQueryWaitNotify(t *testing.T) {
 	p, _, db := one(t, "query_wait_notify: 500ms", "")

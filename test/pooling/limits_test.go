@@ -294,9 +294,13 @@ func TestIdleTimeouts(t *testing.T) {
 	db := newDB(t, c)
 	p := startYAML(t, poolYAML(c, db, "size: 2, min_size: 2, pin_idle_timeout: 1s", ""))
 	set, opt, pinned, calm := login(t, p.Addr(), "app", db), login(t, p.Addr(), "app", db, "idle_session_timeout", "1s"), login(t, p.Addr(), "app", db), login(t, p.Addr(), "app", db)
+	parked, busy := login(t, p.Addr(), "app", db), login(t, p.Addr(), "app", db)
+	parked.must("set idle_session_timeout = '5s'") // it is parked by then
 	set.must("set idle_session_timeout = '1s'")
+	busy.must("set idle_session_timeout = '1s'")
+	busy.must("select pg_sleep(3)") // it asks nothing, and is not idle
 	pinned.must("listen x")
-	for name, s := range map[string]*peer{"SET": set, "startup parameter": opt, "pinned": pinned} {
+	for name, s := range map[string]*peer{"SET": set, "startup parameter": opt, "pinned": pinned, "busy": busy, "parked": parked} {
 		if r := s.read(); r.code() != "57P05" || r.err.Severity != "FATAL" {
 			t.Errorf("%s: %s", name, r)
 		}

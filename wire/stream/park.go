@@ -32,12 +32,14 @@ type Parkable interface {
 // before Pump.
 func (c *Conn) ParkWith(p *Parker, who Parkable) { c.parker, c.who = p, who }
 
-// Park asks the pump to make room, if it has nothing to do. Anybody may call
-// it, also while it is parked.
-func (c *Conn) Park() {
-	if c.parker != nil && c.parking.CompareAndSwap(pumpRuns, pumpAsked) {
+// Park asks the pump to make room, if it has nothing to do, and reports whether it has
+// asked. Anybody may call it, also while it is parked.
+func (c *Conn) Park() (asked bool) {
+	asked = c.parker != nil && c.parking.CompareAndSwap(pumpRuns, pumpAsked)
+	if asked {
 		_ = c.sock.plug.Load().setReadDeadline(longAgo)
 	}
+	return asked
 }
 
 // Parked reports whether no goroutine runs the connection.

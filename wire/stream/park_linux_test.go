@@ -190,7 +190,7 @@ func TestParkStorm(t *testing.T) {
 		c, peer := pair(t, "tcp", false)
 		g := lodge(t, p, c)
 		quit := make(chan struct{})
-		for _, do := range []func(){g.Park, g.Wake, g.Park} {
+		for _, do := range []func(){func() { g.Park() }, g.Wake, func() { g.Park() }} {
 			wg.Add(1)
 			go func() {
 				defer wg.Done()
