@@ -113,7 +113,7 @@ type link struct {
 	sure       bool            // and PostgreSQL would send it the current message
 	withheld   []byte          // what it would not
 
-	overdueAt    time.Time // the last cancel for query_timeout; zero: none that could still hit
+	overdueAt    time.Time // the begin, then the end, of the last cancel for query_timeout; zero: none that could still hit
 	overdueLimit time.Duration
 
 	stats linkStats

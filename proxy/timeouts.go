@@ -60,8 +60,8 @@ func (px *Server) renewTimeouts(s *session) {
 	}
 }
 
-// cancelPause is how long a query whose timeout has passed may go on until it
-// is cancelled again.
+// cancelPause is how long a query whose timeout has passed may go on, from the end of
+// its cancel, until it is cancelled again.
 const cancelPause = time.Second
 
 // watched is what the clock remembers of a session between two looks. Only
@@ -270,7 +270,13 @@ func (l *link) overdueCancelled() {
 			l.sess.conn.Wake()
 		}
 	}
-	if l.overdueAt.IsZero() || l.ledger.Len() > 0 {
+	if l.overdueAt.IsZero() {
+		return
+	}
+	if l.ledger.Len() > 0 {
+		// PostgreSQL has the signal only now, however long the cancel was under way:
+		// another one too soon would hit what stands behind.
+		l.overdueAt = time.Now()
 		return
 	}
 	l.overdueAt = time.Time{}
