@@ -17,7 +17,7 @@ type clock struct {
 	all   []*session // the clock's: room
 
 	mu    sync.Mutex
-	woken map[*session]struct{} // guarded by mu: those that have begun, or run again, since the last tick
+	woken map[*session]struct{} // guarded by mu: those that have begun, or run again, since the last gather
 }
 
 // woke is told of each session that has a goroutine now. Anybody may call it.
@@ -77,10 +77,11 @@ func (px *Server) tick() {
 		case <-px.ctx.Done():
 			return
 		case now := <-t.C:
-			px.clock.gather()
 			second := n%ticksPerSecond == 0
 			if second {
 				px.rouse()
+			} else {
+				px.clock.gather()
 			}
 			running := 0
 			for i, s := range px.clock.awake {

@@ -77,7 +77,7 @@ func (f *feeder) run() progress {
 			}
 			return sessionEnd
 		}
-		if f.full(typ) || l.ledger.Unclear() && f.inDoubt(typ) || s.found&(sqlscan.Literals|sqlscan.Resets) != 0 && f.unreported(typ) {
+		if f.full(typ) || l.ledger.Unclear() && f.inDoubt(typ) || f.unreported(typ) {
 			return mustWait
 		}
 		if s.found == 0 {

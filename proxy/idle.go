@@ -22,10 +22,15 @@ func ofLink(name string) bool {
 // keepLink notes what a session wishes for its own connection.
 func (s *session) keepLink(link settings) {
 	if v, ok := link.get("idle_session_timeout"); ok {
-		s.idleLimit.Store(int32(min(max(0, milliseconds(v)), math.MaxInt32)))
+		s.limitIdle(milliseconds(v))
 	} else if link == noSettings {
 		s.idleLimit.Store(0)
 	}
+}
+
+// limitIdle sets the session's idle_session_timeout, in milliseconds; 0 is none.
+func (s *session) limitIdle(limit int64) {
+	s.idleLimit.Store(int32(min(max(0, limit), math.MaxInt32)))
 }
 
 // endIdle ends a session that has been idle for longer than its

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"bytes"
-	"math"
 	"time"
 
 	"pgpoold/backend"
@@ -148,7 +147,7 @@ func (s *session) unpack(m *Moved) {
 	s.pid, s.secret, s.began = m.PID, string(m.Secret), m.Began.UnixNano()
 	s.start, s.startLink, s.settings = settingsFrom(m.Start), settingsFrom(m.StartLink), settingsFrom(m.Settings)
 	s.startTo, s.told = m.StartTo.own(), m.Told.own()
-	s.idleLimit.Store(int32(min(max(0, m.IdleLimit), math.MaxInt32)))
+	s.limitIdle(m.IdleLimit)
 	s.customs = m.Customs
 	if s.usesLast = m.UsesLast; s.usesLast {
 		s.pool.usesLast.Store(true)

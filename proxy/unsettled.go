@@ -251,6 +251,10 @@ func (f *feeder) namesUnsettled() {
 // Likewise behind a text that may have reset what the session's startup parameters
 // have set, which is set again then.
 func (f *feeder) unreported(typ byte) bool {
+	return f.s.found&(sqlscan.Literals|sqlscan.Resets) != 0 && f.unreportedYet(typ) // most have no such text
+}
+
+func (f *feeder) unreportedYet(typ byte) bool {
 	if f.s.upstream {
 		return false
 	}

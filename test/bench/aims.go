@@ -92,13 +92,13 @@ func (r *report) ownTable(b *strings.Builder) {
 		ratio, pg, aa spread
 		aim           float64
 	}
-	at := func(p point) (m measurements) {
+	at := func(p point) measurements {
 		for _, m := range r.Points {
 			if m.Point == p {
 				return m
 			}
 		}
-		return m
+		return measurements{}
 	}
 	pair := func(p point, value func(result) float64) spread {
 		m := at(p)

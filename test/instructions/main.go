@@ -7,7 +7,8 @@
 // The program runs in QEMU's user mode, between a client and a server that are
 // not counted, with one thread and no collection. So the numbers hardly depend
 // on the machine or on what else it does; they say nothing about the kernel, and of
-// caches only how many lines of code a transaction comes by. QEMU gives its programs no vDSO: reading the clock is a system call,
+// caches only how many lines of code a transaction comes by. QEMU gives its
+// programs no vDSO: reading the clock is a system call,
 // and two for time.Now. What is counted is the working tree's, built without a
 // profile, or the binary that PGPOOLD names.
 package main
