@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"runtime"
 	"sync"
 	"time"
 
@@ -211,6 +212,12 @@ func (l *link) giveBack() { l.giveBackAt(time.Now()) }
 
 // giveBackAt is giveBack for a caller who knows what time it is.
 func (l *link) giveBackAt(now time.Time) {
+	if l.pool.servers.Waiting() {
+		// What else has come is dealt with first: then many replies have gone out
+		// before many queries do, and a peer that is woken finds more than one.
+		runtime.Gosched()
+		now = time.Now()
+	}
 	l.mu.Lock()
 	if l.cancels > 0 {
 		// A cancel request on its way could hit the next user's query.
