@@ -212,12 +212,6 @@ func (l *link) giveBack() { l.giveBackAt(time.Now()) }
 
 // giveBackAt is giveBack for a caller who knows what time it is.
 func (l *link) giveBackAt(now time.Time) {
-	if l.pool.servers.Waiting() {
-		// What else has come is dealt with first: then many replies have gone out
-		// before many queries do, and a peer that is woken finds more than one.
-		runtime.Gosched()
-		now = time.Now()
-	}
 	l.mu.Lock()
 	if l.cancels > 0 {
 		// A cancel request on its way could hit the next user's query.
@@ -247,6 +241,17 @@ func (l *link) giveBackAt(now time.Time) {
 	if t := l.pool.servers.Release(l.srv, label, now); t != nil {
 		t.W.Granted(l.srv)
 	}
+}
+
+// giveBackLast is giveBackAt for the server's pump. If somebody waits for the server, what
+// else has come is dealt with first: then many replies have gone out before many
+// queries do, and a peer that is woken finds more than one.
+func (l *link) giveBackLast(now time.Time) {
+	if l.pool.servers.Waiting() {
+		runtime.Gosched()
+		now = time.Now()
+	}
+	l.giveBackAt(now)
 }
 
 func (l *link) giveBackAfterCancel([]byte) { l.giveBack() }

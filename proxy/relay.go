@@ -243,7 +243,7 @@ func (l *link) deliver(out []byte) {
 		s.writeFailed(err)
 	}
 	if release && l.fatal == nil {
-		l.giveBackAt(ended)
+		l.giveBackLast(ended)
 	}
 	if wake {
 		s.conn.Wake()

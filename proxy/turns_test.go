@@ -48,7 +48,7 @@ func TestGrantsComeLast(t *testing.T) {
 		if s, err := servers.Acquire(tk, time.Now()); s != nil || err != nil {
 			t.Fatalf("there is another server: %v, %v", s, err)
 		}
-		l.giveBackAt(time.Now())
+		l.giveBackLast(time.Now())
 		if srv != l.srv {
 			t.Fatal("the waiting one did not get the server")
 		}
