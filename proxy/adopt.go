@@ -154,7 +154,7 @@ func (s *session) goOn(sock *stream.Socket) {
 	}
 	s.conn.Wake() // to what it has brought along
 	s.px.begin(s)
-	go s.run()
+	s.px.workers.do(job{s: s})
 	s.px.opts.Log.Debug("session came", zap.Uint64("session", s.id), zap.String("user", s.user), zap.String("database", s.db.Name))
 }
 

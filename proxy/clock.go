@@ -4,6 +4,8 @@ import (
 	"runtime"
 	"sync"
 	"time"
+
+	"pgpoold/wire/stream"
 )
 
 // ticksPerSecond is how often the clock looks at the timeouts of the sessions that are
@@ -123,6 +125,8 @@ func (px *Server) rouse() {
 
 // everySecond is what the clock does once a second.
 func (px *Server) everySecond(now time.Time, tick uint32) {
+	stream.CloseDescriptors()
+	px.workers.tidy()
 	for _, p := range px.allPools() {
 		p.tick(now)
 	}

@@ -37,11 +37,14 @@ type login struct {
 	gss     bool   // GSSENCRequest was answered
 }
 
-// handle takes a client from accept to its end: the goroutine that has logged
-// it in goes on as its session's pump, so that its stack need not grow twice.
-func (px *Server) handle(nc net.Conn, slot *loginSlot) {
-	if s := px.login(nc, slot); s != nil {
-		s.run()
+// serve does a job of the workers': the goroutine that has logged a client in goes on as
+// its session's pump.
+func (px *Server) serve(j job) {
+	if j.nc != nil {
+		j.s = px.login(j.nc, j.slot)
+	}
+	if j.s != nil {
+		j.s.run()
 	}
 }
 
@@ -275,7 +278,9 @@ func (db *Database) dialledWith(set []setting) *Database {
 
 // welcome tells the client that it is in, in one write.
 func (lg *login) welcome(s *session) error {
-	out := lg.authenticationOK()
+	b := stream.GetBuffer()
+	defer stream.PutBuffer(b)
+	out := append(b[:0], lg.authenticationOK()...)
 	for i, name := range s.told.names {
 		out = wire.AppendParameterStatus(out, name, s.told.values[i])
 	}

@@ -113,7 +113,7 @@ func (s *session) park() bool {
 // while.
 func (s *session) Resume() {
 	s.px.clock.woke(s)
-	go s.run()
+	s.px.workers.do(job{s: s})
 }
 
 // Quiet implements stream.Parkable. A session that is so gives back what it keeps

@@ -51,6 +51,7 @@ type Server struct {
 	watch       atomic.Pointer[func(Transaction)] // for tests
 
 	clock    clock
+	workers  workers
 	sessions sync.WaitGroup // logins and sessions
 	helpers  sync.WaitGroup // cancel requests and the clock
 
@@ -83,6 +84,7 @@ func New(opts Options) (*Server, error) {
 		opts: opts, ctx: ctx, cancel: cancel, started: time.Now(),
 		pools: map[poolKey]*pool{}, clients: map[uint64]*session{}, listeners: map[net.Listener]struct{}{},
 	}
+	px.workers.run = px.serve
 	px.current.Store(live)
 	return px, nil
 }
@@ -130,6 +132,7 @@ func (px *Server) Serve(l net.Listener) error {
 		}
 		// Out of descriptors, most likely: those who are in keep working.
 		px.counts.acceptPauses.Add(1)
+		stream.CloseDescriptors()
 		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
 		px.opts.Log.Warn("accepting is paused", zap.Error(err))
 		select {
@@ -171,7 +174,7 @@ func (px *Server) accepted(nc net.Conn) {
 	if evicted {
 		px.counts.refused.Add(1)
 	}
-	go px.handle(nc, slot)
+	px.workers.do(job{nc: nc, slot: slot})
 }
 
 // admit counts a client that is about to be logged in, unless

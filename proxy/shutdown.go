@@ -5,6 +5,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"pgpoold/wire/stream"
 )
 
 // drainInterval is how often a drain looks for sessions that can end.
@@ -114,6 +116,8 @@ func (px *Server) Close() {
 		p.servers.Wait()
 	}
 	px.helpers.Wait()
+	px.workers.close()
+	stream.CloseDescriptors()
 	if px.parker != nil {
 		px.parker.Close()
 	}

@@ -48,6 +48,7 @@ type Conn struct {
 	flushing atomic.Bool // written under wmu: there is a queue, or the flush goroutine sends what was one
 	busy     bool        // guarded by wmu: a blocking Write or the flush goroutine owns the socket's write side
 	closed   bool        // guarded by wmu: the descriptor is given up
+	lent     bool        // guarded by wmu: Control may have given the socket to another process
 	wmu      sync.Mutex  // never held while the peer is waited for
 	fd       int32       // valid until closed is set; changed by unplug, under wmu
 	released *sync.Cond  // signalled when busy or flushing ends; made under wmu when first needed
@@ -412,7 +413,11 @@ func (c *Conn) Close(linger time.Duration) {
 	}
 	c.closed = true
 	c.wmu.Unlock()
-	_ = c.sock.Close()
+	if c.lent {
+		_ = c.sock.Close()
+	} else {
+		c.sock.plug.Swap(nil).closeSocket()
+	}
 }
 
 // written waits until nobody writes.

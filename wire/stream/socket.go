@@ -133,15 +133,10 @@ func (s *Socket) Write(p []byte) (int, error) {
 // waitRead is a net.Conn's Read without what the scheduler does before and
 // after a call that may block: this one does not. In a process that has little
 // to do that wakes its watchdog, which costs more than a login's calls.
-func (s *Socket) waitRead(p []byte) (n int, err error) {
-	var errno syscall.Errno
-	err = s.plug.Load().rc.Read(func(fd uintptr) bool {
-		for {
-			if n, errno = sysRead(int(fd), p); errno != syscall.EINTR {
-				return errno != syscall.EAGAIN
-			}
-		}
-	})
+func (s *Socket) waitRead(p []byte) (int, error) {
+	c := transfers.Get().(*transfer)
+	c.p = p
+	n, errno, err := c.run(s.plug.Load().rc.Read, c.read)
 	switch {
 	case err != nil:
 		return 0, err
@@ -154,25 +149,61 @@ func (s *Socket) waitRead(p []byte) (n int, err error) {
 }
 
 // waitWrite is Write's counterpart to waitRead.
-func (s *Socket) waitWrite(p []byte) (n int, err error) {
-	var errno syscall.Errno
-	err = s.plug.Load().rc.Write(func(fd uintptr) bool {
-		for n < len(p) {
-			var k int
-			switch k, errno = sysWrite(int(fd), p[n:]); errno {
-			case 0:
-				n += k
-			case syscall.EINTR:
-			default:
-				return errno != syscall.EAGAIN
-			}
-		}
-		return true
-	})
+func (s *Socket) waitWrite(p []byte) (int, error) {
+	c := transfers.Get().(*transfer)
+	c.p = p
+	n, errno, err := c.run(s.plug.Load().rc.Write, c.write)
 	if err == nil && errno != 0 {
 		err = s.failed("write", errno)
 	}
 	return n, err
+}
+
+// transfer is one waitRead or waitWrite. It is used again, for what is passed
+// to a RawConn takes memory.
+type transfer struct {
+	p           []byte
+	n           int
+	errno       syscall.Errno
+	read, write func(fd uintptr) bool
+}
+
+var transfers = sync.Pool{New: func() any {
+	c := &transfer{}
+	c.read, c.write = c.onReadable, c.onWritable
+	return c
+}}
+
+// run ends c.
+func (c *transfer) run(wait func(func(uintptr) bool) error, f func(uintptr) bool) (n int, errno syscall.Errno, err error) {
+	c.n, c.errno = 0, 0
+	err = wait(f)
+	n, errno = c.n, c.errno
+	c.p = nil
+	transfers.Put(c)
+	return n, errno, err
+}
+
+func (c *transfer) onReadable(fd uintptr) bool {
+	for {
+		if c.n, c.errno = sysRead(int(fd), c.p); c.errno != syscall.EINTR {
+			return c.errno != syscall.EAGAIN
+		}
+	}
+}
+
+func (c *transfer) onWritable(fd uintptr) bool {
+	for c.n < len(c.p) {
+		var n int
+		switch n, c.errno = sysWrite(int(fd), c.p[c.n:]); c.errno {
+		case 0:
+			c.n += n
+		case syscall.EINTR:
+		default:
+			return c.errno != syscall.EAGAIN
+		}
+	}
+	return true
 }
 
 // failed is the error of a system call, as a net.Conn's.

@@ -7,12 +7,13 @@ import (
 	"go.uber.org/zap"
 
 	"pgpoold/config"
+	"pgpoold/wire/stream"
 )
 
 // ownDescriptors is what pgpoold itself needs beside clients and servers:
 // listeners, the admin port's connections, the log, the poller, connections
-// that pass a cancel request on.
-const ownDescriptors = 64
+// that pass a cancel request on, and those that are about to be closed.
+const ownDescriptors = 64 + stream.MaxClosing
 
 // raiseDescriptorLimit raises the soft limit to the hard one and returns what
 // is in force.
