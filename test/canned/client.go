@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"net"
 	"time"
 
@@ -19,9 +20,21 @@ type Client struct {
 	in []byte
 }
 
-// Dial logs a client in that is asked for no password, and prepares what Known
-// names.
+// Dial logs a client in, as Login does, and prepares what Known names.
 func Dial(addr, user, database string) (*Client, error) {
+	c, err := Login(addr, user, database)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.Exchange(wire.AppendEmpty(wire.AppendParse(nil, Known, []byte(statement)), wire.MsgSync), 1); err != nil {
+		c.nc.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// Login logs a client in that is asked for no password.
+func Login(addr, user, database string) (*Client, error) {
 	nc, err := net.Dial("tcp", addr)
 	if err != nil {
 		return nil, err
@@ -30,15 +43,23 @@ func Dial(addr, user, database string) (*Client, error) {
 	_ = nc.SetDeadline(time.Now().Add(patience))
 	startup := fmt.Appendf(nil, "\x00\x00\x00\x00\x00\x03\x00\x00user\x00%s\x00database\x00%s\x00application_name\x00bench\x00\x00", user, database)
 	binary.BigEndian.PutUint32(startup, uint32(len(startup)))
-	err = c.Exchange(startup, 1)
-	if err == nil {
-		err = c.Exchange(wire.AppendEmpty(wire.AppendParse(nil, Known, []byte(statement)), wire.MsgSync), 1)
-	}
-	if err != nil {
+	if err := c.Exchange(startup, 1); err != nil {
 		nc.Close()
 		return nil, err
 	}
 	return c, nil
+}
+
+// Leave says goodbye and waits until the other side has closed the connection.
+func (c *Client) Leave() error {
+	defer c.nc.Close()
+	if _, err := c.nc.Write(wire.AppendEmpty(nil, wire.MsgTerminate)); err != nil {
+		return err
+	}
+	if n, err := c.nc.Read(c.in); err != io.EOF {
+		return fmt.Errorf("%d bytes and %w in place of the end", n, err)
+	}
+	return nil
 }
 
 // Close closes its connection.

@@ -36,6 +36,7 @@ type counter struct {
 	file   string // what the plugin writes
 	syms   *symbols
 	server *canned.Server
+	addr   string // pgpoold's
 	client *canned.Client
 	log    *os.File
 }
@@ -152,7 +153,8 @@ func (c *counter) startPgpoold(ctx context.Context, qemu, plugin, program string
 		Log: c.log,
 	}, pgpoold.Addr())
 	if err == nil {
-		c.client, err = canned.Dial(pgpoold.Addr(), "app", "db")
+		c.addr = pgpoold.Addr()
+		c.client, err = canned.Dial(c.addr, "app", "db")
 	}
 	if err != nil {
 		said, _ := os.ReadFile(c.log.Name())
@@ -167,6 +169,31 @@ const rounds = 5
 
 // perRound is how many of the server's answers a round takes.
 const perRound = 400
+
+// connection is the name of a transaction that comes with a login and a goodbye.
+const connection = "connection"
+
+// transactions are what can be counted.
+func transactions() []canned.Transaction {
+	all := canned.Transactions()
+	return append(all, canned.Transaction{Name: connection, Steps: all[0].Steps})
+}
+
+// run does t.
+func (c *counter) run(t *canned.Transaction) error {
+	if t.Name != connection {
+		return c.client.Run(t)
+	}
+	client, err := canned.Login(c.addr, "app", "db")
+	if err != nil {
+		return err
+	}
+	if err := client.Run(t); err != nil {
+		client.Close()
+		return err
+	}
+	return client.Leave()
+}
 
 // perTransaction is what n transactions took.
 type perTransaction struct {
@@ -216,7 +243,7 @@ func (c *counter) count(ctx context.Context, t *canned.Transaction, n int) (*cou
 		return nil, err
 	}
 	for range n {
-		if err := errors.Join(ctx.Err(), c.client.Run(t)); err != nil {
+		if err := errors.Join(ctx.Err(), c.run(t)); err != nil {
 			return nil, fmt.Errorf("%s: %w", t.Name, err)
 		}
 	}

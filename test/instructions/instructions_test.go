@@ -5,7 +5,6 @@ import (
 	"os"
 	"testing"
 
-	"pgpoold/test/canned"
 	"pgpoold/test/postgres"
 )
 
@@ -34,6 +33,8 @@ var limits = map[string]struct {
 	"batch":    {325_000, 7, 0},
 	"block":    {24_360, 19.8, 6},
 	"rows":     {42_400, 6.8, 0},
+	// A login, a simple query and a goodbye.
+	connection: {50_000, 30, 0},
 }
 
 // TestInstructions keeps the way of a transaction from becoming dearer little
@@ -52,7 +53,7 @@ func TestInstructions(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	for _, tx := range canned.Transactions() {
+	for _, tx := range transactions() {
 		limit, ok := limits[tx.Name]
 		if !ok {
 			t.Errorf("%s has no limit", tx.Name)

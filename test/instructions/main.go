@@ -1,7 +1,7 @@
 // Command instructions counts the instructions that pgpoold takes for a
 // transaction, and prints in which functions.
 //
-//	instructions               every transaction of test/canned
+//	instructions               every transaction of test/canned, and a connection
 //	instructions -top 40 simple
 //
 // The program runs in QEMU's user mode, between a client and a server that are
@@ -24,8 +24,6 @@ import (
 	"slices"
 	"syscall"
 	"text/tabwriter"
-
-	"pgpoold/test/canned"
 )
 
 func main() {
@@ -52,7 +50,7 @@ func show(ctx context.Context, out io.Writer, top int, names []string) (err erro
 	}()
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintf(w, "transaction\tinstructions\tcode lines\tclock\treads\twrites\tepoll_pwait\t\n")
-	for _, t := range canned.Transactions() {
+	for _, t := range transactions() {
 		if len(names) > 0 && !slices.Contains(names, t.Name) {
 			continue
 		}
