@@ -18,8 +18,8 @@ import (
 	"pgpoold/wire/stream"
 )
 
-// login is a client on its way in. It runs on a goroutine of its own, which
-// goes on as the session's.
+// login is a client on its way in. It runs on a worker, which
+// goes on as the session's pump.
 type login struct {
 	px      *Server
 	sock    *stream.Socket

@@ -131,8 +131,10 @@ func (px *Server) Serve(l net.Listener) error {
 			return err
 		}
 		// Out of descriptors, most likely: those who are in keep working.
+		if stream.CloseDescriptors() > 0 {
+			continue
+		}
 		px.counts.acceptPauses.Add(1)
-		stream.CloseDescriptors()
 		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
 		px.opts.Log.Warn("accepting is paused", zap.Error(err))
 		select {

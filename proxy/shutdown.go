@@ -164,10 +164,10 @@ func (q *loginQueue) add(nc net.Conn, limit int) (slot *loginSlot, evicted bool)
 	}
 	q.last = slot
 	q.n++
-	q.mu.Unlock()
 	if out != nil {
-		_ = out.nc.Close()
+		_ = out.nc.Close() // under mu: it cannot have logged in meanwhile
 	}
+	q.mu.Unlock()
 	return slot, out != nil
 }
 

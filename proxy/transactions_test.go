@@ -6,18 +6,32 @@ import (
 
 	"pgpoold/backend"
 	"pgpoold/test/canned"
+	"pgpoold/wire/stream"
 )
 
 // between runs a proxy with one server, and one client of it, until the test
 // ends.
 func between(tb testing.TB) (*Server, *canned.Client) {
 	tb.Helper()
+	px, addr := serveCanned(tb)
+	client, err := canned.Dial(addr, "app", "db")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { client.Close() })
+	return px, client
+}
+
+// serveCanned runs a proxy with one server until the test ends, without a clock. It
+// returns where it listens.
+func serveCanned(tb testing.TB) (px *Server, addr string) {
+	tb.Helper()
 	server, err := canned.Listen()
 	if err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(server.Close)
-	px, err := New(Options{
+	px, err = New(Options{
 		Auth: AuthOptions{Type: "any"},
 		Databases: map[string]*Database{"db": {Name: "db", Pool: backend.PoolOptions{
 			Hosts:       []backend.Host{{Network: "tcp", Host: "127.0.0.1", Port: uint16(server.Port())}},
@@ -34,19 +48,14 @@ func between(tb testing.TB) (*Server, *canned.Client) {
 		tb.Fatal(err)
 	}
 	served := make(chan error, 1)
-	go func() { served <- px.Serve(ln) }()
+	go func() { served <- px.Serve(stream.NewListener(ln)) }()
 	tb.Cleanup(func() {
 		px.Close()
 		if err := <-served; err != nil {
 			tb.Error(err)
 		}
 	})
-	client, err := canned.Dial(ln.Addr().String(), "app", "db")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() { client.Close() })
-	return px, client
+	return px, ln.Addr().String()
 }
 
 // BenchmarkTransaction is TestAllocations' way with a clock. The client and the

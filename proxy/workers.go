@@ -96,6 +96,7 @@ func (w *workers) close() {
 	w.mu.Lock()
 	w.closed = true
 	w.end(len(w.idle))
+	w.least = 0
 	w.mu.Unlock()
 	w.all.Wait()
 }

@@ -1,9 +1,13 @@
 package proxy
 
 import (
+	"os"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"pgpoold/test/canned"
+	"pgpoold/wire/stream"
 )
 
 // crew is workers whose jobs wait until they are let go.
@@ -106,5 +110,54 @@ func TestWorkers(t *testing.T) {
 	<-closed
 	if c.waiting() != 0 {
 		t.Fatal("a worker waits after close")
+	}
+}
+
+// visit has n clients come, ask and leave.
+func visit(t *testing.T, addr string, n int) {
+	t.Helper()
+	for range n {
+		client, err := canned.Login(addr, "app", "db")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := client.Run(&canned.Transactions()[0]); err != nil {
+			t.Fatal(err)
+		}
+		if err := client.Leave(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// descriptors are how many the process has open.
+func descriptors(t *testing.T) int {
+	t.Helper()
+	all, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Skip(err)
+	}
+	return len(all)
+}
+
+// TestNothingOfThoseWhoLeft: what waits for the next client, a worker and a descriptor, goes
+// when none comes, and with the server.
+func TestNothingOfThoseWhoLeft(t *testing.T) {
+	px, addr := serveCanned(t)
+	visit(t, addr, 1)          // its server is there, and all that is made once
+	want := descriptors(t) - 1 // but for the client's
+	if err := px.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	want += 2 // the parker's
+	visit(t, addr, 5)
+	c := crew{workers: &px.workers, t: t}
+	c.until("nobody waits", func() bool { return c.waiting() == 0 })
+	c.until("all descriptors are closed", func() bool { return descriptors(t) <= want })
+
+	visit(t, addr, 5)
+	px.Close()
+	if n := stream.CloseDescriptors(); n > 0 {
+		t.Fatalf("%d descriptors are left after Close", n)
 	}
 }

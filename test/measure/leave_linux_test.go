@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"pgpoold/test/postgres"
 )
@@ -149,6 +150,18 @@ func fillPool(t *testing.T, d *daemon, size int) {
 	check(t, errors.Join(errs...))
 }
 
+// settled is how many goroutines a daemon has when those that wait for more clients have
+// ended.
+func settled(t *testing.T, d *daemon) (n int) {
+	t.Helper()
+	for before := n + 1; n != before; {
+		before = d.goroutines(t)
+		time.Sleep(2500 * time.Millisecond) // more than workers wait
+		n = min(before, d.goroutines(t))
+	}
+	return n
+}
+
 // TestLeavingLeavesNothing: 500 clients leave at once in each way, idle and
 // under load. No session, no goroutine, and no server stays behind with them.
 func TestLeavingLeavesNothing(t *testing.T) {
@@ -168,7 +181,7 @@ func TestLeavingLeavesNothing(t *testing.T) {
 					func() string { return "clients of before are still there" })
 				clients := 0
 				var l *load
-				base := d.goroutines(t)
+				base := settled(t, d)
 				if busy {
 					clients = others
 					l = startLoad(t, d, others)

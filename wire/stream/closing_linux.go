@@ -14,7 +14,8 @@ import (
 // a socket is closed by putting something else in the place of its descriptor, which
 // needs no announcement, and the descriptors are closed many at a time.
 
-// MaxClosing is how many descriptors wait to be closed at most, for up to a second.
+// MaxClosing is how many descriptors wait to be closed, for up to a second, before all
+// of them are.
 const MaxClosing = 32
 
 // closing are descriptors whose sockets are closed.
@@ -32,9 +33,10 @@ var placeholder = sync.OnceValue(func() int {
 	return fd
 })
 
-// closeSocket closes p's socket now, and its descriptor later. Nobody uses p any
-// more, and no other descriptor is the same socket's: then the runtime's poller would
-// go on watching it.
+// closeSocket closes p's socket now, and its descriptor later. Nobody reads or writes p
+// any more; who has it lent by control finds the placeholder, which has nothing to
+// read and no addresses. No other descriptor is the same socket's: the runtime's poller
+// would go on watching it.
 func (p *plug) closeSocket() {
 	f, ours := p.nc.(*fileConn)
 	if !ours || placeholder() < 0 {
@@ -58,9 +60,10 @@ func (p *plug) closeSocket() {
 	}
 }
 
-// CloseDescriptors closes the descriptors that are left of sockets. Whoever serves
-// connections calls it once a second, and when it ends.
-func CloseDescriptors() {
+// CloseDescriptors closes the descriptors that are left of sockets, and returns how many
+// there were. Whoever serves connections calls it once a second, when descriptors run
+// out, and when it ends.
+func CloseDescriptors() int {
 	closing.mu.Lock()
 	files := closing.files
 	closing.files = nil
@@ -68,4 +71,5 @@ func CloseDescriptors() {
 	for _, f := range files {
 		_ = f.Close()
 	}
+	return len(files)
 }

@@ -1,12 +1,13 @@
 package stream
 
 import (
-	"bufio"
 	"errors"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,37 +21,40 @@ func closings() int {
 	return len(closing.files)
 }
 
-// placeholders are how many descriptors of the process are what takes a socket's place.
+// placeholders are how many descriptors of the process are what takes a socket's place,
+// but for that itself.
 func placeholders(t *testing.T) (n int) {
 	t.Helper()
-	var want, is unix.Stat_t
-	if err := unix.Fstat(placeholder(), &want); err != nil {
-		t.Fatal(err)
+	id := infos(t, "eventfd-id:", placeholder())
+	if len(id) != 1 {
+		t.Fatalf("the placeholder has %d ids", len(id))
 	}
-	all, err := os.ReadDir("/proc/self/fd")
+	all, err := os.ReadDir("/proc/self/fdinfo")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, e := range all {
 		fd, _ := strconv.Atoi(e.Name())
-		link, err := os.Readlink("/proc/self/fd/" + e.Name())
-		if err == nil && strings.Contains(link, "eventfd") && unix.Fstat(fd, &is) == nil && fd != placeholder() && sameFile(t, fd) {
+		if slices.Equal(infos(t, "eventfd-id:", fd), id) {
 			n++
 		}
 	}
-	return n
+	return n - 1
 }
 
-// sameFile reports whether fd is another descriptor of the placeholder.
-func sameFile(t *testing.T, fd int) bool {
+// infos are the words behind key in what the system tells of a descriptor.
+func infos(t *testing.T, key string, fd int) (values []string) {
 	t.Helper()
-	const kcmpFile = 0
-	pid := os.Getpid()
-	order, _, errno := unix.Syscall6(unix.SYS_KCMP, uintptr(pid), uintptr(pid), kcmpFile, uintptr(fd), uintptr(placeholder()), 0)
-	if errno != 0 {
-		t.Skipf("kcmp: %v", errno)
+	text, err := os.ReadFile("/proc/self/fdinfo/" + strconv.Itoa(fd))
+	if err != nil {
+		return nil // the directory's own
 	}
-	return order == 0
+	for line := range strings.Lines(string(text)) {
+		if fields := strings.Fields(line); len(fields) > 1 && fields[0] == key {
+			values = append(values, fields[1])
+		}
+	}
+	return values
 }
 
 // watched reports whether an epoll set of the process has an entry for fd.
@@ -61,17 +65,10 @@ func watched(t *testing.T, fd int) bool {
 		t.Fatal(err)
 	}
 	for _, e := range all {
-		f, err := os.Open("/proc/self/fdinfo/" + e.Name())
-		if err != nil {
-			continue
+		set, _ := strconv.Atoi(e.Name())
+		if slices.Contains(infos(t, "tfd:", set), strconv.Itoa(fd)) {
+			return true
 		}
-		for lines := bufio.NewScanner(f); lines.Scan(); {
-			if fields := strings.Fields(lines.Text()); len(fields) > 1 && fields[0] == "tfd:" && fields[1] == strconv.Itoa(fd) {
-				f.Close()
-				return true
-			}
-		}
-		f.Close()
 	}
 	return false
 }
@@ -96,7 +93,6 @@ func TestCloseSocket(t *testing.T) {
 		if err := c.Write([]byte("x"), false); err == nil {
 			t.Fatal("written behind the end")
 		}
-		c.Wake()
 		if c.Peek() || c.Pending() {
 			t.Fatal("there is something behind the end")
 		}
@@ -111,6 +107,40 @@ func TestCloseSocket(t *testing.T) {
 	if got := placeholders(t); got != 0 || closings() != 0 {
 		t.Fatalf("%d descriptors are left and %d known, want none", got, closings())
 	}
+}
+
+// TestCloseBesideOthers: those who have a connection without running it may go on while it
+// is closed, and afterwards.
+func TestCloseBesideOthers(t *testing.T) {
+	eachKind(t, func(t *testing.T, network string, over bool) {
+		for range 3 {
+			c, peer := pair(t, network, over)
+			p := pump(t, c, nil)
+			stop := make(chan struct{})
+			var others sync.WaitGroup
+			for _, f := range []func(){
+				c.Wake, func() { c.Peek() }, func() { c.Pending() }, func() { c.HungUp() }, func() { c.Unsent() },
+				func() { c.RemoteAddr() }, func() { c.Quiet() }, func() { _ = c.Write([]byte("x"), false) }, c.Interrupt,
+			} {
+				others.Go(func() {
+					for {
+						select {
+						case <-stop:
+							return
+						case <-time.After(10 * time.Microsecond):
+							f()
+						}
+					}
+				})
+			}
+			_ = peer.Close()
+			p.join()
+			CloseDescriptors() // the number may be another's from here on
+			time.Sleep(time.Millisecond)
+			close(stop)
+			within(t, "the others end", others.Wait)
+		}
+	})
 }
 
 // TestCloseReset: the same with a reset.

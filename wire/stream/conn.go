@@ -385,7 +385,7 @@ func (c *Conn) Peek() (gone bool) {
 	_ = c.control(func(fd uintptr) {
 		var b [1]byte
 		n, _, err := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-		gone = err == nil && n == 0 || err != nil && err != unix.EAGAIN && err != unix.EINTR
+		gone = err == nil && n == 0 || err != nil && err != unix.EAGAIN && err != unix.EINTR && err != unix.ENOTSOCK // closed
 	})
 	if gone {
 		c.Wake()
@@ -412,11 +412,12 @@ func (c *Conn) Close(linger time.Duration) {
 		c.await()
 	}
 	c.closed = true
+	lent := c.lent
 	c.wmu.Unlock()
-	if c.lent {
+	if lent {
 		_ = c.sock.Close()
 	} else {
-		c.sock.plug.Swap(nil).closeSocket()
+		c.sock.plug.Load().closeSocket()
 	}
 }
 

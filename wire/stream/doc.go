@@ -11,5 +11,6 @@
 // non-blocking descriptor allows and which spares the scheduler's
 // bookkeeping (also while it logs in); everywhere else, and under the race detector, it takes
 // syscall.Read and syscall.Write. Both run inside RawConn's callbacks, so the
-// descriptor cannot be closed or reused below them.
+// descriptor cannot be closed or reused below them. Who looks at a descriptor from
+// elsewhere (Control, Peek, Pending) may find its socket closed, but never another's.
 package stream

@@ -24,7 +24,7 @@ const (
 type Parkable interface {
 	// Quiet reports, on the pump's goroutine, whether nothing is under way.
 	Quiet() bool
-	// Resume starts a goroutine that calls Pump again. It must not block.
+	// Resume has a goroutine call Pump again. It must not block.
 	Resume()
 }
 
