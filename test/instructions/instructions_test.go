@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"math"
 	"os"
 	"testing"
 
@@ -60,6 +61,7 @@ func TestInstructions(t *testing.T) {
 			continue
 		}
 		var least *perTransaction
+		clock := math.Inf(1) // the fewest, for what is in the way only adds to them, too
 		for range patience {
 			again, err := c.least(t.Context(), &tx)
 			if err != nil {
@@ -68,11 +70,13 @@ func TestInstructions(t *testing.T) {
 			if least == nil || again.sum() < least.sum() {
 				least = again
 			}
-			if least.instructions() <= margin*limit.instructions {
+			// time.Now reads it twice; the scheduler does not add that much.
+			clock = min(clock, again.call(callClockGettime))
+			if least.instructions() <= margin*limit.instructions && clock <= limit.clock+1.5 {
 				break
 			}
 		}
-		took, clock := least.instructions(), least.call(callClockGettime)
+		took := least.instructions()
 		t.Logf("%s: %.0f instructions, %.2f readings of the clock", tx.Name, took, clock)
 		switch {
 		case took > margin*limit.instructions:
@@ -83,7 +87,6 @@ func TestInstructions(t *testing.T) {
 		case took < limit.instructions/2:
 			t.Errorf("%s: only %.0f instructions were counted", tx.Name, took)
 		}
-		// time.Now reads it twice; the scheduler does not add that much.
 		if clock > limit.clock+1.5 {
 			t.Errorf("%s reads the clock %.2f times, it did %.2f times", tx.Name, clock, limit.clock)
 		}
