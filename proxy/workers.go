@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"net"
+	"slices"
 	"sync"
 )
 
@@ -88,7 +89,7 @@ func (w *workers) end(n int) {
 	for _, next := range w.idle[:n] {
 		next <- job{}
 	}
-	w.idle = append(w.idle[:0], w.idle[n:]...)
+	w.idle = slices.Delete(w.idle, 0, n)
 }
 
 // close ends all workers and waits until they have ended. No session runs any more.

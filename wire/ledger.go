@@ -445,3 +445,12 @@ func (l *Ledger) Abandon() {
 	l.ready, l.own, l.mayCopy, l.marks = 0, 0, 0, 0
 	l.probing, l.asked = false, false
 }
+
+// Unanswered reports, once, that the server has skipped a Query because a message of
+// pgpoold's own in front of it, in an open batch, has failed. The client hears the
+// error, and nobody tells it the end of its Query.
+func (l *Ledger) Unanswered() bool {
+	unanswered := l.unanswered
+	l.unanswered = false
+	return unanswered
+}

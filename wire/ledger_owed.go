@@ -22,15 +22,6 @@ func (l *Ledger) Status() byte {
 // the last Sync.
 func (l *Ledger) BatchOpen() bool { return l.open }
 
-// Unanswered reports, once, that the server has skipped a Query because a message of
-// pgpoold's own in front of it, in an open batch, has failed. The client hears the
-// error, and nobody tells it the end of its Query.
-func (l *Ledger) Unanswered() bool {
-	unanswered := l.unanswered
-	l.unanswered = false
-	return unanswered
-}
-
 // MaySkip reports whether the server may skip what it is sent now, up to Sync: it
 // does already, or a message of the extended protocol is owed that no Sync
 // follows, if perhaps a Query.

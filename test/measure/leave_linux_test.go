@@ -152,14 +152,15 @@ func fillPool(t *testing.T, d *daemon, size int) {
 
 // settled is how many goroutines a daemon has when those that wait for more clients have
 // ended.
-func settled(t *testing.T, d *daemon) (n int) {
+func settled(t *testing.T, d *daemon) int {
 	t.Helper()
-	for before := n + 1; n != before; {
-		before = d.goroutines(t)
+	for {
+		n := d.goroutines(t)
 		time.Sleep(2500 * time.Millisecond) // more than workers wait
-		n = min(before, d.goroutines(t))
+		if d.goroutines(t) >= n {
+			return n
+		}
 	}
-	return n
 }
 
 // TestLeavingLeavesNothing: 500 clients leave at once in each way, idle and

@@ -135,8 +135,7 @@ func (s *Socket) Write(p []byte) (int, error) {
 // to do that wakes its watchdog, which costs more than a login's calls.
 func (s *Socket) waitRead(p []byte) (int, error) {
 	c := transfers.Get().(*transfer)
-	c.p = p
-	n, errno, err := c.run(s.plug.Load().rc.Read, c.read)
+	n, errno, err := c.run(p, s.plug.Load().rc.Read, c.read)
 	switch {
 	case err != nil:
 		return 0, err
@@ -151,8 +150,7 @@ func (s *Socket) waitRead(p []byte) (int, error) {
 // waitWrite is Write's counterpart to waitRead.
 func (s *Socket) waitWrite(p []byte) (int, error) {
 	c := transfers.Get().(*transfer)
-	c.p = p
-	n, errno, err := c.run(s.plug.Load().rc.Write, c.write)
+	n, errno, err := c.run(p, s.plug.Load().rc.Write, c.write)
 	if err == nil && errno != 0 {
 		err = s.failed("write", errno)
 	}
@@ -174,9 +172,9 @@ var transfers = sync.Pool{New: func() any {
 	return c
 }}
 
-// run ends c.
-func (c *transfer) run(wait func(func(uintptr) bool) error, f func(uintptr) bool) (n int, errno syscall.Errno, err error) {
-	c.n, c.errno = 0, 0
+// run moves p, with f as often as wait calls it. c is somebody else's afterwards.
+func (c *transfer) run(p []byte, wait func(func(uintptr) bool) error, f func(uintptr) bool) (n int, errno syscall.Errno, err error) {
+	c.p, c.n, c.errno = p, 0, 0
 	err = wait(f)
 	n, errno = c.n, c.errno
 	c.p = nil
