@@ -73,7 +73,7 @@ func acceptLogins(l net.Listener, c *Console, served chan<- struct{}) {
 				conn.Close()
 				return
 			}
-			c.Serve(&proxy.ConsoleClient{Conn: conn, User: params["user"], Admin: params["user"] == "ops", Parameters: params,
+			c.Serve(&proxy.ConsoleClient{Conn: conn, User: params["user"], Admin: params["user"] == "ops", ApplicationName: params["application_name"],
 				PID: 1, Secret: []byte{1, 2, 3, 4}, Cancels: make(chan struct{}, 1)})
 		}()
 	}

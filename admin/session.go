@@ -74,7 +74,7 @@ func newConsoleSession(c *Console, cc *proxy.ConsoleClient) *consoleSession {
 	s := &consoleSession{
 		user: cc.User, admin: cc.Admin, conn: cc.Conn, console: c, pid: cc.PID, secret: cc.Secret, cancels: cc.Cancels,
 		client:    pgproto3.NewBackend(conn, conn),
-		connected: time.Now(), tls: cc.TLS, applicationName: cc.Parameters["application_name"],
+		connected: time.Now(), tls: cc.TLS, applicationName: cc.ApplicationName,
 		tx: 'I', prepared: map[string]*prepared{}, portals: map[string]*portal{},
 	}
 	s.client.SetMaxBodyLen(maxConsoleMessage)

@@ -14,8 +14,8 @@ type ConsoleClient struct {
 	User  string
 	Admin bool   // else it may only SHOW
 	TLS   string // "TLSv1.3/TLS_AES_128_GCM_SHA256", or ""
-	// Parameters are the client's startup parameters.
-	Parameters map[string]string
+	// ApplicationName is what it has called itself at login.
+	ApplicationName string
 	// PID and Secret are what it is to name in a CancelRequest; Cancels gets
 	// a value when it did.
 	PID     uint32

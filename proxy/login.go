@@ -133,7 +133,7 @@ func (lg *login) run(slot *loginSlot) error {
 		return err
 	}
 	px := lg.px
-	user, dbname := st.Parameters["user"], st.Parameters["database"]
+	user, dbname := st.Parameters.Get("user"), st.Parameters.Get("database")
 	if user == "" {
 		return fatal("28000", "no PostgreSQL user name specified in startup packet")
 	}
@@ -162,7 +162,7 @@ func (lg *login) run(slot *loginSlot) error {
 	lg.proved = true
 	if px.opts.Console != nil && (dbname == "pgbouncer" || dbname == "pgpoold") && px.live().databases[dbname] == nil {
 		slot.done()
-		return lg.console(user, st.Parameters)
+		return lg.console(user, st.Parameters.Get("application_name"))
 	}
 	db := px.database(dbname)
 	if db == nil {
@@ -200,9 +200,9 @@ func (lg *login) begin(st *wire.Startup, db *Database, user string, id identity)
 	if own.Mode != nil {
 		s.mode = *own.Mode
 	}
-	repl, replicates := "", replicationMode(st.Parameters["replication"]) != ""
+	repl, replicates := "", replicationMode(st.Parameters.Get("replication")) != ""
 	if replicates {
-		s.mode, repl = ModeSession, st.Parameters["replication"]
+		s.mode, repl = ModeSession, st.Parameters.Get("replication")
 	}
 	set, refused := startupSettings(st.Parameters)
 	if refused != nil {
@@ -382,7 +382,7 @@ func (lg *login) handshake() error {
 }
 
 // console hands a client of the console's database over.
-func (lg *login) console(user string, params map[string]string) error {
+func (lg *login) console(user, application string) error {
 	admin := slices.Contains(lg.px.live().adminUsers, user)
 	if !admin && !slices.Contains(lg.px.live().statsUsers, user) {
 		return fatal("08P01", "not allowed")
@@ -396,7 +396,7 @@ func (lg *login) console(user string, params map[string]string) error {
 	if _, err := lg.client.Write(lg.authenticationOK()); err != nil {
 		return err
 	}
-	c := &ConsoleClient{Conn: lg.client, User: user, Admin: admin, Parameters: params}
+	c := &ConsoleClient{Conn: lg.client, User: user, Admin: admin, ApplicationName: application}
 	if lg.tls != nil {
 		c.TLS = tlsName(lg.tls.ConnectionState())
 	}

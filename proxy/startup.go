@@ -20,20 +20,21 @@ type startup struct {
 const maxStartups = 1000
 
 // startupSettings are the settings in a startup packet: every parameter that
-// is not about the connection, and those in options.
-func startupSettings(params map[string]string) ([]setting, *wire.Error) {
+// is not about the connection, and those in options, which come first
+// (process_startup_options).
+func startupSettings(params wire.Parameters) ([]setting, *wire.Error) {
 	var set []setting
-	if o := params["options"]; o != "" {
+	if o := params.Get("options"); o != "" {
 		var err *wire.Error
 		if set, err = parseOptions(o); err != nil {
 			return nil, err
 		}
 	}
-	for name, value := range params {
-		switch name {
+	for _, p := range params {
+		switch p.Name {
 		case "user", "database", "options", "replication":
 		default:
-			set = append(set, setting{name, value})
+			set = append(set, setting{p.Name, p.Value})
 		}
 	}
 	return set, nil
@@ -120,9 +121,11 @@ func (p *pool) start(set []setting, gone func() bool) (*startup, *wire.Error) {
 	}
 	app, rest := "", set[:0:0]
 	for _, s := range set {
-		if s.name == "application_name" && plainName(s.value) {
-			app = s.value
-			continue
+		if strings.EqualFold(s.name, "application_name") {
+			if app = ""; plainName(s.value) {
+				app = s.value
+				continue
+			}
 		}
 		rest = append(rest, s)
 	}

@@ -43,11 +43,47 @@ type Startup struct {
 	Kind StartupKind
 	// StartupMessage.
 	Version    uint32
-	Parameters map[string]string // without _pq_ options
-	Options    []string          // the names of _pq_ options; pgpoold knows none
+	Parameters Parameters // without _pq_ options
+	Options    []string   // the names of _pq_ options; pgpoold knows none
 	// StartupCancel.
 	PID    uint32
 	Secret []byte
+}
+
+// Parameter is one of a startup message's.
+type Parameter struct{ Name, Value string }
+
+// Parameters are a startup message's, in its order. A name may come again.
+type Parameters []Parameter
+
+// Get returns the value of a parameter, "" if it is not there: the last one's, as
+// PostgreSQL reads them (ProcessStartupPacket).
+func (p Parameters) Get(name string) string {
+	for i := len(p) - 1; i >= 0; i-- {
+		if p[i].Name == name {
+			return p[i].Value
+		}
+	}
+	return ""
+}
+
+// usualParameters is for how many parameters of a startup message there is room at once.
+const usualParameters = 6
+
+// parameterName is a parameter's name; those that nearly every client sends take no
+// memory.
+func parameterName(b []byte) string {
+	switch string(b) {
+	case "user":
+		return "user"
+	case "database":
+		return "database"
+	case "application_name":
+		return "application_name"
+	case "client_encoding":
+		return "client_encoding"
+	}
+	return string(b)
 }
 
 // ErrStartupLength is the refusal of a first packet whose length cannot be
@@ -84,7 +120,7 @@ func ParseStartup(b []byte) (*Startup, error) {
 		}
 		return &Startup{Kind: StartupCancel, PID: binary.BigEndian.Uint32(b), Secret: bytes.Clone(b[4:])}, nil
 	}
-	s := &Startup{Version: code, Parameters: map[string]string{}}
+	s := &Startup{Version: code, Parameters: make(Parameters, 0, usualParameters)}
 	if code>>16 != 3 {
 		return nil, &Error{Severity: SeverityFatal, Code: "0A000", Message: fmt.Sprintf(
 			"unsupported frontend protocol %d.%d: server supports 3.0 to 3.2", code>>16, code&0xffff)}
@@ -107,7 +143,7 @@ func ParseStartup(b []byte) (*Startup, error) {
 		if bytes.HasPrefix(name, []byte("_pq_.")) {
 			s.Options = append(s.Options, string(name))
 		} else {
-			s.Parameters[string(name)] = string(value)
+			s.Parameters = append(s.Parameters, Parameter{parameterName(name), string(value)})
 		}
 		b = rest
 	}

@@ -14,6 +14,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"pgpoold/wire"
 )
 
 func asPg(err error, target **pgconn.PgError) bool { return errors.As(err, target) }
@@ -58,11 +60,15 @@ func tryLogin(t testing.TB, addr, user, db string, params ...string) (*peer, rep
 		t.Fatal(err)
 	}
 	c := newPeer(t, nc)
-	m := &pgproto3.StartupMessage{ProtocolVersion: 196608, Parameters: map[string]string{"user": user, "database": db}}
-	for i := 0; i+1 < len(params); i += 2 {
-		m.Parameters[params[i]] = params[i+1]
+	m := binary.BigEndian.AppendUint32(make([]byte, 4), wire.Protocol30)
+	for _, s := range append([]string{"user", user, "database", db}, params...) { // in this order, and one may come again
+		m = append(append(m, s...), 0)
 	}
-	c.send(m)
+	m = append(m, 0)
+	binary.BigEndian.PutUint32(m, uint32(len(m)))
+	if _, err := nc.Write(m); err != nil {
+		t.Fatalf("send: %v", err)
+	}
 	return c, c.read()
 }
 

@@ -48,6 +48,13 @@ func TestStartupParameters(t *testing.T) {
 		{"quotes", []string{"application_name", `it's "me" \ $1`}, map[string]string{"application_name": `it's "me" \ $1`}},
 		{"not ASCII", []string{"application_name", "na\u00efve"}, nil},
 		{"long name", []string{"application_name", strings.Repeat("x", 100)}, map[string]string{"application_name": strings.Repeat("x", 63)}},
+		{"twice", []string{"TimeZone", "Asia/Tokyo", "timezone", "Europe/Rome"}, map[string]string{"TimeZone": "Europe/Rome"}},
+		{"twice, the other way round", []string{"timezone", "Europe/Rome", "TimeZone", "Asia/Tokyo"}, map[string]string{"TimeZone": "Asia/Tokyo"}},
+		{"three application_names", []string{"application_name", "a", "APPLICATION_NAME", "b", "Application_Name", "c"}, map[string]string{"application_name": "c"}},
+		{"a long application_name behind another", []string{"application_name", "a", "application_name", strings.Repeat("x", 100)},
+			map[string]string{"application_name": strings.Repeat("x", 63)}},
+		{"behind options", []string{"work_mem", "6MB", "options", "-c work_mem=5MB"}, map[string]string{"work_mem": "6MB"}},
+		{"two databases", []string{"database", "no_such_database", "database", db}, nil},
 		{"case", []string{"TIMEZONE", "Asia/Tokyo"}, map[string]string{"TimeZone": "Asia/Tokyo"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -113,6 +120,7 @@ func TestStartupRefused(t *testing.T) {
 		{params: []string{"client_encoding", "klingon"}, code: "22023", says: "klingon"},
 		{params: []string{"max_connections", "7"}, code: "55P02", says: "max_connections"},
 		{params: []string{"server_version", "7"}, code: "55P02", says: "server_version"},
+		{params: []string{"timezone", "Mars/Olympus", "timezone", "UTC"}, code: "22023", says: "Mars/Olympus"},
 		{params: []string{"role", "no_such_role"}, code: "22023", says: "no_such_role"},
 		{params: []string{"log_disconnections", "on"}, code: "0A000", says: "log_disconnections", notDirect: true},
 		{params: []string{"jit_debugging_support", "on"}, code: "0A000", says: "jit_debugging_support", notDirect: true},
