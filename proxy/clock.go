@@ -68,7 +68,7 @@ func (c *clock) list(s *session) {
 	}
 }
 
-// tick is the coarse clock: timeouts, waits that are too long, idle and old servers,
+// tick is the coarse clock: timeouts, also of logins, waits that are too long, idle and old servers,
 // hidden ends of file. Joined by Close.
 func (px *Server) tick() {
 	defer px.helpers.Done()
@@ -80,6 +80,9 @@ func (px *Server) tick() {
 			return
 		case now := <-t.C:
 			second := n%ticksPerSecond == 0
+			if most := px.opts.ClientLoginTimeout; most > 0 {
+				px.logins.expire(now.Add(-most))
+			}
 			if second {
 				px.rouse()
 			} else {

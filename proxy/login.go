@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 	"unique"
 
@@ -37,6 +38,9 @@ type login struct {
 	gss     bool   // GSSENCRequest was answered
 }
 
+// logins are used again: each has room for what a client sends.
+var logins = sync.Pool{New: func() any { return new(login) }}
+
 // serve does a job of the workers': the goroutine that has logged a client in goes on as
 // its session's pump.
 func (px *Server) serve(j job) {
@@ -52,7 +56,12 @@ func (px *Server) serve(j job) {
 func (px *Server) login(nc net.Conn, slot *loginSlot) *session {
 	defer px.sessions.Done()
 	defer slot.done()
-	lg := &login{px: px, began: time.Now(), over: px.live().tls}
+	lg := logins.Get().(*login)
+	defer func() {
+		*lg = login{}
+		logins.Put(lg)
+	}()
+	lg.px, lg.began, lg.over = px, slot.began, px.live().tls
 	lg.remote = nc.RemoteAddr()
 	_, lg.unix = lg.remote.(*net.UnixAddr)
 	var err error
@@ -62,9 +71,6 @@ func (px *Server) login(nc net.Conn, slot *loginSlot) *session {
 	}
 	lg.client, lg.in.client = lg.sock, lg.sock
 	_ = px.opts.Keepalive.Apply(nc)
-	if px.opts.ClientLoginTimeout > 0 {
-		_ = nc.SetDeadline(lg.began.Add(px.opts.ClientLoginTimeout))
-	}
 	if err := lg.run(slot); err != nil {
 		lg.refuse(err)
 		lg.close()
@@ -161,7 +167,9 @@ func (lg *login) run(slot *loginSlot) error {
 	}
 	lg.proved = true
 	if px.opts.Console != nil && (dbname == "pgbouncer" || dbname == "pgpoold") && px.live().databases[dbname] == nil {
-		slot.done()
+		if slot.done() {
+			return errLoginTimeout
+		}
 		return lg.console(user, st.Parameters.Get("application_name"))
 	}
 	db := px.database(dbname)
@@ -182,8 +190,13 @@ func (lg *login) run(slot *loginSlot) error {
 		px.counts.refused.Add(1)
 		return e
 	}
-	slot.done() // logged in: from here on it waits for servers, not for the client
-	if err := lg.begin(st, db, user, id); err != nil {
+	// Logged in: from here on it waits for servers, not for the client.
+	if slot.done() {
+		err = errLoginTimeout
+	} else {
+		err = lg.begin(st, db, user, id)
+	}
+	if err != nil {
 		px.uncountClient(db.Name, user)
 		px.unadmit()
 		return err
@@ -286,6 +299,13 @@ func (lg *login) welcome(s *session) error {
 	}
 	out = wire.AppendBackendKeyData(out, s.pid, []byte(s.secret))
 	out = wire.AppendReady(out, wire.TxIdle)
+	if lg.tls == nil {
+		n, err := lg.sock.WriteNow(out)
+		if err != nil || n == len(out) {
+			return err
+		}
+		out = out[n:]
+	}
 	_ = lg.client.SetWriteDeadline(time.Now().Add(lg.px.opts.farewellTimeout()))
 	_, err := lg.client.Write(out)
 	return err

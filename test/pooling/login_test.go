@@ -320,8 +320,11 @@ func TestLoginDeadline(t *testing.T) {
 		if _, err := nc.Write(said); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := io.ReadAll(nc); errors.Is(err, os.ErrDeadlineExceeded) {
+		switch all, err := io.ReadAll(nc); {
+		case errors.Is(err, os.ErrDeadlineExceeded):
 			t.Errorf("still there after %q", said)
+		case !strings.Contains(string(all), "client_login_timeout"):
+			t.Errorf("told %q after %q", all, said)
 		}
 		_ = nc.Close()
 	}

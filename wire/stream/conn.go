@@ -62,8 +62,10 @@ type Conn struct {
 // New starts the second life of a connection: sock, or the TLS connection
 // that runs over it. Nobody else may use either afterwards.
 func New(sock *Socket, over *tls.Conn) (*Conn, error) {
-	if err := sock.plug.Load().setDeadline(time.Time{}); err != nil {
-		return nil, err
+	if sock.timed.Load() {
+		if err := sock.plug.Load().setDeadline(time.Time{}); err != nil {
+			return nil, err
+		}
 	}
 	sock.pumped = true
 	c := &Conn{sock: sock, tls: over}

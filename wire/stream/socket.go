@@ -28,6 +28,7 @@ func (wouldBlock) Temporary() bool { return true }
 // what TLS produced, because a TLS stream does not survive a failed write.
 type Socket struct {
 	plug    atomic.Pointer[plug] // nil: the descriptor is parked, see Conn.unplug
+	timed   atomic.Bool          // a deadline has been set
 	pumped  bool                 // set once, before the pump starts and before any other goroutine has the Conn
 	drained bool                 // the last read of this turn was short: there is no more; owned by the pump
 	fd      int                  // valid inside RawConn.Read's callback; owned by the pump
@@ -157,18 +158,30 @@ func (s *Socket) waitWrite(p []byte) (int, error) {
 	return n, err
 }
 
-// transfer is one waitRead or waitWrite. It is used again, for what is passed
+// WriteNow writes as much of p as the socket takes at once, without a deadline. It is for
+// who has the socket before it is pumped.
+func (s *Socket) WriteNow(p []byte) (int, error) {
+	c := transfers.Get().(*transfer)
+	n, errno, err := c.run(p, s.plug.Load().rc.Write, c.writeNow)
+	if err == nil && errno != 0 && errno != syscall.EAGAIN {
+		err = s.failed("write", errno)
+	}
+	return n, err
+}
+
+// transfer is one waitRead, waitWrite or WriteNow. It is used again, for what is passed
 // to a RawConn takes memory.
 type transfer struct {
-	p           []byte
-	n           int
-	errno       syscall.Errno
-	read, write func(fd uintptr) bool
+	p                     []byte
+	n                     int
+	errno                 syscall.Errno
+	read, write, writeNow func(fd uintptr) bool
 }
 
 var transfers = sync.Pool{New: func() any {
 	c := &transfer{}
 	c.read, c.write = c.onReadable, c.onWritable
+	c.writeNow = func(fd uintptr) bool { c.onWritable(fd); return true }
 	return c
 }}
 
@@ -216,6 +229,7 @@ func (s *Socket) SetDeadline(t time.Time) error {
 	if s.pumped {
 		return nil
 	}
+	s.timed.Store(true)
 	return s.plug.Load().nc.SetDeadline(t)
 }
 
@@ -224,6 +238,7 @@ func (s *Socket) SetReadDeadline(t time.Time) error {
 	if s.pumped {
 		return nil
 	}
+	s.timed.Store(true)
 	return s.plug.Load().nc.SetReadDeadline(t)
 }
 
@@ -232,6 +247,7 @@ func (s *Socket) SetWriteDeadline(t time.Time) error {
 	if s.pumped {
 		return nil
 	}
+	s.timed.Store(true)
 	return s.plug.Load().nc.SetWriteDeadline(t)
 }
 

@@ -1,0 +1,104 @@
+package proxy
+
+import (
+	"net"
+	"sync"
+	"time"
+)
+
+// loginQueue holds the clients that are not logged in yet, the oldest first.
+type loginQueue struct {
+	mu    sync.Mutex
+	first *loginSlot // guarded by mu
+	last  *loginSlot // guarded by mu
+	n     int        // guarded by mu
+}
+
+// loginSlot is one client's place among those that log in.
+type loginSlot struct {
+	q          *loginQueue
+	nc         net.Conn
+	began      time.Time
+	next, prev *loginSlot // guarded by q.mu
+	in         bool       // guarded by q.mu
+	late       bool       // guarded by q.mu: it has taken too long
+}
+
+// add takes a client in. If more than limit would be logging in, the one that
+// has tried for longest is closed: an honest login is over in a moment.
+func (q *loginQueue) add(nc net.Conn, limit int) (slot *loginSlot, evicted bool) {
+	slot = &loginSlot{q: q, nc: nc, began: time.Now(), in: true}
+	var out *loginSlot
+	q.mu.Lock()
+	if limit > 0 && q.n >= limit {
+		out = q.first
+		q.removeLocked(out)
+	}
+	slot.prev = q.last
+	if q.last != nil {
+		q.last.next = slot
+	} else {
+		q.first = slot
+	}
+	q.last = slot
+	q.n++
+	if out != nil {
+		_ = out.nc.Close() // under mu: it cannot have logged in meanwhile
+	}
+	q.mu.Unlock()
+	return slot, out != nil
+}
+
+// done takes the client out; it may be called again. late says that it came too late: its
+// connection's deadlines have passed.
+func (s *loginSlot) done() (late bool) {
+	s.q.mu.Lock()
+	defer s.q.mu.Unlock()
+	s.q.removeLocked(s)
+	return s.late
+}
+
+// expire has whatever those who began before that wait for fail with a timeout. A deadline
+// for each login would be set, and taken back, for nothing.
+func (q *loginQueue) expire(before time.Time) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for s := q.first; s != nil && s.began.Before(before); s = s.next {
+		if !s.late { // once: what is said to it in the end has its own deadline
+			s.late = true
+			_ = s.nc.SetDeadline(before)
+		}
+	}
+}
+
+func (q *loginQueue) removeLocked(s *loginSlot) {
+	if !s.in {
+		return
+	}
+	s.in = false
+	if s.prev != nil {
+		s.prev.next = s.next
+	} else {
+		q.first = s.next
+	}
+	if s.next != nil {
+		s.next.prev = s.prev
+	} else {
+		q.last = s.prev
+	}
+	q.n--
+}
+
+func (q *loginQueue) count() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.n
+}
+
+func (q *loginQueue) closeAll() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for s := q.first; s != nil; s = s.next {
+		_ = s.nc.Close()
+	}
+}
