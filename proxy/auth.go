@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -9,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
@@ -52,7 +54,9 @@ func authenticate(rw authIO, user string, a *authenticator, endPoint []byte) (id
 	if err != nil {
 		return identity{}, err
 	}
-	c := authConversation{rw: rw, user: user, auth: a, secret: secret, doubt: doubt, endPoint: endPoint}
+	c := conversations.Get().(*authConversation)
+	c.rw, c.user, c.auth, c.secret, c.doubt, c.endPoint = rw, user, a, secret, doubt, endPoint
+	defer c.forget()
 	switch {
 	case a.method == methodPassword:
 		return c.password()
@@ -71,6 +75,16 @@ type authConversation struct {
 	secret   storedSecret
 	doubt    string // why the login must fail whatever the client sends; "" if it need not
 	endPoint []byte
+	room     [512]byte // for a message that comes or goes; the next one may take its place
+}
+
+// conversations are used again.
+var conversations = sync.Pool{New: func() any { return new(authConversation) }}
+
+// forget ends the exchange. Nothing is kept of it.
+func (c *authConversation) forget() {
+	*c = authConversation{}
+	conversations.Put(c)
 }
 
 // password is AuthenticationCleartextPassword.
@@ -131,7 +145,7 @@ func (c *authConversation) sasl() (identity, error) {
 	if err := c.send(&pgproto3.AuthenticationSASL{AuthMechanisms: scram.Mechanisms(c.endPoint)}); err != nil {
 		return identity{}, err
 	}
-	body, err := readPasswordMessage(c.rw, "SASL response")
+	body, err := c.receive("SASL response")
 	if err != nil {
 		return identity{}, err
 	}
@@ -144,7 +158,7 @@ func (c *authConversation) sasl() (identity, error) {
 		if err := c.send(&pgproto3.AuthenticationSASLContinue{}); err != nil {
 			return identity{}, err
 		}
-		if clientFirst, err = readPasswordMessage(c.rw, "SASL response"); err != nil {
+		if clientFirst, err = c.receive("SASL response"); err != nil {
 			return identity{}, err
 		}
 	}
@@ -163,7 +177,7 @@ func (c *authConversation) sasl() (identity, error) {
 	if err := c.send(&pgproto3.AuthenticationSASLContinue{Data: serverFirst}); err != nil {
 		return identity{}, err
 	}
-	clientFinal, err := readPasswordMessage(c.rw, "SASL response")
+	clientFinal, err := c.receive("SASL response")
 	if err != nil {
 		return identity{}, err
 	}
@@ -212,7 +226,7 @@ func (c *authConversation) refuseSCRAM(err error) error {
 }
 
 func (c *authConversation) send(m pgproto3.BackendMessage) error {
-	buf, err := m.Encode(nil)
+	buf, err := m.Encode(c.room[:0])
 	if err != nil {
 		return err
 	}
@@ -222,7 +236,7 @@ func (c *authConversation) send(m pgproto3.BackendMessage) error {
 
 // receivePassword reads a PasswordMessage: one string with its terminator.
 func (c *authConversation) receivePassword() (string, error) {
-	body, err := readPasswordMessage(c.rw, "password response")
+	body, err := c.receive("password response")
 	if err != nil {
 		return "", err
 	}
@@ -236,11 +250,11 @@ func (c *authConversation) receivePassword() (string, error) {
 	return password, nil
 }
 
-// readPasswordMessage reads the body of a message of type p. Its length is
-// checked before there is room for it.
-func readPasswordMessage(r io.Reader, expected string) ([]byte, error) {
-	var header [5]byte
-	if _, err := io.ReadFull(r, header[:]); err != nil {
+// receive reads the body of a message of type p; it is the caller's until the next
+// message comes or goes. Its length is checked before there is room for it.
+func (c *authConversation) receive(expected string) ([]byte, error) {
+	header := c.room[:5]
+	if _, err := io.ReadFull(c.rw, header); err != nil {
 		return nil, err
 	}
 	switch header[0] {
@@ -257,29 +271,33 @@ func readPasswordMessage(r io.Reader, expected string) ([]byte, error) {
 	if size < 4 || size-4 > maxAuthToken {
 		return nil, &authError{code: codeProtocolViolation, message: "invalid message length"}
 	}
-	body := make([]byte, size-4)
-	if _, err := io.ReadFull(r, body); err != nil {
+	body := c.room[:]
+	if int(size-4) > len(body) {
+		body = make([]byte, size-4)
+	}
+	body = body[:size-4]
+	if _, err := io.ReadFull(c.rw, body); err != nil {
 		return nil, err
 	}
 	return body, nil
 }
 
-// saslInitialResponse splits a SASLInitialResponse. data is nil where the
+// saslInitialResponse splits a SASLInitialResponse; data is a piece of it, nil where the
 // client has sent none, which is not the same as an empty one.
 func saslInitialResponse(body []byte) (mechanism string, data []byte, err error) {
-	mechanism, rest, ok := strings.Cut(string(body), "\x00")
+	name, rest, ok := bytes.Cut(body, []byte{0})
 	if !ok || len(rest) < 4 {
 		return "", nil, &authError{code: codeProtocolViolation, message: "invalid SASLInitialResponse message"}
 	}
-	size := int32(binary.BigEndian.Uint32([]byte(rest)))
-	data = []byte(rest[4:])
+	size := int32(binary.BigEndian.Uint32(rest))
+	data = rest[4:]
 	switch {
 	case size == -1 && len(data) == 0:
-		return mechanism, nil, nil
+		return string(name), nil, nil
 	case size < 0 || int(size) != len(data):
 		return "", nil, &authError{code: codeProtocolViolation, message: "invalid SASLInitialResponse message"}
 	}
-	return mechanism, data, nil
+	return string(name), data, nil
 }
 
 // sameSecret compares in a time that depends on neither secret's content; the

@@ -50,6 +50,10 @@ func (s *session) leave(err error) {
 
 // logEnd writes the one line of a session's end.
 func (s *session) logEnd(e *wire.Error, err error) {
+	line := s.px.opts.Log.Check(zap.InfoLevel, "session ended")
+	if line == nil {
+		return
+	}
 	reason := "client closed the connection"
 	switch {
 	case e != nil && e.Severity != "":
@@ -59,7 +63,7 @@ func (s *session) logEnd(e *wire.Error, err error) {
 	case err != nil:
 		reason = err.Error()
 	}
-	s.px.opts.Log.Info("session ended", zap.Uint64("session", s.id), zap.String("user", s.user), zap.String("database", s.db.Name),
+	line.Write(zap.Uint64("session", s.id), zap.String("user", s.user), zap.String("database", s.db.Name),
 		zap.String("addr", s.addr.host), zap.Int("port", s.addr.port), zap.Duration("age", time.Since(time.Unix(0, s.began))), zap.String("reason", reason))
 }
 

@@ -3,7 +3,6 @@ package proxy
 import (
 	"crypto/tls"
 	"errors"
-	"io"
 	"maps"
 	"net"
 	"slices"
@@ -161,7 +160,7 @@ func (lg *login) run(slot *loginSlot) error {
 			return err
 		}
 	}
-	id, err := authenticate(loginIO{&lg.in, lg}, user, px.live().auth, lg.over.endPoint(lg.tls != nil))
+	id, err := authenticate((*loginIO)(lg), user, px.live().auth, lg.over.endPoint(lg.tls != nil))
 	if err != nil {
 		return err
 	}
@@ -323,16 +322,16 @@ func (lg *login) firstPacket() (*wire.Startup, error) {
 		}
 	}
 	for {
-		var head [4]byte
-		if _, err := io.ReadFull(&lg.in, head[:]); err != nil {
-			return nil, err
-		}
-		n, err := wire.StartupLength(head)
+		head, err := lg.in.take(4)
 		if err != nil {
 			return nil, err
 		}
-		body := make([]byte, n)
-		if _, err := io.ReadFull(&lg.in, body); err != nil {
+		n, err := wire.StartupLength([4]byte(head))
+		if err != nil {
+			return nil, err
+		}
+		body, err := lg.in.take(n)
+		if err != nil {
 			return nil, err
 		}
 		st, err := wire.ParseStartup(body)

@@ -35,6 +35,21 @@ func (in *loginInput) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// take returns the next n bytes. They may lie where what is read later takes their place.
+func (in *loginInput) take(n int) ([]byte, error) {
+	if n <= len(in.buf) {
+		if err := in.first(n); err != nil {
+			return nil, err
+		}
+		b := in.ahead[:n]
+		in.ahead = in.ahead[n:]
+		return b, nil
+	}
+	b := make([]byte, n)
+	_, err := io.ReadFull(in, b)
+	return b, err
+}
+
 // first reads until there are n bytes, up to 512, and leaves them to be read.
 func (in *loginInput) first(n int) error {
 	for len(in.ahead) < n {
@@ -57,22 +72,22 @@ func (in *loginInput) rest(nc net.Conn) net.Conn {
 }
 
 // loginIO is a client that proves who it is.
-type loginIO struct {
-	*loginInput
-	lg *login
-}
+type loginIO login
+
+// Read is the client's.
+func (c *loginIO) Read(p []byte) (int, error) { return c.in.Read(p) }
 
 // authSASLFinal is AuthenticationSASLFinal's code.
 const authSASLFinal = 12
 
 // Write sends a message of the exchange. The last one of SCRAM's is held back:
 // AuthenticationOk and more follow at once, and one write takes them all.
-func (c loginIO) Write(p []byte) (int, error) {
+func (c *loginIO) Write(p []byte) (int, error) {
 	if len(p) >= 9 && p[0] == wire.MsgAuthentication && binary.BigEndian.Uint32(p[5:]) == authSASLFinal {
-		c.lg.final = bytes.Clone(p)
+		c.final = bytes.Clone(p)
 		return len(p), nil
 	}
-	return c.lg.client.Write(p)
+	return c.client.Write(p)
 }
 
 // prefixed is a connection of which some bytes have been read already.

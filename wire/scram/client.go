@@ -21,7 +21,7 @@ type Client struct {
 	mechanism       string
 	gs2Header       string
 	clientFirstBare string
-	authMessage     string
+	authMessage     []byte
 }
 
 // NewClient begins an exchange. endPoint is the channel binding data of the
@@ -83,7 +83,7 @@ func (c *Client) Final(serverFirst []byte) ([]byte, error) {
 		binding = append(binding, c.endPoint...)
 	}
 	withoutProof := "c=" + base64.StdEncoding.EncodeToString(binding) + ",r=" + nonce
-	c.authMessage = c.clientFirstBare + "," + string(serverFirst) + "," + withoutProof
+	c.authMessage = []byte(c.clientFirstBare + "," + string(serverFirst) + "," + withoutProof)
 	storedKey := sha256.Sum256(c.keys.ClientKey[:])
 	proof := xor(c.keys.ClientKey, mac(storedKey[:], c.authMessage))
 	return []byte(withoutProof + ",p=" + base64.StdEncoding.EncodeToString(proof[:])), nil
@@ -92,7 +92,7 @@ func (c *Client) Final(serverFirst []byte) ([]byte, error) {
 // Verify takes the server-final-message: an error means that the server did
 // not prove that it knows the ServerKey.
 func (c *Client) Verify(serverFinal []byte) error {
-	if c.authMessage == "" {
+	if c.authMessage == nil {
 		return errors.New("the server ended the SCRAM exchange before it was complete")
 	}
 	attrs := attributes{string(serverFinal)}

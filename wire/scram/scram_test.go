@@ -294,7 +294,7 @@ func TestServerTakesExtensions(t *testing.T) {
 	nonce, _, _ := strings.Cut(strings.TrimPrefix(string(first), "r="), ",")
 	withoutProof := "c=biws,r=" + nonce + ",x=,z=2"
 	storedKey := sha256.Sum256(keys.ClientKey[:])
-	proof := xor(keys.ClientKey, mac(storedKey[:], "n=user,r=abc,x=1,y=,"+string(first)+","+withoutProof))
+	proof := xor(keys.ClientKey, mac(storedKey[:], []byte("n=user,r=abc,x=1,y=,"+string(first)+","+withoutProof)))
 	if _, err := s.Final([]byte(withoutProof + ",p=" + base64.StdEncoding.EncodeToString(proof[:]))); err != nil {
 		t.Error(err)
 	}

@@ -1,6 +1,7 @@
 package scram
 
 import (
+	"bytes"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -20,14 +21,13 @@ type Server struct {
 	endPoint []byte // nil: channel binding is not supported
 	nonce    string // the server's part
 
-	step            int // 1 expects client-first, 2 client-final; 0 is over
-	plus            bool
-	gs2Header       string
-	clientFirstBare string
-	serverFirst     string
-	fullNonce       string
-	clientKey       [KeyLen]byte
-	done            bool
+	step        int // 1 expects client-first, 2 client-final; 0 is over
+	plus        bool
+	gs2Header   string
+	fullNonce   string
+	authMessage []byte // as far as it has come
+	clientKey   [KeyLen]byte
+	done        bool
 }
 
 // NewServer begins an exchange about the verifier. endPoint is the channel
@@ -96,14 +96,21 @@ func (s *Server) First(mechanism string, clientFirst []byte) ([]byte, error) {
 		}
 	}
 
-	s.clientFirstBare = bare
 	s.fullNonce = clientNonce + s.nonce
-	s.serverFirst = "r=" + s.fullNonce +
-		",s=" + base64.StdEncoding.EncodeToString(s.verifier.Salt) +
-		",i=" + strconv.Itoa(s.verifier.Iterations)
+	b := make([]byte, 0, 2*len(clientFirst)+len(s.verifier.Salt)+authMessageMore)
+	b = append(append(b, bare...), ',')
+	first := len(b)
+	b = append(append(b, "r="...), s.fullNonce...)
+	b = base64.StdEncoding.AppendEncode(append(b, ",s="...), s.verifier.Salt)
+	b = strconv.AppendInt(append(b, ",i="...), int64(s.verifier.Iterations), 10)
+	s.authMessage = b
 	s.step = 2
-	return []byte(s.serverFirst), nil
+	return b[first:len(b):len(b)], nil
 }
+
+// authMessageMore is for how much of an exchange, beside what the client has said first
+// and the salt, there is room at once.
+const authMessageMore = 160
 
 // Final takes the client-final-message and returns the server-final-message,
 // or ErrProof when the client does not know the password.
@@ -147,15 +154,15 @@ func (s *Server) Final(clientFinal []byte) ([]byte, error) {
 		}
 	}
 
-	authMessage := s.clientFirstBare + "," + s.serverFirst + "," + withoutProof
-	s.clientKey = xor(proof, mac(s.verifier.StoredKey[:], authMessage))
+	s.authMessage = append(append(s.authMessage, ','), withoutProof...)
+	s.clientKey = xor(proof, mac(s.verifier.StoredKey[:], s.authMessage))
 	storedKey := sha256.Sum256(s.clientKey[:])
 	if subtle.ConstantTimeCompare(storedKey[:], s.verifier.StoredKey[:]) != 1 || s.verifier.mock {
 		return nil, ErrProof
 	}
 	s.done = true
-	signature := mac(s.verifier.ServerKey[:], authMessage)
-	return []byte("v=" + base64.StdEncoding.EncodeToString(signature[:])), nil
+	signature := mac(s.verifier.ServerKey[:], s.authMessage)
+	return base64.StdEncoding.AppendEncode([]byte("v="), signature[:]), nil
 }
 
 // Keys are the client's, recovered from its proof: with them one can log in as
@@ -178,7 +185,7 @@ func (s *Server) enter(step int, message []byte) error {
 	if len(message) == 0 {
 		return malformed("The message is empty.")
 	}
-	if strings.IndexByte(string(message), 0) >= 0 {
+	if bytes.IndexByte(message, 0) >= 0 {
 		return malformed("Message length does not match input length.")
 	}
 	return nil
@@ -239,11 +246,13 @@ func (s *Server) readGS2Header(msg string) (bare string, err error) {
 // checkBinding compares c= with the header of the first message and, for
 // SCRAM-SHA-256-PLUS, with the certificate of this connection.
 func (s *Server) checkBinding(c string) error {
-	want := []byte(s.gs2Header)
+	var room [64]byte // for a header that names no more than a binding's type, and a hash
+	want := append(room[:0], s.gs2Header...)
 	if s.plus {
 		want = append(want, s.endPoint...)
 	}
-	if subtle.ConstantTimeCompare([]byte(c), []byte(base64.StdEncoding.EncodeToString(want))) == 1 {
+	var text [88]byte // for those in base64
+	if subtle.ConstantTimeCompare([]byte(c), base64.StdEncoding.AppendEncode(text[:0], want)) == 1 {
 		return nil
 	}
 	if s.plus {
@@ -263,5 +272,7 @@ func newNonce() (string, error) {
 	if _, err := rand.Read(raw[:]); err != nil {
 		return "", err
 	}
-	return base64.StdEncoding.EncodeToString(raw[:]), nil
+	var text [nonceLen / 3 * 4]byte
+	base64.StdEncoding.Encode(text[:], raw[:])
+	return string(text[:]), nil
 }

@@ -163,17 +163,15 @@ func DeriveKeys(password string, salt []byte, iterations int) (Keys, error) {
 		return Keys{}, err
 	}
 	return Keys{
-		ClientKey: mac(salted, "Client Key"),
-		ServerKey: mac(salted, "Server Key"),
+		ClientKey: mac(salted, []byte("Client Key")),
+		ServerKey: mac(salted, []byte("Server Key")),
 	}, nil
 }
 
-// mac is HMAC-SHA-256 over the concatenation of parts.
-func mac(key []byte, parts ...string) (sum [KeyLen]byte) {
+// mac is HMAC-SHA-256.
+func mac(key, message []byte) (sum [KeyLen]byte) {
 	h := hmac.New(sha256.New, key)
-	for _, p := range parts {
-		h.Write([]byte(p))
-	}
+	h.Write(message)
 	h.Sum(sum[:0])
 	return sum
 }
@@ -184,21 +182,32 @@ func xor(a, b [KeyLen]byte) (x [KeyLen]byte) {
 }
 
 func decodeKey(key *[KeyLen]byte, s string) error {
-	b, err := decodeBase64(s)
-	if err != nil || len(b) != KeyLen {
-		return errors.New("malformed key")
+	var b [(KeyLen + 2) / 3 * 3]byte
+	if len(s) != len(b)/3*4 || hasLineEnd(s) {
+		return errMalformedKey
 	}
-	copy(key[:], b)
+	if n, err := strictBase64.Decode(b[:], []byte(s)); err != nil || n != KeyLen {
+		return errMalformedKey
+	}
+	copy(key[:], b[:])
 	return nil
 }
 
-// decodeBase64 takes one spelling of each value only. StdEncoding skips line
-// ends, also when strict, and PostgreSQL does not.
+var errMalformedKey = errors.New("malformed key")
+
+// strictBase64 takes one spelling of each value only, where there is no line end.
+var strictBase64 = base64.StdEncoding.Strict()
+
+// hasLineEnd tells what base64.Encoding skips, also when strict, and PostgreSQL does not.
+func hasLineEnd(s string) bool {
+	return strings.IndexByte(s, '\n') >= 0 || strings.IndexByte(s, '\r') >= 0
+}
+
 func decodeBase64(s string) ([]byte, error) {
-	if strings.ContainsAny(s, "\r\n") {
+	if hasLineEnd(s) {
 		return nil, errors.New("line end in base64")
 	}
-	return base64.StdEncoding.Strict().DecodeString(s)
+	return strictBase64.DecodeString(s)
 }
 
 // parseIterations takes plain decimal digits between 1 and 2^31-1.

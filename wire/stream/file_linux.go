@@ -9,16 +9,27 @@ import (
 
 // fileConn is a connection over a descriptor. Package net's needs five system
 // calls more to come into being, and twice the memory.
-type fileConn struct{ *os.File }
+type fileConn struct {
+	*os.File
+	peer net.Addr // nil: the system knows
+}
 
-// newFileConn takes a connected socket that does not block.
-func newFileConn(fd int) *fileConn { return &fileConn{os.NewFile(uintptr(fd), "client")} }
+// newFileConn takes a connected socket that does not block, and its peer's address
+// where it is known.
+func newFileConn(fd int, peer net.Addr) *fileConn {
+	return &fileConn{os.NewFile(uintptr(fd), "client"), peer}
+}
 
-// LocalAddr and RemoteAddr ask the system.
+// LocalAddr asks the system.
 func (c *fileConn) LocalAddr() net.Addr { return c.addr(syscall.Getsockname) }
 
 // RemoteAddr is the peer's address.
-func (c *fileConn) RemoteAddr() net.Addr { return c.addr(syscall.Getpeername) }
+func (c *fileConn) RemoteAddr() net.Addr {
+	if c.peer != nil {
+		return c.peer
+	}
+	return c.addr(syscall.Getpeername)
+}
 
 func (c *fileConn) addr(ask func(int) (syscall.Sockaddr, error)) (a net.Addr) {
 	rc, err := c.SyscallConn()
@@ -43,6 +54,11 @@ func addrOf(fd int, ask func(int) (syscall.Sockaddr, error)) net.Addr {
 			return &net.TCPAddr{}
 		}
 	}
+	return netAddr(sa)
+}
+
+// netAddr is an address as package net has them.
+func netAddr(sa syscall.Sockaddr) net.Addr {
 	switch sa := sa.(type) {
 	case *syscall.SockaddrInet4:
 		return &net.TCPAddr{IP: sa.Addr[:], Port: sa.Port}

@@ -19,6 +19,12 @@ type Listener struct {
 	inherits     bool               // connections inherit them; owned as set
 	inherited    bool               // and whoever is accepted from now on has them from the socket; owned by Accept
 	closed       atomic.Bool
+
+	// What onReadable has found; owned by Accept.
+	accept func(uintptr) bool // onReadable, nil before the first
+	fd     int
+	peer   net.Addr
+	errno  syscall.Errno
 }
 
 // NewListener is l with another Accept, or l itself where that is not possible.
@@ -54,20 +60,12 @@ func (l *Listener) Prepare(set func(fd int) error) {
 
 // Accept waits for a client. Only one goroutine may call it.
 func (l *Listener) Accept() (net.Conn, error) {
-	var fd int
-	var errno syscall.Errno
-	err := l.rc.Read(func(listening uintptr) bool {
-		for {
-			switch fd, errno = sysAccept(int(listening)); errno {
-			case syscall.EINTR, syscall.ECONNABORTED:
-			case syscall.EAGAIN:
-				l.inherited = l.inherits // all that were there before are in
-				return false
-			default:
-				return true
-			}
-		}
-	})
+	if l.accept == nil {
+		l.accept = l.onReadable
+	}
+	err := l.rc.Read(l.accept)
+	fd, peer, errno := l.fd, l.peer, l.errno
+	l.peer = nil
 	switch {
 	case l.closed.Load():
 		if err == nil && errno == 0 {
@@ -82,7 +80,21 @@ func (l *Listener) Accept() (net.Conn, error) {
 	if l.set != nil && !l.inherited {
 		_ = l.set(fd) // it may be gone already, which reading it tells
 	}
-	return newFileConn(fd), nil
+	return newFileConn(fd, peer), nil
+}
+
+// onReadable takes a client, if there is one.
+func (l *Listener) onReadable(listening uintptr) bool {
+	for {
+		switch l.fd, l.peer, l.errno = sysAccept(int(listening)); l.errno {
+		case syscall.EINTR, syscall.ECONNABORTED:
+		case syscall.EAGAIN:
+			l.inherited = l.inherits // all that were there before are in
+			return false
+		default:
+			return true
+		}
+	}
 }
 
 // SetDeadline is for Accept.

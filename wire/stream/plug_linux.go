@@ -35,7 +35,7 @@ func (c *Conn) unplug(wakes uint32) (*plug, error) {
 // replug gives the descriptor back to the runtime. It is the pump's.
 func (c *Conn) replug() *plug {
 	c.wmu.Lock()
-	nc := newFileConn(int(c.fd))
+	nc := newFileConn(int(c.fd), nil)
 	rc, err := nc.SyscallConn()
 	if err != nil {
 		panic(err) // only a file that is nil has none
