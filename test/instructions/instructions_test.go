@@ -35,7 +35,7 @@ var limits = map[string]struct {
 	"block":    {24_360, 19.8, 6},
 	"rows":     {42_400, 6.8, 0},
 	// A login, a simple query and a goodbye.
-	connection: {50_000, 30, 0},
+	connection: {43_000, 23.5, 0},
 }
 
 // TestInstructions keeps the way of a transaction from becoming dearer little
