@@ -7,6 +7,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 	"unique"
@@ -37,8 +38,8 @@ type login struct {
 	gss     bool   // GSSENCRequest was answered
 }
 
-// logins are used again: each has room for what a client sends.
-var logins = sync.Pool{New: func() any { return new(login) }}
+// spareLogins are used again: each has room for what a client sends.
+var spareLogins = sync.Pool{New: func() any { return new(login) }}
 
 // serve does a job of the workers': the goroutine that has logged a client in goes on as
 // its session's pump.
@@ -55,10 +56,10 @@ func (px *Server) serve(j job) {
 func (px *Server) login(nc net.Conn, slot *loginSlot) *session {
 	defer px.sessions.Done()
 	defer slot.done()
-	lg := logins.Get().(*login)
+	lg := spareLogins.Get().(*login)
 	defer func() {
 		*lg = login{}
-		logins.Put(lg)
+		spareLogins.Put(lg)
 	}()
 	lg.px, lg.began, lg.over = px, slot.began, px.live().tls
 	lg.remote = nc.RemoteAddr()
@@ -71,6 +72,7 @@ func (px *Server) login(nc net.Conn, slot *loginSlot) *session {
 	lg.client, lg.in.client = lg.sock, lg.sock
 	_ = px.opts.Keepalive.Apply(nc)
 	if err := lg.run(slot); err != nil {
+		slot.refused()
 		lg.refuse(err)
 		lg.close()
 	}
@@ -282,7 +284,14 @@ func (db *Database) dialledWith(set []setting) *Database {
 	if own.Pool.RuntimeParams == nil {
 		own.Pool.RuntimeParams = map[string]string{}
 	}
+	spelled := map[string]string{} // of two spellings of a name the later one counts
+	for name := range own.Pool.RuntimeParams {
+		spelled[strings.ToLower(name)] = name
+	}
 	for _, s := range set {
+		lower := strings.ToLower(s.name)
+		delete(own.Pool.RuntimeParams, spelled[lower])
+		spelled[lower] = s.name
 		own.Pool.RuntimeParams[s.name] = s.value
 	}
 	return &own
@@ -406,10 +415,8 @@ func (lg *login) console(user, application string) error {
 	if !admin && !slices.Contains(lg.px.live().statsUsers, user) {
 		return fatal("08P01", "not allowed")
 	}
-	if err := lg.sock.SetDeadline(time.Time{}); err != nil {
-		return err
-	}
 	lg.client = lg.in.rest(lg.client)
+	lg.in = loginInput{} // a password may be there, and the console takes its time
 	lg.px.consoles.add(lg.client)
 	defer lg.px.consoles.remove(lg.client)
 	if _, err := lg.client.Write(lg.authenticationOK()); err != nil {

@@ -8,10 +8,11 @@ import (
 
 // loginQueue holds the clients that are not logged in yet, the oldest first.
 type loginQueue struct {
-	mu    sync.Mutex
-	first *loginSlot // guarded by mu
-	last  *loginSlot // guarded by mu
-	n     int        // guarded by mu
+	mu     sync.Mutex
+	first  *loginSlot // guarded by mu
+	last   *loginSlot // guarded by mu
+	n      int        // guarded by mu
+	closed bool       // guarded by mu: who comes now is closed, for nobody looks at the time any more
 }
 
 // loginSlot is one client's place among those that log in.
@@ -21,7 +22,8 @@ type loginSlot struct {
 	began      time.Time
 	next, prev *loginSlot // guarded by q.mu
 	in         bool       // guarded by q.mu
-	late       bool       // guarded by q.mu: it has taken too long
+	late       bool       // guarded by q.mu: expire has nothing to do with it any more
+	expired    bool       // guarded by q.mu: it has taken too long
 }
 
 // add takes a client in. If more than limit would be logging in, the one that
@@ -42,6 +44,9 @@ func (q *loginQueue) add(nc net.Conn, limit int) (slot *loginSlot, evicted bool)
 	}
 	q.last = slot
 	q.n++
+	if q.closed {
+		_ = nc.Close()
+	}
 	if out != nil {
 		_ = out.nc.Close() // under mu: it cannot have logged in meanwhile
 	}
@@ -49,13 +54,20 @@ func (q *loginQueue) add(nc net.Conn, limit int) (slot *loginSlot, evicted bool)
 	return slot, out != nil
 }
 
-// done takes the client out; it may be called again. late says that it came too late: its
-// connection's deadlines have passed.
-func (s *loginSlot) done() (late bool) {
+// done takes the client out; it may be called again. expired says that it came too late: its
+// connection's deadlines have passed, and it must not go on with it.
+func (s *loginSlot) done() (expired bool) {
 	s.q.mu.Lock()
 	defer s.q.mu.Unlock()
 	s.q.removeLocked(s)
-	return s.late
+	return s.expired
+}
+
+// refused is called before the last is said to a client: that has its own deadline.
+func (s *loginSlot) refused() {
+	s.q.mu.Lock()
+	s.late = true
+	s.q.mu.Unlock()
 }
 
 // expire has whatever those who began before that wait for fail with a timeout. A deadline
@@ -64,8 +76,8 @@ func (q *loginQueue) expire(before time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for s := q.first; s != nil && s.began.Before(before); s = s.next {
-		if !s.late { // once: what is said to it in the end has its own deadline
-			s.late = true
+		if !s.late {
+			s.late, s.expired = true, true
 			_ = s.nc.SetDeadline(before)
 		}
 	}
@@ -95,9 +107,11 @@ func (q *loginQueue) count() int {
 	return q.n
 }
 
+// closeAll closes them, and those that come later.
 func (q *loginQueue) closeAll() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.closed = true
 	for s := q.first; s != nil; s = s.next {
 		_ = s.nc.Close()
 	}

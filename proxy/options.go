@@ -33,7 +33,7 @@ func (m Mode) String() string {
 type Options struct {
 	MaxClientConn      int           // max_client_conn
 	MaxLoginConn       int           // most clients that are not logged in yet
-	ClientLoginTimeout time.Duration // client_login_timeout: from accept to ReadyForQuery, waiting for the first server excluded
+	ClientLoginTimeout time.Duration // client_login_timeout: from accept to ReadyForQuery, waiting for the first server excluded; looked at by Start's clock, four times a second
 	ClientGone         ClientGone
 	CancelWaitTimeout  time.Duration // cancel_wait_timeout
 	PinDrainTimeout    time.Duration // pin_drain_timeout

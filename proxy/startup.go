@@ -119,17 +119,22 @@ func (p *pool) start(set []setting, gone func() bool) (*startup, *wire.Error) {
 	if p.opts.UpstreamPooler {
 		return p.startUpstream(set, gone)
 	}
-	app, rest := "", set[:0:0]
+	app, named, rest := "", false, set[:0:0]
 	for _, s := range set {
 		if strings.EqualFold(s.name, "application_name") {
-			if app = ""; plainName(s.value) {
+			if named = plainName(s.value); named {
 				app = s.value
 				continue
 			}
 		}
 		rest = append(rest, s)
 	}
-	if first := overridden(rest); len(first) > 0 {
+	rounds := overridden(rest)
+	if len(rounds) > maxRepeated {
+		return nil, &wire.Error{Severity: wire.SeverityFatal, Code: "0A000",
+			Message: "startup parameter \"" + rounds[maxRepeated][0].name + "\" comes too often with different values"}
+	}
+	for _, first := range rounds {
 		// PostgreSQL sets each, and refuses also what is set again behind it.
 		if _, err := p.tried(newSettings(first), gone); err != nil {
 			return nil, asSpelt(err, first)
@@ -139,7 +144,7 @@ func (p *pool) start(set []setting, gone func() bool) (*startup, *wire.Error) {
 	if err != nil {
 		return nil, asSpelt(err, rest)
 	}
-	if app == "" {
+	if !named {
 		return st, nil
 	}
 	return p.named(st, app), nil
@@ -182,18 +187,35 @@ func makeRoom[K comparable, V any](m map[K]V, most int) {
 	}
 }
 
+// maxRepeated is how many values of one setting may stand in front of the one that
+// counts: each is tried.
+const maxRepeated = 8
+
 // overridden are the settings behind which the same one stands with another
-// value.
-func overridden(set []setting) (first []setting) {
-	for i, s := range set {
-		for _, later := range set[i+1:] {
-			if strings.EqualFold(s.name, later.name) && s.value != later.value {
-				first = append(first, s)
-				break
+// value: the first of each name, then the second of each, and so on.
+func overridden(set []setting) (rounds [][]setting) {
+	last := make(map[string]string, len(set))
+	for _, s := range set {
+		last[strings.ToLower(s.name)] = s.value
+	}
+	if len(last) == len(set) {
+		return nil
+	}
+	before := map[setting]bool{} // with their names in lower case
+	times := map[string]int{}
+	for _, s := range set {
+		lower := strings.ToLower(s.name)
+		if key := (setting{lower, s.value}); s.value != last[lower] && !before[key] {
+			before[key] = true
+			n := times[lower]
+			times[lower]++
+			if n == len(rounds) {
+				rounds = append(rounds, nil)
 			}
+			rounds[n] = append(rounds[n], s)
 		}
 	}
-	return first
+	return rounds
 }
 
 // asSpelt is an error about a set, with the names as the client has spelt them.
@@ -213,7 +235,7 @@ func (p *pool) startUpstream(set []setting, gone func() bool) (*startup, *wire.E
 		return nil, err
 	}
 	for _, s := range set {
-		if s.name == "application_name" || s.name == "extra_float_digits" {
+		if strings.EqualFold(s.name, "application_name") || strings.EqualFold(s.name, "extra_float_digits") {
 			continue // they change no result that a driver would read differently
 		}
 		same := false

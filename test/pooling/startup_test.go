@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -53,6 +54,9 @@ func TestStartupParameters(t *testing.T) {
 		{"three application_names", []string{"application_name", "a", "APPLICATION_NAME", "b", "Application_Name", "c"}, map[string]string{"application_name": "c"}},
 		{"a long application_name behind another", []string{"application_name", "a", "application_name", strings.Repeat("x", 100)},
 			map[string]string{"application_name": strings.Repeat("x", 63)}},
+		{"an empty application_name behind a long one", []string{"application_name", strings.Repeat("x", 100), "application_name", ""}, map[string]string{"application_name": "-"}},
+		{"three times", []string{"TimeZone", "Asia/Tokyo", "timezone", "Europe/Rome", "TIMEZONE", "Asia/Tokyo", "timezone", "Europe/Paris"},
+			map[string]string{"TimeZone": "Europe/Paris"}},
 		{"behind options", []string{"work_mem", "6MB", "options", "-c work_mem=5MB"}, map[string]string{"work_mem": "6MB"}},
 		{"two databases", []string{"database", "no_such_database", "database", db}, nil},
 		{"case", []string{"TIMEZONE", "Asia/Tokyo"}, map[string]string{"TimeZone": "Asia/Tokyo"}},
@@ -121,6 +125,10 @@ func TestStartupRefused(t *testing.T) {
 		{params: []string{"max_connections", "7"}, code: "55P02", says: "max_connections"},
 		{params: []string{"server_version", "7"}, code: "55P02", says: "server_version"},
 		{params: []string{"timezone", "Mars/Olympus", "timezone", "UTC"}, code: "22023", says: "Mars/Olympus"},
+		{params: []string{"timezone", "Mars/Olympus", "TimeZone", "Asia/Tokyo", "timezone", "UTC"}, code: "22023", says: "Mars/Olympus"},
+		{params: []string{"timezone", "UTC", "TimeZone", "Mars/Olympus", "work_mem", "many", "work_mem", "5MB", "timezone", "UTC"}, code: "22023", says: "invalid value for parameter"},
+		{params: slices.Concat([]string{"work_mem", "1MB", "work_mem", "2MB", "work_mem", "3MB", "work_mem", "4MB", "work_mem", "5MB"},
+			[]string{"work_mem", "6MB", "work_mem", "7MB", "work_mem", "8MB", "work_mem", "9MB", "work_mem", "10MB"}), code: "0A000", says: "work_mem", notDirect: true},
 		{params: []string{"role", "no_such_role"}, code: "22023", says: "no_such_role"},
 		{params: []string{"log_disconnections", "on"}, code: "0A000", says: "log_disconnections", notDirect: true},
 		{params: []string{"jit_debugging_support", "on"}, code: "0A000", says: "jit_debugging_support", notDirect: true},

@@ -126,3 +126,37 @@ func TestListenerEnds(t *testing.T) {
 		t.Error("somebody still listens")
 	}
 }
+
+// TestAcceptTellsThePeer: the address that a client is known by is the one it has, also
+// when it has reset the connection before it was accepted.
+func TestAcceptTellsThePeer(t *testing.T) {
+	for _, addr := range []string{"127.0.0.1:0", "[::1]:0"} {
+		plain, err := net.Listen("tcp", addr)
+		if err != nil {
+			t.Logf("%s: %v", addr, err)
+			continue
+		}
+		l := NewListener(plain)
+		t.Cleanup(func() { _ = l.Close() })
+		for _, reset := range []bool{false, true} {
+			client, err := net.Dial("tcp", plain.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := client.LocalAddr().String()
+			if reset {
+				_ = client.(*net.TCPConn).SetLinger(0)
+				_ = client.Close()
+			}
+			nc, err := l.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := nc.RemoteAddr().String(); got != want {
+				t.Errorf("%s, reset %v: it is %s, want %s", addr, reset, got, want)
+			}
+			_ = nc.Close()
+			_ = client.Close()
+		}
+	}
+}
