@@ -62,6 +62,14 @@ func (s settings) list() []setting {
 	return pairsOf(s.h.Value().all)
 }
 
+// count is how many pairs there are.
+func (s settings) count() int {
+	if s == noSettings {
+		return 0
+	}
+	return strings.Count(s.h.Value().all, "\x00") / 2
+}
+
 // pairsOf reads a set's text.
 func pairsOf(text string) []setting {
 	fields := strings.Split(text, "\x00")

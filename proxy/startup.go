@@ -129,7 +129,10 @@ func (p *pool) start(set []setting, gone func() bool) (*startup, *wire.Error) {
 		}
 		rest = append(rest, s)
 	}
-	rounds := overridden(rest)
+	all, rounds := newSettings(rest), [][]setting(nil)
+	if all.count() < len(rest) {
+		rounds = overridden(rest)
+	}
 	if len(rounds) > maxRepeated {
 		return nil, &wire.Error{Severity: wire.SeverityFatal, Code: "0A000",
 			Message: "startup parameter \"" + rounds[maxRepeated][0].name + "\" comes too often with different values"}
@@ -140,7 +143,7 @@ func (p *pool) start(set []setting, gone func() bool) (*startup, *wire.Error) {
 			return nil, asSpelt(err, first)
 		}
 	}
-	st, err := p.tried(newSettings(rest), gone)
+	st, err := p.tried(all, gone)
 	if err != nil {
 		return nil, asSpelt(err, rest)
 	}
@@ -197,9 +200,6 @@ func overridden(set []setting) (rounds [][]setting) {
 	last := make(map[string]string, len(set))
 	for _, s := range set {
 		last[strings.ToLower(s.name)] = s.value
-	}
-	if len(last) == len(set) {
-		return nil
 	}
 	before := map[setting]bool{} // with their names in lower case
 	times := map[string]int{}

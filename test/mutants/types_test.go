@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 )
 
@@ -46,19 +47,25 @@ func newChecker(t *testing.T, root string) *checker {
 	})}
 }
 
-// check checks the packages that the changed files belong to.
+// check checks the packages that the changed files belong to. A file that is not for this
+// machine has to be Go at least.
 func (c *checker) check(changed map[string][]byte) error {
 	checked := map[string]bool{}
-	for file := range changed {
+	for file, text := range changed {
 		dir := filepath.Dir(file)
-		if checked[dir] {
-			continue
-		}
-		checked[dir] = true
 		pkg, err := build.ImportDir(filepath.Join(c.root, dir), 0)
 		if err != nil {
 			return err
 		}
+		if !slices.Contains(pkg.GoFiles, filepath.Base(file)) {
+			if _, err := parser.ParseFile(c.fset, file, text, parser.SkipObjectResolution); err != nil {
+				return err
+			}
+		}
+		if checked[dir] {
+			continue
+		}
+		checked[dir] = true
 		var files []*ast.File
 		for _, name := range pkg.GoFiles {
 			text, ok := changed[filepath.Join(dir, name)]

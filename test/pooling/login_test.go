@@ -365,12 +365,7 @@ func rawStartup(t testing.TB, addr string, version uint32, params ...string) map
 	}
 	t.Cleanup(func() { _ = nc.Close() })
 	_ = nc.SetDeadline(time.Now().Add(patience))
-	b := binary.BigEndian.AppendUint32(nil, version)
-	for _, s := range append([]string{"user", "app", "database", "postgres"}, params...) {
-		b = append(append(b, s...), 0)
-	}
-	b = append(b, 0)
-	if _, err := nc.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(b)+4)), b...)); err != nil {
+	if _, err := nc.Write(startupMessage(version, "app", "postgres", params...)); err != nil {
 		t.Fatal(err)
 	}
 	got := map[byte][][]byte{}

@@ -60,16 +60,21 @@ func tryLogin(t testing.TB, addr, user, db string, params ...string) (*peer, rep
 		t.Fatal(err)
 	}
 	c := newPeer(t, nc)
-	m := binary.BigEndian.AppendUint32(make([]byte, 4), wire.Protocol30)
-	for _, s := range append([]string{"user", user, "database", db}, params...) { // in this order, and one may come again
+	if _, err := nc.Write(startupMessage(wire.Protocol30, user, db, params...)); err != nil {
+		t.Fatalf("send: %v", err)
+	}
+	return c, c.read()
+}
+
+// startupMessage has its parameters in this order, and one may come again.
+func startupMessage(version uint32, user, db string, params ...string) []byte {
+	m := binary.BigEndian.AppendUint32(make([]byte, 4), version)
+	for _, s := range append([]string{"user", user, "database", db}, params...) {
 		m = append(append(m, s...), 0)
 	}
 	m = append(m, 0)
 	binary.BigEndian.PutUint32(m, uint32(len(m)))
-	if _, err := nc.Write(m); err != nil {
-		t.Fatalf("send: %v", err)
-	}
-	return c, c.read()
+	return m
 }
 
 // send writes messages in one piece.

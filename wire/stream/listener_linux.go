@@ -21,7 +21,7 @@ type Listener struct {
 	closed       atomic.Bool
 
 	// What onReadable has found; owned by Accept.
-	accept func(uintptr) bool // onReadable, nil before the first
+	accept func(uintptr) bool // onReadable; immutable
 	fd     int
 	peer   net.Addr
 	errno  syscall.Errno
@@ -47,7 +47,9 @@ func NewListener(l net.Listener) net.Listener {
 		return l
 	}
 	_ = placeholder() // while there are descriptors
-	return &Listener{Listener: l, own: own, rc: rc}
+	mine := &Listener{Listener: l, own: own, rc: rc}
+	mine.accept = mine.onReadable
+	return mine
 }
 
 // Prepare has set called for the socket, from which its connections inherit,
@@ -60,9 +62,6 @@ func (l *Listener) Prepare(set func(fd int) error) {
 
 // Accept waits for a client. Only one goroutine may call it.
 func (l *Listener) Accept() (net.Conn, error) {
-	if l.accept == nil {
-		l.accept = l.onReadable
-	}
 	err := l.rc.Read(l.accept)
 	fd, peer, errno := l.fd, l.peer, l.errno
 	l.peer = nil
